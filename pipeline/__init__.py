@@ -1,0 +1,1 @@
+"""ncf-pipeline: recommender experiments as MLflow runs that can be trusted."""

@@ -1,0 +1,200 @@
+"""The Dataset: one time split of one set of ratings, indexed and fingerprinted.
+
+Users and items are numbered 0, 1, ... in the order of their ids, whatever the order of the file.
+Users that train come first, so that the training matrix has no empty rows; users first seen after
+the cut follow them. Items are those of the training catalogue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from pipeline.data.split import COLD, UNUSED, WARM, SplitSettings, time_split
+
+FORMAT = 1  # raise it when the same rows and settings would give another Dataset
+
+Values = Literal["binary", "ratings"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and held-out interactions of one time split.
+
+    ``train`` has columns user (int32 index), item (int32 index), rating (float32) and timestamp
+    (int64, seconds since 1970 UTC), sorted by user and item. ``later`` has those columns and
+    ``segment``; items outside the catalogue have index -1. ``users`` has the column user (the
+    original id), ``items`` has item (the original id), title and genres.
+    """
+
+    name: str
+    split: SplitSettings
+    users: pd.DataFrame
+    items: pd.DataFrame
+    train: pd.DataFrame
+    later: pd.DataFrame
+
+    @classmethod
+    def from_ratings(
+        cls, name: str, ratings: pd.DataFrame, metadata: pd.DataFrame, split: SplitSettings
+    ) -> Dataset:
+        """Split ``ratings`` (user, item, rating, timestamp) in time and number what is in them."""
+        train, later = time_split(ratings, split.test_cut, split)
+        return cls._numbered(name, split, train, later, metadata)
+
+    @classmethod
+    def from_existing_split(
+        cls,
+        name: str,
+        train: pd.DataFrame,
+        held_out: pd.DataFrame,
+        metadata: pd.DataFrame,
+        split: SplitSettings,
+    ) -> Dataset:
+        """Take a split as it is: every held-out row of a known user and item is the test."""
+        known_user = held_out["user"].isin(train["user"].unique())
+        known_item = held_out["item"].isin(train["item"].unique())
+        segment = np.select([~known_item, known_user], [UNUSED, WARM], COLD)
+        return cls._numbered(name, split, train, held_out.assign(segment=segment), metadata)
+
+    @classmethod
+    def _numbered(
+        cls,
+        name: str,
+        split: SplitSettings,
+        train: pd.DataFrame,
+        later: pd.DataFrame,
+        metadata: pd.DataFrame,
+    ) -> Dataset:
+        training_users = np.sort(train["user"].unique())
+        catalogue = pd.Index(np.sort(train["item"].unique()))
+        others = later["user"][~later["user"].isin(training_users)].unique()
+        users = pd.Index(np.concatenate([training_users, np.sort(others)]))
+        known = metadata.drop_duplicates("item").set_index("item")
+        items = known.reindex(catalogue).reindex(columns=["title", "genres"]).fillna("")
+        return cls(
+            name,
+            split,
+            pd.DataFrame({"user": users}),
+            items.rename_axis("item").reset_index(),
+            _indexed(train, users, catalogue),
+            _indexed(later, users, catalogue),
+        )
+
+    def window(self, quantile: float) -> Dataset:
+        """The same split made inside the training part: a validation window of its own catalogue.
+
+        Nothing of ``later`` is in it, so nothing chosen on it knows the test.
+        """
+        ratings = self.train.assign(
+            user=self.users["user"].to_numpy()[self.train["user"]],
+            item=self.items["item"].to_numpy()[self.train["item"]],
+        )
+        train, later = time_split(ratings, quantile, self.split)
+        name = f"{self.name}/window-{quantile:g}"
+        return self._numbered(name, self.split, train, later, self.items)
+
+    @property
+    def n_users(self) -> int:
+        """Training users."""
+        return int(self.train["user"].iloc[-1]) + 1
+
+    @property
+    def n_items(self) -> int:
+        """Items of the training catalogue."""
+        return len(self.items)
+
+    def train_matrix(self, values: Values = "binary") -> sparse.csr_matrix:
+        """Training interactions, float32 [n_users, n_items]: ones, or the ratings themselves."""
+        rows = self.train
+        data = rows["rating"].to_numpy() if values == "ratings" else np.ones(len(rows))
+        return self._matrix(rows, data.astype(np.float32))
+
+    @cached_property
+    def seen(self) -> sparse.csr_matrix:
+        """What each user has in training and is therefore never recommended."""
+        return self.train_matrix()
+
+    @cached_property
+    def popularity(self) -> npt.NDArray[np.int64]:
+        """Training users of each item, [n_items]."""
+        return np.bincount(self.train["item"], minlength=self.n_items)
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """The held-out rows of warm users, of items in the catalogue."""
+        return self.later[self.later["segment"] == WARM]
+
+    @cached_property
+    def test_users(self) -> npt.NDArray[np.int32]:
+        """Indices of the evaluated users, ascending."""
+        return np.unique(self.test["user"].to_numpy()).astype(np.int32)
+
+    @cached_property
+    def held_out(self) -> sparse.csr_matrix:
+        """The test interactions of ``test_users``, float32 [len(test_users), n_items]."""
+        matrix = self._matrix(self.test, np.ones(len(self.test), dtype=np.float32))
+        return matrix[self.test_users]
+
+    def _matrix(self, rows: pd.DataFrame, data: npt.NDArray[np.float32]) -> sparse.csr_matrix:
+        shape = (self.n_users, self.n_items)
+        return sparse.csr_matrix((np.asarray(data), (rows["user"], rows["item"])), shape=shape)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over rows, metadata and settings; the order of the file is not in it."""
+        digest = hashlib.sha256(json.dumps([FORMAT, self.split.model_dump()]).encode())
+        for table in (self.users, self.items, self.train, self.later):
+            for column in table.columns:
+                digest.update(_canonical_bytes(table[column]))
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """What one wants to know at first sight: counts, density, moments, segments."""
+        segments = self.later.groupby("segment")["user"].agg(["size", "nunique"])
+        return {
+            "train_interactions": len(self.train),
+            "train_users": self.n_users,
+            "catalogue_items": self.n_items,
+            "density": len(self.train) / (self.n_users * self.n_items),
+            "test_interactions": len(self.test),
+            "test_users": len(self.test_users),
+            "train_from": _moment(self.train["timestamp"].min()),
+            "train_until": _moment(self.train["timestamp"].max()),
+            "later_until": _moment(self.later["timestamp"].max()),
+            **{f"{name}_interactions": int(row["size"]) for name, row in segments.iterrows()},
+            **{f"{name}_users": int(row["nunique"]) for name, row in segments.iterrows()},
+        }
+
+
+def _indexed(rows: pd.DataFrame, users: pd.Index, catalogue: pd.Index) -> pd.DataFrame:
+    columns = {
+        "user": users.get_indexer(pd.Index(rows["user"])).astype(np.int32),
+        "item": catalogue.get_indexer(pd.Index(rows["item"])).astype(np.int32),
+        "rating": rows["rating"].to_numpy(np.float32),
+        "timestamp": rows["timestamp"].to_numpy(np.int64),
+    }
+    if "segment" in rows:
+        columns["segment"] = rows["segment"].to_numpy()
+    order = ["user", "item", "timestamp", "rating"]
+    return pd.DataFrame(columns).sort_values(order, ignore_index=True)
+
+
+def _canonical_bytes(column: pd.Series[Any]) -> bytes:
+    values = column.to_numpy()
+    if values.dtype.kind in "iuf":
+        return values.astype(values.dtype.newbyteorder("<")).tobytes()
+    return json.dumps([str(value) for value in values]).encode()
+
+
+def _moment(timestamp: int) -> str:
+    return pd.Timestamp(timestamp, unit="s", tz="UTC").isoformat()

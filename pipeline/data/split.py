@@ -1,0 +1,88 @@
+"""The global time split: everything before one moment trains, everything after it tests.
+
+    users                   | cut
+    warm          o--o-o--o-|-x--x-x--x     trains, and is evaluated
+    low activity         o--|--x-x-x-x      too little training to be judged among the warm
+    cold                    |  x-x--x-x     first seen after the cut
+                time -------+--------->
+
+One cut for all users, so that no model learns from what happens after the moment at which it
+would have been asked. Validation windows are the same split, made inside the training part.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field
+
+from pipeline.errors import UserError
+from pipeline.settings import Settings
+
+Quantile = Annotated[float, Field(gt=0, lt=1)]
+
+WARM, LOW_ACTIVITY, COLD, UNUSED = "warm", "low_activity", "cold", "unused"
+
+
+class SplitSettings(Settings):
+    """Who trains and who is evaluated."""
+
+    test_cut: Quantile = 0.8
+    """Quantile of all timestamps (nearest one) at which training ends."""
+    min_training: int = Field(5, ge=1)
+    """Users with fewer training interactions are dropped from training."""
+    min_warm_training: int = Field(15, ge=1)
+    """Users with at least so many training interactions can be evaluated as warm users."""
+    min_held_out: int = Field(10, ge=1)
+    """Users with fewer held-out interactions are not evaluated."""
+
+
+def cut_moment(timestamps: npt.NDArray[np.int64], quantile: float) -> int:
+    """The timestamp [s] at ``quantile``: the nearest one that occurs, as in pandas' quantile."""
+    return int(np.quantile(timestamps, quantile, method="nearest"))
+
+
+def time_split(
+    ratings: pd.DataFrame, quantile: float, settings: SplitSettings
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split ``ratings`` (user, item, rating, timestamp) at a quantile of its timestamps.
+
+    Returns:
+        training rows, at or before the cut, of users with ``min_training`` of them;
+        later rows, with a column ``segment``. Rows of items in the training catalogue, of users
+        with ``min_held_out`` of them, are ``warm`` (the test), ``low_activity`` or ``cold``, as
+        the user has enough, some or no interactions before the cut; the rest is ``unused``.
+
+    Raises:
+        UserError: nothing is left to train on or to evaluate.
+    """
+    moment = cut_moment(ratings["timestamp"].to_numpy(), quantile)
+    before = ratings["timestamp"] <= moment
+    early, later = ratings[before], ratings[~before]
+    activity = early["user"].value_counts()
+    train = early[early["user"].map(activity) >= settings.min_training]
+    later = later.assign(segment=_segments(activity, train, later, settings))
+    if train.empty or not (later["segment"] == WARM).any():
+        raise UserError(
+            f"The time split at quantile {quantile} leaves {len(train)} training rows and no user "
+            f"with at least {settings.min_warm_training} training and {settings.min_held_out} "
+            f"held-out interactions. Use more data, another cut, or lower min_warm_training "
+            f"and min_held_out."
+        )
+    return train, later
+
+
+def _segments(
+    activity: pd.Series[int], train: pd.DataFrame, later: pd.DataFrame, settings: SplitSettings
+) -> npt.NDArray[np.str_]:
+    in_catalogue = later["item"].isin(train["item"].unique()).to_numpy()
+    held_out = later["user"].map(later["user"][in_catalogue].value_counts()).fillna(0).to_numpy()
+    before = later["user"].map(activity).fillna(0).to_numpy()
+    evaluated = in_catalogue & (held_out >= settings.min_held_out)
+    warm = evaluated & (before >= settings.min_warm_training)
+    low_activity = evaluated & (before > 0) & ~warm
+    cold = evaluated & (before == 0)
+    return np.select([warm, low_activity, cold], [WARM, LOW_ACTIVITY, COLD], UNUSED)

@@ -1,0 +1,134 @@
+"""Full ranking: every item of the catalogue is scored, seen items are masked, the best k stay.
+
+Scores that are equal as float32 are ordered by item index, lower first, so that a list depends
+on the scores alone and not on the block size or the sorting algorithm.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+MEMORY_BUDGET = 128 * 2**20
+"""Bytes that one block of users may take while it is ranked."""
+
+_BYTES_PER_SCORE = 24  # peak: float32 scores, three int32 temporaries, int64 keys
+_MASKED = np.iinfo(np.int64).max  # after every real key; its low 32 bits read as item -1
+
+
+class Scorer(Protocol):
+    """What can be ranked: a model that scores the whole catalogue for a block of users."""
+
+    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Scores, float32[len(users), n_items], of every item; higher is better."""
+        ...
+
+
+def top_k(
+    scores: npt.NDArray[np.float32], seen: sparse.csr_matrix | None, k: int
+) -> npt.NDArray[np.int32]:
+    """The k best unseen items of each row of ``scores``.
+
+    Args:
+        scores: float32[n_users, n_items]; not changed.
+        seen: [n_users, n_items]; every stored entry, explicit zeros included, is an item that
+            is not recommended to the user of that row. None masks nothing.
+        k: length of the lists, at least 1.
+
+    Returns:
+        int32[n_users, k], best first; -1 fills the end where fewer than k unseen items exist.
+
+    Raises:
+        ValueError: a score is NaN or infinite, ``seen`` has another shape, or k < 1.
+    """
+    _check_finite(scores, np.arange(len(scores), dtype=np.int32))
+    return _best(scores, seen, k)
+
+
+def rank(
+    scorer: Scorer,
+    users: npt.NDArray[np.int32],
+    seen: sparse.csr_matrix | None,
+    k: int,
+    n_items: int,
+    memory_budget: int = MEMORY_BUDGET,
+) -> npt.NDArray[np.int32]:
+    """The k best unseen items of each of ``users``, in blocks of users that fit in memory.
+
+    Args:
+        scorer: scores all items for a block of users.
+        users: int32[n], user indices.
+        seen: [all users, n_items], the row of a user at its index; masks as in ``top_k``.
+        k: length of the lists, at least 1.
+        n_items: size of the catalogue.
+        memory_budget: bytes for the scores of a block and their ranking (what the scorer needs
+            inside comes on top). The lists are the same for every budget.
+
+    Returns:
+        int32[n, k], row i for ``users[i]``, as from ``top_k``.
+
+    Raises:
+        ValueError: as ``top_k``, naming the user, or scores of another shape.
+    """
+    block_size = max(1, memory_budget // (_BYTES_PER_SCORE * n_items))
+    lists = np.empty((len(users), k), np.int32)
+    for start in range(0, len(users), block_size):
+        block = users[start : start + block_size]
+        scores = scorer.scores(block)
+        if scores.shape != (len(block), n_items):
+            raise ValueError(
+                f"{type(scorer).__name__} returned scores of shape {scores.shape} for "
+                f"{len(block)} users and a catalogue of {n_items} items"
+            )
+        _check_finite(scores, block)
+        lists[start : start + block_size] = _best(scores, None if seen is None else seen[block], k)
+    return lists
+
+
+def _check_finite(scores: npt.NDArray[np.float32], users: npt.NDArray[np.int32]) -> None:
+    """A model that diverged would still yield lists; refuse it instead of ranking noise."""
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row, item = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"The score of item {item} for user {users[row]} is {scores[row, item]}: scores must "
+            f"be finite, so the model has diverged or computes them wrongly"
+        )
+
+
+def _best(
+    scores: npt.NDArray[np.float32], seen: sparse.csr_matrix | None, k: int
+) -> npt.NDArray[np.int32]:
+    if k < 1:
+        raise ValueError(f"k is {k}: a list needs at least one place")
+    if seen is not None and seen.shape != scores.shape:
+        raise ValueError(f"seen has shape {seen.shape}, scores have shape {scores.shape}")
+    n_users, n_items = scores.shape
+    keys = _sort_keys(scores)
+    if seen is not None:
+        keys[np.repeat(np.arange(n_users), np.diff(seen.indptr)), seen.indices] = _MASKED
+    found = min(k, n_items)
+    keys.partition(found - 1, axis=1)
+    best = np.sort(keys[:, :found], axis=1)
+    lists = np.full((n_users, k), -1, np.int32)
+    lists[:, :found] = best.astype(np.int32)  # the low 32 bits
+    return lists
+
+
+def _sort_keys(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """int64 keys whose ascending order is score descending, then item index ascending.
+
+    The bits of a float32 are a sign and a magnitude that grows with the absolute value, so
+    the signed magnitude is an integer in the order of the scores, with -0.0 equal to 0.0. Its
+    negative makes the upper half of a key and the item index the lower. All keys of a row
+    differ, hence partitioning has one right answer.
+    """
+    bits = np.ascontiguousarray(scores, np.float32).view(np.int32)
+    magnitude = bits & np.int32(0x7FFFFFFF)
+    keys = np.where(bits < 0, magnitude, -magnitude).astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(scores.shape[1])
+    return keys

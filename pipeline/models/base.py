@@ -1,0 +1,85 @@
+"""The contract of every model: fit a Dataset, score users against the whole catalogue."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:  # the trainer brings torch, which the models without a network do not need
+    from pipeline.data.dataset import Dataset
+    from pipeline.training.trainer import OnEpoch
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Recommender(ABC):
+    """Scores of all items of a catalogue for the users of a Dataset.
+
+    A recommender is made of settings and a seed, both enough to make it again. Subclasses give
+    ``fit``, ``scores``, and what they learned as named arrays, so that saving needs no pickle.
+    """
+
+    settings_class: ClassVar[type[Settings]] = Settings
+    masks_seen: ClassVar[bool] = True
+    """Whether items that a user has in training are kept out of their list."""
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.settings, self.seed = settings, seed
+
+    @abstractmethod
+    def fit(
+        self,
+        dataset: Dataset,
+        on_epoch: OnEpoch | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> Self:
+        """Learn from the training part of ``dataset``.
+
+        Models that learn in epochs tell ``on_epoch`` after each, and go on from ``state`` where
+        an earlier fit stopped; the others ignore both.
+        """
+
+    @abstractmethod
+    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Scores of the whole catalogue, [len(users), n_items]; higher is better."""
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """What was learned."""
+
+    @abstractmethod
+    def load_arrays(self, arrays: Arrays) -> None:
+        """Take what ``arrays`` of a fitted recommender with these settings gave."""
+
+    def collapsed(self) -> str | None:
+        """Why this model cannot tell users apart, where its parameters show it."""
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and ``weights.safetensors`` into an existing folder."""
+        from safetensors.numpy import save_file
+
+        description = {"settings": self.settings.model_dump(mode="json"), "seed": self.seed}
+        (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n")
+        contiguous = {name: np.ascontiguousarray(array) for name, array in self.arrays().items()}
+        save_file(contiguous, folder / "weights.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """A fitted recommender from what ``save`` wrote."""
+        from safetensors.numpy import load_file
+
+        description = json.loads((folder / "model.json").read_text())
+        settings = cls.settings_class.read(
+            description["settings"], where=str(folder / "model.json")
+        )
+        recommender = cls(settings, description["seed"])
+        recommender.load_arrays(load_file(folder / "weights.safetensors"))
+        return recommender

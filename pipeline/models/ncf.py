@@ -1,0 +1,239 @@
+"""Neural Collaborative Filtering (He et al., 2017, "NeuMF"): GMF and MLP under one output.
+
+logit(u, i) = w . [p_u * q_i ; MLP([s_u ; t_i])] + b  (+ b_u + b_i)
+
+GMF rows p, q have ``embedding_dim`` entries; MLP rows s, t have half of ``layers[0]`` each. The
+rows of both parts lie side by side in one table per side, because a step is bound by the number
+of look-ups, not by their width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from pipeline.models.base import Arrays, Recommender
+from pipeline.training.trainer import OnEpoch, Trainer, TrainingSettings, choose_device
+
+if TYPE_CHECKING:
+    from pipeline.data.dataset import Dataset
+
+PAIR_BYTES = 32 * 2**20  # memory for the hidden layers of one block of user-item pairs
+COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
+
+
+class NCFSettings(TrainingSettings):
+    """The network's shape, and how it is trained."""
+
+    embedding_dim: int = Field(8, ge=1)
+    """Entries of a GMF row."""
+    layers: tuple[int, ...] = (16, 8)
+    """Widths of the MLP, the concatenated input first; empty for GMF alone."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Before each linear layer of the MLP."""
+    bias: bool = False
+    """Add a bias per user and per item to the logit."""
+    factor_start: bool = False
+    """Start GMF from truncated SVD factors of the ratings instead of noise."""
+
+    @field_validator("layers")
+    @classmethod
+    def _even_input(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
+        if layers and (min(layers) < 1 or layers[0] % 2 or len(layers) < 2):
+            raise ValueError(
+                "expected an even input width and at least one further width, as in 16,8"
+            )
+        return layers
+
+
+class NCFNetwork(nn.Module):
+    """The network: NeuMF with both halves of a row in one table."""
+
+    user_rows: nn.Parameter
+    item_rows: nn.Parameter
+
+    def __init__(self, n_users: int, n_items: int, settings: NCFSettings) -> None:
+        """Embeddings N(0, .01), linear weights Xavier-normal, biases 0.
+
+        Modules are made, then given their start, from PyTorch's global generator and in the order
+        of the notebook: the same seed gives the notebook's start.
+        """
+        super().__init__()
+        self.gmf, self.dropout = settings.embedding_dim, settings.dropout
+        half = settings.layers[0] // 2 if settings.layers else 0
+        self.width = self.gmf + half
+        tables = [
+            nn.Embedding(count, columns)
+            for columns in (self.gmf, half)
+            for count in (n_users, n_items)
+        ]
+        pairs = zip(settings.layers, settings.layers[1:], strict=False)
+        self.hidden = nn.ModuleList(nn.Linear(wide, narrow) for wide, narrow in pairs)
+        last = settings.layers[-1] if settings.layers else 0
+        self.output = nn.Linear(self.gmf + last, 1)
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.01)
+        for layer in (*self.hidden, self.output):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        user_bias, item_bias = (
+            torch.zeros(count, int(settings.bias)) for count in (n_users, n_items)
+        )
+        weights = [table.weight.detach() for table in tables]
+        self.user_rows = nn.Parameter(torch.cat([weights[0], weights[2], user_bias], dim=1))
+        self.item_rows = nn.Parameter(torch.cat([weights[1], weights[3], item_bias], dim=1))
+
+    def forward(
+        self, users: Tensor, items: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of users [B] with candidates [B, C], and the squared norm of the rows used [B]."""
+        user = _rows(self.user_rows, users)[:, None]
+        item = _rows(self.item_rows, items.flatten()).unflatten(0, items.shape)
+        parts = [user[..., : self.gmf] * item[..., : self.gmf]]
+        if self.hidden:
+            left, right = user[..., self.gmf : self.width], item[..., self.gmf : self.width]
+            signal = torch.cat([left.expand_as(right), right], dim=-1)
+            for layer in self.hidden:
+                signal = torch.relu(layer(_dropout(signal, self.dropout, generator)))
+            parts.append(signal)
+        logits = self.output(torch.cat(parts, dim=-1)).squeeze(-1)
+        logits = logits + (user + item)[..., self.width :].sum(-1)
+        return logits, user.square().sum((1, 2)) + item.square().sum(-1).mean(1)
+
+    @torch.inference_mode()
+    def score(self, users: Tensor) -> Tensor:
+        """Logits of users [B] with the whole catalogue, [B, n_items].
+
+        The user and the item half of the first hidden layer are computed once each and added,
+        so that no concatenated pair is ever made.
+        """
+        user, item = self.user_rows[users], self.item_rows
+        weight = self.output.weight[0]
+        logits = (user[:, : self.gmf] * weight[: self.gmf]) @ item[:, : self.gmf].T
+        logits += self.output.bias
+        logits += user[:, self.width :].sum(1, keepdim=True) + item[:, self.width :].sum(1)
+        if self.hidden:
+            first, *others = cast("list[nn.Linear]", list(self.hidden))
+            half = self.width - self.gmf
+            left = user[:, self.gmf : self.width] @ first.weight[:, :half].T + first.bias
+            right = item[:, self.gmf : self.width] @ first.weight[:, half:].T
+            signal = (left[:, None] + right).relu_()
+            for layer in others:
+                signal = layer(signal).relu_()
+            logits += signal @ weight[self.gmf :]
+        return logits
+
+
+class NCF(Recommender):
+    """The network as a recommender."""
+
+    settings_class = NCFSettings
+    settings: NCFSettings
+    network: NCFNetwork
+
+    def fit(
+        self,
+        dataset: Dataset,
+        on_epoch: OnEpoch | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> Self:
+        """Train on the chosen device; the same seed on the same CPU gives the same bits."""
+        device = choose_device(self.settings.device)
+        # The start is drawn on the CPU, so that it is the same on every device, and from a fork of
+        # the global generator, so that nobody else's numbers change.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings)
+        if self.settings.factor_start and state is None:
+            self._start_from_factors(dataset)
+        self.network.to(device)
+        generator = torch.Generator(device).manual_seed(self.seed)
+        trainer = Trainer(self.network, dataset, self.settings, generator)
+        if state is not None:
+            trainer.load_state(state)
+        trainer.run(on_epoch)
+        return self
+
+    def _start_from_factors(self, dataset: Dataset) -> None:
+        """GMF rows from ratings ~ U S V^T, S split evenly, and an output that adds them up."""
+        from sklearn.utils.extmath import randomized_svd
+
+        rank = min(self.settings.embedding_dim, dataset.n_users, dataset.n_items)
+        left, values, right = randomized_svd(
+            dataset.train_matrix("ratings"), rank, n_iter=10, random_state=self.seed
+        )
+        root = np.sqrt(values)
+        with torch.no_grad():
+            self.network.user_rows[:, :rank] = torch.from_numpy(left * root)
+            self.network.item_rows[:, :rank] = torch.from_numpy(right.T * root)
+            self.network.output.weight[:, :rank] = 1.0
+
+    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Logits, [len(users), n_items]."""
+        table = self.network.item_rows
+        widest = max(self.settings.layers[1:], default=1)
+        block = max(1, PAIR_BYTES // (4 * widest * len(table)))
+        indices = torch.from_numpy(users).long().to(table.device)
+        blocks = [self.network.score(part).cpu() for part in indices.split(block)]
+        return torch.cat(blocks).numpy() if blocks else np.empty((0, len(table)), np.float32)
+
+    def arrays(self) -> Arrays:
+        """The network's parameters by name."""
+        return {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+
+    def load_arrays(self, arrays: Arrays) -> None:
+        """Make the network and give it these parameters."""
+        n_users, n_items = len(arrays["user_rows"]), len(arrays["item_rows"])
+        self.network = NCFNetwork(n_users, n_items, self.settings)
+        self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
+        self.network.to(choose_device(self.settings.device))
+
+    def collapsed(self) -> str | None:
+        """GMF user rows shrunk to nothing: the network no longer tells users apart."""
+        norm = float(self.network.user_rows.detach()[:, : self.network.gmf].norm(dim=1).median())
+        if norm >= COLLAPSED_NORM:
+            return None
+        return f"the median norm of the GMF user embeddings is {norm:.1e}"
+
+
+class _Rows(torch.autograd.Function):
+    """Rows of a table by index, with a gradient that is added up by rows.
+
+    PyTorch's own dense embedding gradient takes twice the time on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(indices)
+        ctx.shape = table.shape
+        return table.index_select(0, indices)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        (indices,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_add_(0, indices, gradient), None
+
+
+def _rows(table: Tensor, indices: Tensor) -> Tensor:
+    rows: Tensor = _Rows.apply(table, indices)  # type: ignore[no-untyped-call]
+    return rows
+
+
+def _dropout(signal: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Dropout whose masks come from 16 random bits an entry, four entries to a draw.
+
+    The probability is thereby rounded to a multiple of 2^-16.
+    """
+    if probability == 0:
+        return signal
+    count = signal.numel()
+    words = torch.empty((count + 3) // 4, dtype=torch.int64, device=signal.device)
+    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:count]
+    kept = bits.view(signal.shape) >= round(probability * 2**16) - 2**15
+    return signal * (kept * (1 / (1 - probability)))

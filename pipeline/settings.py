@@ -1,0 +1,67 @@
+"""The base of every group of settings, and how values typed by a person become theirs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from pipeline.errors import UserError
+
+
+class Settings(BaseModel):
+    """Immutable, checked settings; unknown names are refused, docstrings are descriptions."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_words(cls, values: Any) -> Any:
+        """Values that come from flags are text: "none" means None, commas separate a list."""
+        if not isinstance(values, Mapping):
+            return values
+        return {name: cls._word(name, value) for name, value in values.items()}
+
+    @classmethod
+    def _word(cls, name: str, value: Any) -> Any:
+        field = cls.model_fields.get(name)
+        if field is None or not isinstance(value, str):
+            return value
+        if value.lower() in ("none", "null"):
+            return None
+        if "tuple" in str(field.annotation):
+            return [part.strip() for part in value.strip("[]() ").split(",") if part.strip()]
+        return value
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Check ``values``; ``where`` names their source in messages.
+
+        Raises:
+            UserError: naming every field that is wrong, its value and what was expected.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = [_explain(cls, problem) for problem in error.errors()]
+            raise UserError(f"{where}: " + "; ".join(problems)) from None
+
+
+def unknown_field(name: str, known: list[str]) -> str:
+    """A message for a name that is no field, with the nearest one that is."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(sorted(known))}"
+    return f"unknown field '{name}' ({hint})"
+
+
+def _explain(cls: type[Settings], problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"]) or cls.__name__
+    if problem["type"] == "extra_forbidden":
+        return unknown_field(name, list(cls.model_fields))
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,79 @@
+"""A journal of the fits of one run, on disk after every epoch, so that a killed run goes on.
+
+A run fits its model several times: once per validation window, then on the whole training part.
+The journal keeps each fit's epochs and the state of the fit in progress.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import UserError
+
+Record = dict[str, float]
+
+
+class Journal:
+    """What the fits of a run have done so far.
+
+    ``epochs[fit]`` holds one record of numbers per epoch; a fit named in ``finished`` is not
+    done again. Without a path it remembers, but nothing outlives the process.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.epochs: dict[str, list[Record]] = {}
+        self.finished: list[str] = []
+        self._state: dict[str, Any] | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Journal:
+        """The journal that ``path`` holds.
+
+        Raises:
+            UserError: the file is missing or no journal.
+        """
+        journal = cls(path)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            journal.epochs, journal.finished = content["epochs"], content["finished"]
+            journal._state = content["state"]
+        except FileNotFoundError:
+            raise UserError(f"{path}: no checkpoint here to resume from.") from None
+        except Exception as error:  # torch.load raises many kinds for what is not its own
+            raise UserError(
+                f"{path}: this is not a checkpoint that can be read ({type(error).__name__})."
+            ) from None
+        return journal
+
+    def state(self, fit: str) -> dict[str, Any] | None:
+        """The trainer's state to go on from, where ``fit`` is the one in progress."""
+        begun = fit in self.epochs and fit not in self.finished
+        return self._state if begun else None
+
+    def record(self, fit: str, record: Record, state: dict[str, Any]) -> None:
+        """Note an epoch of ``fit`` and the trainer's state after it."""
+        self.epochs.setdefault(fit, []).append(record)
+        self._state = state
+        self._write()
+
+    def finish(self, fit: str) -> None:
+        """Note that ``fit`` is complete; the last state stays, for the final fit's sake."""
+        self.epochs.setdefault(fit, [])
+        self.finished.append(fit)
+        self._write()
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        content = {"epochs": self.epochs, "finished": self.finished, "state": self._state}
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(self.path)

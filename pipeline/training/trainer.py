@@ -1,0 +1,219 @@
+"""The training loop: Adam over shuffled interactions, negatives drawn anew every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.data.dataset import Dataset
+from pipeline.errors import UserError
+from pipeline.settings import Settings
+from pipeline.training.losses import LOSSES, LossName
+from pipeline.training.sampling import NegativeSampler
+
+SMALL_STEP = 200_000  # activations of a step below which a second thread costs more than it brings
+
+
+class TrainingSettings(Settings):
+    """How a network is trained, whatever the network."""
+
+    loss: LossName = "bce"
+    """bpr, bce or softmax on logits; bpr_sigmoid is the notebook's BPR on sigmoid outputs."""
+    epochs: int = Field(20, ge=1)
+    """Passes over the training interactions; with patience, at most so many."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many epochs without a better validation NDCG and keep the best number."""
+    batch_size: int = Field(2048, ge=1)
+    """Positives per step."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Of Adam."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Adam's coupled decay of all parameters, which also shrinks rows that a batch did not use."""
+    l2: float = Field(0.0, ge=0)
+    """L2 penalty on the embedding rows that a batch used, per sample."""
+    negatives: int = Field(1, ge=1)
+    """Negatives per positive."""
+    negative_power: float = Field(0.0, ge=0)
+    """Negatives are drawn by popularity to this power: 0 is uniform."""
+    verified_negatives: bool = False
+    """Draw negatives again that the user has in training."""
+    rating_confidence: float = Field(0.0, ge=0)
+    """Weight of a positive: (rating / mean rating) to this power; 0 ignores ratings."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+
+
+class Network(Protocol):
+    """What the trainer trains."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+    def __call__(
+        self, users: Tensor, items: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Users [B] and items [B, C] to logits [B, C] and the rows' squared norm [B], training."""
+        ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the data, as told to whoever watches a fit."""
+
+    number: int
+    """From 1."""
+    loss: float
+    """Mean over steps."""
+    loss_sum: float
+    """Sum over steps, as the notebook printed it."""
+    seconds: float
+    examples_per_second: float
+    """Positives per second."""
+    state: Callable[[], dict[str, Any]]
+    """Everything needed to go on from here."""
+
+    def record(self) -> dict[str, float]:
+        """What is worth keeping of it, by the names of metrics."""
+        return {
+            "loss": self.loss,
+            "loss_sum": self.loss_sum,
+            "epoch_seconds": self.seconds,
+            "examples_per_second": self.examples_per_second,
+        }
+
+
+OnEpoch = Callable[[Epoch], bool]
+"""Told after every epoch; answers whether to stop."""
+
+
+class DivergedError(UserError):
+    """The loss became NaN or infinite."""
+
+
+def choose_device(wanted: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        UserError: ``cuda`` is wanted and there is none.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UserError("device=cuda: PyTorch finds no CUDA device here; use device=cpu or auto.")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+class Trainer:
+    """Trains a network on the training interactions of a dataset, epoch by epoch."""
+
+    def __init__(
+        self,
+        network: Network,
+        dataset: Dataset,
+        settings: TrainingSettings,
+        generator: torch.Generator,
+    ) -> None:
+        """``network`` and ``generator`` live on the same device; the data are moved there."""
+        self.network, self.settings, self.generator = network, settings, generator
+        device = generator.device
+        rows = dataset.train
+        self.users = torch.tensor(rows["user"].to_numpy(), dtype=torch.int64, device=device)
+        self.items = torch.tensor(rows["item"].to_numpy(), dtype=torch.int64, device=device)
+        ratings = torch.tensor(rows["rating"].to_numpy(), device=device)
+        confidence = ratings.clamp_min(0) ** settings.rating_confidence
+        self.weights = confidence / confidence.mean()
+        self.sampler = NegativeSampler(
+            self.users,
+            self.items,
+            dataset.n_items,
+            power=settings.negative_power,
+            verified=settings.verified_negatives,
+        )
+        self.optimizer = torch.optim.Adam(
+            network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.epochs_done = 0
+
+    def run(self, on_epoch: OnEpoch | None = None) -> None:
+        """Train up to ``settings.epochs``, from where the state stands.
+
+        Raises:
+            DivergedError: the loss of an epoch is not finite; ``on_epoch`` never hears of it.
+        """
+        with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
+            while self.epochs_done < self.settings.epochs:
+                started = time.perf_counter()
+                loss_sum, steps = self._epoch()
+                self.epochs_done += 1
+                if not math.isfinite(loss_sum):
+                    raise DivergedError(
+                        f"The loss became {loss_sum} in epoch {self.epochs_done}. Lower "
+                        f"learning_rate (now {self.settings.learning_rate:g}) or raise l2."
+                    )
+                seconds = time.perf_counter() - started
+                rate = len(self.users) / seconds
+                loss = loss_sum / steps
+                epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
+                if on_epoch is not None and on_epoch(epoch):
+                    break
+
+    def _epoch(self) -> tuple[float, int]:
+        order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
+        negatives = self.sampler.draw(self.users[order], self.settings.negatives, self.generator)
+        loss_function = LOSSES[self.settings.loss]
+        losses = []
+        size = self.settings.batch_size
+        for batch, drawn in zip(order.split(size), negatives.split(size), strict=True):
+            candidates = torch.cat([self.items[batch, None], drawn], dim=1)
+            logits, norms = self.network(self.users[batch], candidates, self.generator)
+            weights = self.weights[batch]
+            loss = loss_function(logits[:, 0], logits[:, 1:], weights)
+            objective = loss + self.settings.l2 * norms.mean() if self.settings.l2 else loss
+            self.optimizer.zero_grad()
+            objective.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+        # The only synchronisation of an epoch: the losses are wanted as one number.
+        return float(torch.stack(losses).double().sum()), len(losses)
+
+    def state(self) -> dict[str, Any]:
+        """Network, optimizer, random state and epochs done: tensors and plain values."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "epochs_done": self.epochs_done,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``, bit for bit on a CPU."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.epochs_done = state["epochs_done"]
+
+
+@contextmanager
+def _few_threads(rows: int) -> Iterator[None]:
+    """Denormals flushed (they slow a CPU tenfold), and one thread where steps are small."""
+    threads = torch.get_num_threads()
+    torch.set_flush_denormal(True)
+    if rows < SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
