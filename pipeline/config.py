@@ -46,6 +46,16 @@ class Experiment(Settings):
         params = self.params.model_copy(update=changes)
         return family(self.model)(params, self.seed)
 
+    @classmethod
+    def restore(cls, values: Mapping[str, Any], where: str) -> Experiment:
+        """The experiment whose ``model_dump`` gave ``values``.
+
+        Raises:
+            UserError: this version of the project no longer knows it.
+        """
+        params = family(values["model"]).settings_class.read(values["params"], where)
+        return cls.read({**values, "params": params}, where)
+
     def flat(self) -> dict[str, Any]:
         """All fields under their flat names, as they would stand in a file."""
         values = self.model_dump(mode="json")
@@ -63,32 +73,56 @@ def read_experiment(config: Path, overrides: Mapping[str, Any]) -> Experiment:
     where = str(config) + (f" with {_flags(overrides)}" if overrides else "")
     if "model" not in values:
         raise UserError(f"{where}: the field 'model' is missing")
-    own = [name for name in Experiment.model_fields if name not in ("name", "split", "params")]
-    split = list(SplitSettings.model_fields)
-    params = family(str(values["model"])).settings_class
-    unknown = set(values) - {*own, *split, *params.model_fields}
+    fields = field_groups(str(values["model"]))
+    known = [name for group in fields.values() for name in group.model_fields]
+    unknown = [name for name in values if name not in known or name in ("name", "split", "params")]
     if unknown:
-        known = [*own, *split, *params.model_fields]
-        raise UserError(
-            f"{where}: " + "; ".join(unknown_field(name, known) for name in sorted(unknown))
-        )
-    return Experiment.read(
-        {
-            **_only(own, values),
-            "name": config.stem,
-            "split": SplitSettings.read(_only(split, values), where),
-            "params": params.read(_only(params.model_fields, values), where),
-        },
-        where,
+        problems = [unknown_field(name, known) for name in unknown]
+        raise UserError(f"{where}: {'; '.join(problems)}")
+    split, params = (
+        fields[group].read(_only(fields[group], values), where) for group in ("split", "params")
     )
+    own = _only(fields["experiment"], values)
+    return Experiment.read({**own, "name": config.stem, "split": split, "params": params}, where)
 
 
-def read_suite(suite: str, folder: Path = Path("experiments")) -> list[Path]:
-    """The experiment files that ``suites/SUITE.yaml`` (or a path to such a file) lists.
+def field_groups(model: str) -> dict[str, type[Settings]]:
+    """The groups of fields that an experiment with ``model`` has: experiment, split, params.
 
     Raises:
-        UserError: the file is missing, is no list of names, or names an experiment without file.
+        UserError: there is no such model.
     """
+    return {
+        "experiment": Experiment,
+        "split": SplitSettings,
+        "params": family(model).settings_class,
+    }
+
+
+def read_suite(suite: str, overrides: Mapping[str, Any]) -> list[Experiment]:
+    """The experiments that ``experiments/suites/SUITE.yaml`` (or a path to such a file) lists.
+
+    An override changes the experiments that have its field.
+
+    Raises:
+        UserError: the file is missing, is no list of names, or names an experiment without file;
+            an experiment is wrong, or no experiment has the field of an override.
+    """
+    experiments, used = [], set[str]()
+    for file in _suite_files(suite):
+        model = read_experiment(file, {}).model
+        groups = field_groups(str(overrides.get("model", model))).values()
+        fields = {name for group in groups for name in group.model_fields}
+        experiments.append(read_experiment(file, _only(fields, overrides)))
+        used |= fields & set(overrides)
+    for name in overrides:
+        if name not in used:
+            raise UserError(f"No experiment of suite {suite} has a field '{name}'.")
+    return experiments
+
+
+def _suite_files(suite: str) -> list[Path]:
+    folder = Path("experiments")
     path = Path(suite) if suite.endswith(".yaml") else folder / "suites" / f"{suite}.yaml"
     content = _read_yaml(path)
     names = content.get("experiments")
@@ -115,7 +149,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _only(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+def _only(fields: Iterable[str] | type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    names = fields.model_fields if isinstance(fields, type) else fields
     return {name: values[name] for name in names if name in values}
 
 

@@ -21,7 +21,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_words(cls, values: Any) -> Any:
-        """Values that come from flags are text: "none" means None, commas separate a list."""
+        """Flags are text: "none" means None or an empty list, and commas separate."""
         if not isinstance(values, Mapping):
             return values
         return {name: cls._word(name, value) for name, value in values.items()}
@@ -31,11 +31,11 @@ class Settings(BaseModel):
         field = cls.model_fields.get(name)
         if field is None or not isinstance(value, str):
             return value
-        if value.lower() in ("none", "null"):
-            return None
+        none = value.lower() in ("none", "null")
         if "tuple" in str(field.annotation):
-            return [part.strip() for part in value.strip("[]() ").split(",") if part.strip()]
-        return value
+            parts = "" if none else value.strip("[]() ")
+            return [part.strip() for part in parts.split(",") if part.strip()]
+        return None if none else value
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:

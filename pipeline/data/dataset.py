@@ -33,10 +33,12 @@ class Dataset:
     (int64, seconds since 1970 UTC), sorted by user and item. ``later`` has those columns and
     ``segment``; items outside the catalogue have index -1. ``users`` has the column user (the
     original id), ``items`` has item (the original id), title and genres.
+    ``protocol`` says in a word how the split was made.
     """
 
     name: str
     split: SplitSettings
+    protocol: str
     users: pd.DataFrame
     items: pd.DataFrame
     train: pd.DataFrame
@@ -48,7 +50,7 @@ class Dataset:
     ) -> Dataset:
         """Split ``ratings`` (user, item, rating, timestamp) in time and number what is in them."""
         train, later = time_split(ratings, split.test_cut, split)
-        return cls._numbered(name, split, train, later, metadata)
+        return cls._numbered(name, split, split.protocol, train, later, metadata)
 
     @classmethod
     def from_existing_split(
@@ -63,13 +65,15 @@ class Dataset:
         known_user = held_out["user"].isin(train["user"].unique())
         known_item = held_out["item"].isin(train["item"].unique())
         segment = np.select([~known_item, known_user], [UNUSED, WARM], COLD)
-        return cls._numbered(name, split, train, held_out.assign(segment=segment), metadata)
+        later = held_out.assign(segment=segment)
+        return cls._numbered(name, split, "as-given", train, later, metadata)
 
     @classmethod
     def _numbered(
         cls,
         name: str,
         split: SplitSettings,
+        protocol: str,
         train: pd.DataFrame,
         later: pd.DataFrame,
         metadata: pd.DataFrame,
@@ -83,6 +87,7 @@ class Dataset:
         return cls(
             name,
             split,
+            protocol,
             pd.DataFrame({"user": users}),
             items.rename_axis("item").reset_index(),
             _indexed(train, users, catalogue),
@@ -100,7 +105,8 @@ class Dataset:
         )
         train, later = time_split(ratings, quantile, self.split)
         name = f"{self.name}/window-{quantile:g}"
-        return self._numbered(name, self.split, train, later, self.items)
+        protocol = f"{self.protocol}/window-{quantile:g}"
+        return self._numbered(name, self.split, protocol, train, later, self.items)
 
     @property
     def n_users(self) -> int:
@@ -151,7 +157,9 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over rows, metadata and settings; the order of the file is not in it."""
-        digest = hashlib.sha256(json.dumps([FORMAT, self.split.model_dump()]).encode())
+        digest = hashlib.sha256(
+            json.dumps([FORMAT, self.protocol, self.split.model_dump()]).encode()
+        )
         for table in (self.users, self.items, self.train, self.later):
             for column in table.columns:
                 digest.update(_canonical_bytes(table[column]))

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.files import choose
+from pipeline.data.files import Choice, choose
 from pipeline.data.formats import BadRow, RawTable, bad_rows, read_raw
 from pipeline.data.items import read_items
 from pipeline.errors import UserError
@@ -63,19 +63,23 @@ def read_ratings(source_path: Path, on_bad_rows: OnBadRows = "error") -> Ratings
             are bad: the first of them are told with line, column, value and what was expected.
     """
     choice = choose(source_path)
-    parts = [_checked(read_raw(part), on_bad_rows) for part in choice.tables]
-    whole = pa.concat_tables([part for part, _ in parts])
-    read = whole.num_rows + sum(dropped for _, dropped in parts)
-    frame = pd.DataFrame({name: _column(whole.column(name)) for name in whole.column_names})
-    first = parts[0][0].num_rows
+    frame, first, dropped = _read(choice, on_bad_rows)
     table, held_out = _latest(frame[:first]), _latest(frame[first:])
     counts = {
-        "rows_read": read,
-        "bad_rows_dropped": read - len(frame),
+        "rows_read": len(frame) + dropped,
+        "bad_rows_dropped": dropped,
         "duplicates_dropped": len(frame) - len(table) - len(held_out),
     }
     items = _matching(read_items(choice.items), frame["item"].dtype)
-    return Ratings(table, items, held_out if len(parts) == 2 else None, counts)
+    return Ratings(table, items, held_out if len(choice.tables) == 2 else None, counts)
+
+
+def _read(choice: Choice, on_bad_rows: OnBadRows) -> tuple[pd.DataFrame, int, int]:
+    """The good rows of all tables, those of the first table before all others, how many these
+    are, and how many rows were bad."""
+    parts = [_checked(read_raw(part), on_bad_rows) for part in choice.tables]
+    frame = _frame(pa.concat_tables([table for table, _ in parts]))
+    return frame, parts[0][0].num_rows, sum(dropped for _, dropped in parts)
 
 
 def _checked(raw: RawTable, on_bad_rows: OnBadRows) -> tuple[Any, int]:
@@ -196,11 +200,14 @@ def _expected(name: str, value: str, latest: float) -> str:
     return "expected seconds since 1970 (UTC), from 1990 until now"
 
 
-def _column(column: Any) -> Any:
-    """A column for pandas; ids become int64 where every one is an integer."""
-    if pa.types.is_string(column.type):
-        return _integers(column) if _integers(column) is not None else column.to_pandas()
-    return column.to_numpy()
+def _frame(table: Any) -> pd.DataFrame:
+    """``table`` for pandas; ids become int64 where every one is an integer."""
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table.column(name)
+        integers = _integers(column) if pa.types.is_string(column.type) else column.to_numpy()
+        columns[name] = column.to_pandas() if integers is None else integers
+    return pd.DataFrame(columns)
 
 
 def _integers(column: Any) -> npt.NDArray[np.int64] | None:
@@ -219,15 +226,27 @@ def _integers(column: Any) -> npt.NDArray[np.int64] | None:
 
 def _latest(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per user and item: the one with the latest timestamp, the last of them on a tie."""
-    users, _ = pd.factorize(frame["user"])
-    items, catalogue = pd.factorize(frame["item"])
-    pairs = users.astype(np.int64) * max(1, len(catalogue)) + items
+    pairs = _pairs(frame)
     ordered = np.sort(pairs)
-    if not (ordered[1:] == ordered[:-1]).any():
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated) == 0:
         return frame.reset_index(drop=True)
-    order = np.lexsort((frame["timestamp"].to_numpy(), pairs))  # stable: file order on a tie
-    last = np.append(pairs[order][1:] != pairs[order][:-1], True)
-    return frame.iloc[np.sort(order[last])].reset_index(drop=True)
+    rows = np.flatnonzero(pd.Series(pairs).isin(repeated))
+    times = frame["timestamp"].to_numpy()[rows]
+    rows = rows[np.lexsort((times, pairs[rows]))]  # stable: file order on a tie
+    superseded = rows[:-1][pairs[rows][1:] == pairs[rows][:-1]]
+    kept = np.ones(len(frame), bool)
+    kept[superseded] = False
+    return frame[kept].reset_index(drop=True)
+
+
+def _pairs(frame: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """One number for each user and item together."""
+    items, catalogue = pd.factorize(frame["item"])
+    pairs: npt.NDArray[np.int64] = pd.factorize(frame["user"])[0].astype(np.int64, copy=False)
+    pairs *= max(1, len(catalogue))
+    pairs += items
+    return pairs
 
 
 def _matching(items: pd.DataFrame, ids: Any) -> pd.DataFrame:

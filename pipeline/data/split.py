@@ -39,6 +39,12 @@ class SplitSettings(Settings):
     min_held_out: int = Field(10, ge=1)
     """Users with fewer held-out interactions are not evaluated."""
 
+    @property
+    def protocol(self) -> str:
+        """The split in a word, as in time-0.8-5-15-10."""
+        users = f"{self.min_training}-{self.min_warm_training}-{self.min_held_out}"
+        return f"time-{self.test_cut:g}-{users}"
+
 
 def cut_moment(timestamps: npt.NDArray[np.int64], quantile: float) -> int:
     """The timestamp [s] at ``quantile``: the nearest one that occurs, as in pandas' quantile."""

@@ -102,9 +102,9 @@ def _fit_window(
     def after(epoch: Epoch) -> bool:
         metrics = evaluate(model, window, ks).evaluation.summary
         record = {**metrics, **epoch.record()}
-        journal.record(name, record, epoch.state())
-        if on_epoch is not None:
+        if on_epoch is not None:  # before the checkpoint: what is told twice beats what is lost
             on_epoch(name, epoch.number, record)
+        journal.record(name, record, epoch.state())
         return patience is not None and _stale(journal.epochs[name], metric) >= patience
 
     model.fit(window, after, journal.state(name))

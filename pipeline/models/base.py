@@ -29,6 +29,8 @@ class Recommender(ABC):
     settings_class: ClassVar[type[Settings]] = Settings
     masks_seen: ClassVar[bool] = True
     """Whether items that a user has in training are kept out of their list."""
+    personal: ClassVar[bool] = True
+    """Whether users are meant to get different scores."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings, self.seed = settings, seed

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class MostPopular(Recommender):
     """Scores an item by the number of training users who have it."""
 
+    personal: ClassVar[bool] = False
+
     def fit(
         self,
         dataset: Dataset,

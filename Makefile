@@ -1,0 +1,35 @@
+# Two commands: `make demo` and `make test`. Both make .venv first and need Python 3.11-3.13.
+PYTHON ?= python3
+BIN := .venv/bin
+export MLFLOW_DISABLE_TELEMETRY := true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint format clean
+
+demo: .venv/installed
+	mlflow run . --env-manager local
+
+test: .venv/installed-dev
+	python -m pytest
+
+lint: .venv/installed-dev
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: .venv/installed-dev
+	ruff check --fix .
+	ruff format .
+
+clean:
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11-3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make demo PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@

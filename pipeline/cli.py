@@ -1,0 +1,179 @@
+"""The command line. Steps are imported when they are called, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+Groups = dict[str, "type[Settings]"]
+REUSE = click.option(
+    "--reuse", type=bool, default=True, help="Take finished steps again; false does them anew."
+)
+DATASET = click.option(
+    "--dataset",
+    default="auto",
+    help="ml-1m, ml-100k, ... or a path to ratings; auto takes ml-1m where it can be had.",
+)
+ON_BAD_ROWS = click.option(
+    "--on_bad_rows", type=click.Choice(["error", "drop"]), default="error", help="Drop counts them."
+)
+
+
+class FieldsCommand(click.Command):
+    """A command that takes fields as flags, and lists them in its help."""
+
+    def __init__(self, *args: Any, fields: Callable[[], Groups], **kwargs: Any) -> None:
+        kwargs["context_settings"] = {"ignore_unknown_options": True, "allow_extra_args": True}
+        super().__init__(*args, **kwargs)
+        self.fields = fields
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, group in self.fields().items():
+            rows = [
+                (f"--{name}", f"{field.description} [default: {field.default}]")
+                for name, field in group.model_fields.items()
+                if name not in ("name", "split", "params")
+            ]
+            if rows:
+                with formatter.section(f"{title} fields"):
+                    formatter.write_dl(rows)
+
+
+def _experiment_fields() -> Groups:
+    from pipeline.config import Experiment
+    from pipeline.data.split import SplitSettings
+    from pipeline.models import FAMILIES, family
+
+    models = {f"Model {name}": family(name).settings_class for name in FAMILIES}
+    return {"Experiment": Experiment, "Split": SplitSettings, **models}
+
+
+def _prepare_fields() -> Groups:
+    from pipeline.steps.prepare import PrepareSettings
+
+    return {"Split": PrepareSettings}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Recommender experiments as MLflow runs that can be trusted."""
+
+
+@cli.command(cls=FieldsCommand, fields=_prepare_fields)
+@DATASET
+@ON_BAD_ROWS
+@REUSE
+@click.pass_context
+def prepare(ctx: click.Context, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
+    """Read, check and split ratings; log the prepared dataset with statistics and plots."""
+    from pipeline.steps.prepare import PrepareSettings
+    from pipeline.steps.prepare import prepare as step
+
+    settings = PrepareSettings.read(_fields(ctx.args), "prepare")
+    step(dataset, settings.split, settings.windows, on_bad_rows, reuse=reuse)
+
+
+@cli.command(cls=FieldsCommand, fields=_experiment_fields)
+@click.option("--config", help="An experiment, as in experiments/ncf.yaml.")
+@click.option("--resume", help="Go on with this run, which was killed or failed.")
+@click.option("--validate", type=bool, default=True, help="false skips the validation windows.")
+@DATASET
+@ON_BAD_ROWS
+@REUSE
+@click.pass_context
+def train(
+    ctx: click.Context,
+    config: str | None,
+    resume: str | None,
+    validate: bool,
+    dataset: str,
+    on_bad_rows: Any,
+    reuse: bool,
+) -> None:
+    """Validate a model on windows of the training part, fit it on all of it, log it."""
+    from pipeline.config import read_experiment
+    from pipeline.steps.inputs import Inputs
+    from pipeline.steps.prepare import find_prepared
+    from pipeline.steps.train import resume as step_again
+    from pipeline.steps.train import train as step
+
+    fields = _fields(ctx.args)
+    if resume:
+        if fields:
+            raise UserError("--resume goes on with the run's own settings: give no fields.")
+        step_again(resume)
+        return
+    if not config:
+        raise UserError("Give --config FILE (as in experiments/ncf.yaml), or --resume RUN_ID.")
+    if not validate:
+        fields["windows"] = ()
+    experiment = read_experiment(Path(config), fields)
+    prepared = find_prepared(dataset, experiment.split, on_bad_rows, reuse=reuse)
+    inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
+    step(inputs, prepared, reuse=reuse)
+
+
+@cli.command()
+@click.option("--run_id", help="A run of train.")
+@click.option("--model", help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION.")
+@REUSE
+def evaluate(run_id: str | None, model: str | None, reuse: bool) -> None:
+    """Rank the whole catalogue for the test users; log metrics and lists on the model's run."""
+    from pipeline.steps.evaluate import evaluate as step
+    from pipeline.steps.evaluate import find_trained
+
+    step(find_trained(run_id or None, model or None), reuse=reuse)
+
+
+@cli.command(cls=FieldsCommand, fields=_experiment_fields)
+@click.option("--suite", default="ledger", help="A list of experiments in experiments/suites.")
+@DATASET
+@ON_BAD_ROWS
+@REUSE
+@click.pass_context
+def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
+    """Prepare, then train and evaluate every experiment of a suite, then compare."""
+    from pipeline.steps.main import main as step
+
+    step(dataset, suite, _fields(ctx.args), on_bad_rows, reuse=reuse)
+
+
+def run() -> None:
+    """Run the command; mistakes are told in a line, interruptions have a shell's exit status."""
+    from pipeline.console import console, set_up_logging
+    from pipeline.process import TerminatedError, end_on_signals
+
+    set_up_logging()
+    try:
+        end_on_signals()
+        cli(prog_name="python -m pipeline", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserError as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort) as interruption:
+        console.print("Interrupted.")
+        sys.exit(143 if isinstance(interruption, TerminatedError) else 130)
+
+
+def _fields(words: Sequence[str]) -> dict[str, Any]:
+    """Flags that are no options of the command, as fields: ``--name value`` or ``--name=value``."""
+    fields: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        name, given, value = rest.pop(0).partition("=")
+        if not name.startswith("--") or not (given or rest):
+            raise UserError(f"'{name}': expected flags with values, as in --embedding_dim 16.")
+        fields[name.removeprefix("--")] = value if given else rest.pop(0)
+    return fields

@@ -1,0 +1,50 @@
+"""Signals: whatever ends a process politely must give its run the time to end, too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+POLL_SECONDS = 0.5
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, told apart from Ctrl-C."""
+
+
+def end_on_signals() -> None:
+    """Make SIGTERM an exception, and end when ``mlflow run``, which started us, is gone.
+
+    ``mlflow run`` passes no signal on: without the watch, killing it would leave this process
+    running and its run RUNNING.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    if "MLFLOW_RUN_ID" in os.environ and Path("/proc/self/stat").exists():
+        threading.Thread(target=_watch_ancestors, daemon=True).start()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the run is being ended: once is enough
+    raise TerminatedError
+
+
+def _watch_ancestors() -> None:
+    ours = _starter()
+    while _starter() == ours:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _starter() -> int:
+    """The process id of ``mlflow run``: our parent, or its parent where bash stands between."""
+    parent = os.getppid()
+    try:
+        # Fields of stat: id (name) state parent ...; the name may hold anything.
+        name, _, rest = Path(f"/proc/{parent}/stat").read_text().rpartition(")")
+    except OSError:
+        return 0
+    return int(rest.split()[1]) if name.endswith("(bash") else parent

@@ -1,0 +1,1 @@
+"""The entry points, one thin file each: load, fit, evaluate, log."""

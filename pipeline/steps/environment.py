@@ -1,0 +1,38 @@
+"""On what a run ran: Python, packages, machine, device."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import distributions
+from typing import Any
+
+from pipeline.config import Experiment
+from pipeline.tracking.runs import Run
+
+
+def log_environment(run: Run, experiment: Experiment) -> None:
+    """Log versions of everything installed, the machine, and the device that training takes."""
+    machine: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": _device(experiment),
+    }
+    packages = sorted({f"{each.name}=={each.version}" for each in distributions()}, key=str.lower)
+    run.log_json(machine, "environment/machine.json")
+    run.log_text("\n".join(packages) + "\n", "environment/requirements.txt")
+    run.set_tags({"device": machine["device"]})
+
+
+def _device(experiment: Experiment) -> str:
+    wanted = getattr(experiment.params, "device", None)
+    if wanted is None:
+        return "cpu"
+    import torch
+
+    from pipeline.training.trainer import choose_device
+
+    device = choose_device(wanted)
+    return torch.cuda.get_device_name() if device.type == "cuda" else "cpu"

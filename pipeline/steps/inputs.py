@@ -1,0 +1,63 @@
+"""What a run of ``train`` was asked for; kept with it, so that the run alone is enough later."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Experiment
+from pipeline.data.prepared import Prepared, load
+from pipeline.data.ratings import OnBadRows
+from pipeline.errors import UserError
+from pipeline.steps.prepare import find_prepared
+from pipeline.tracking.runs import Run
+
+ARTIFACT = "inputs.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An experiment and the data that it is to learn from."""
+
+    experiment: Experiment
+    dataset: str
+    """As it was asked for: a name, or a path."""
+    on_bad_rows: OnBadRows
+    fingerprint: str
+    """Of the prepared dataset."""
+
+    def log(self, run: Run) -> None:
+        """Keep them with ``run``."""
+        experiment = self.experiment.model_dump(mode="json")
+        run.log_json({**vars(self), "experiment": experiment}, ARTIFACT)
+
+    @classmethod
+    def of(cls, run: Run) -> Inputs:
+        """Those kept with ``run``.
+
+        Raises:
+            UserError: it is no run of ``train``.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            content = json.loads(run.fetch(ARTIFACT, Path(folder)).read_text())
+        experiment = Experiment.restore(content.pop("experiment"), f"run {run.id}")
+        return cls(experiment, **content)
+
+    def prepared(self) -> Prepared:
+        """The dataset, as it is prepared here, or prepared again.
+
+        Raises:
+            UserError: it can no longer be had, or is no longer what it was.
+        """
+        try:
+            return load(self.fingerprint)
+        except UserError:
+            again = find_prepared(self.dataset, self.experiment.split, self.on_bad_rows)
+        if again.dataset.fingerprint != self.fingerprint:
+            raise UserError(
+                f"{self.dataset} now has fingerprint {again.dataset.fingerprint}, the run was made "
+                f"on {self.fingerprint}: that data is no longer to be had here. Train again."
+            )
+        return again

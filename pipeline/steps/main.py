@@ -1,0 +1,47 @@
+"""main: all of it: prepare, train and evaluate every experiment of a suite, compare."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config import read_suite
+from pipeline.console import timed
+from pipeline.data.ratings import OnBadRows
+from pipeline.steps.evaluate import evaluate
+from pipeline.steps.inputs import Inputs
+from pipeline.steps.leaderboard import show_leaderboard
+from pipeline.steps.prepare import dataset_tags, find_prepared, prepare
+from pipeline.steps.train import train
+from pipeline.tracking.runs import track
+
+log = logging.getLogger("pipeline")
+
+
+def main(
+    dataset: str,
+    suite: str,
+    overrides: Mapping[str, Any],
+    on_bad_rows: OnBadRows = "error",
+    *,
+    reuse: bool = True,
+) -> None:
+    """Run a suite under one parent run and show its leaderboard."""
+    experiments = read_suite(suite, overrides)
+    first = experiments[0]
+    with track(f"main {suite}", {"step": "main", "model": "none"}) as run:
+        run.log_params({"dataset": dataset, "suite": suite, **overrides})
+        prepared = prepare(
+            dataset, first.split, first.windows, on_bad_rows, reuse=reuse, parent=run
+        )
+        run.set_tags(dataset_tags(prepared.dataset))
+        for experiment in experiments:
+            if experiment.split != first.split:
+                prepared = find_prepared(dataset, experiment.split, on_bad_rows, reuse=reuse)
+            with timed(f"{experiment.name} done"):
+                inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
+                trained = train(inputs, prepared, reuse=reuse, parent=run)
+                evaluate(trained, reuse=reuse)
+        name, fingerprint = prepared.dataset.name, prepared.dataset.fingerprint
+        show_leaderboard(name, fingerprint, first.k[0], run)

@@ -1,0 +1,199 @@
+"""train: validate on windows, fit on all of training, log what happened and the model."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pipeline.config import Experiment
+from pipeline.console import EpochProgress
+from pipeline.data.prepared import Prepared
+from pipeline.errors import UserError
+from pipeline.evaluation.validation import Validation, validate, window_name
+from pipeline.models.base import Recommender
+from pipeline.steps.environment import log_environment
+from pipeline.steps.identity import step_key
+from pipeline.steps.inputs import Inputs
+from pipeline.steps.notes import COLLAPSED, WARNING, WARNING_NOTE, collapse_note, describe
+from pipeline.steps.prepare import dataset_tags
+from pipeline.tracking.datasets import log_dataset
+from pipeline.tracking.models import log_model
+from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track
+from pipeline.training.checkpoint import Journal, Record
+from pipeline.training.trainer import Epoch
+
+CHECKPOINTS = Path("data") / "checkpoints"
+CHECKPOINT = "checkpoint.pt"
+FINAL = "final"
+POPULAR = 0.9  # overlap with the popularity list above which a model is not personal
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run of a model, and the model where it was fitted just now."""
+
+    run: Run
+    recommender: Recommender | None
+
+
+def train(
+    inputs: Inputs,
+    prepared: Prepared,
+    *,
+    reuse: bool = True,
+    resume: Run | None = None,
+    parent: Run | None = None,
+) -> Trained:
+    """Train one experiment, or find the finished run of the same one.
+
+    Raises:
+        UserError: training diverged, or the checkpoint to resume from cannot be read.
+    """
+    experiment, dataset = inputs.experiment, prepared.dataset
+    content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
+    key = step_key("train", content)
+    earlier = find_finished(key) if reuse and resume is None else None
+    if earlier is not None:
+        log.info("train %s: reused run %s", experiment.name, earlier.id)
+        return Trained(earlier, None)
+    tags = {"step": "train", "model": experiment.model, "experiment": experiment.name}
+    with track(experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume) as run:
+        log.info("train %s: run %s", experiment.name, run.id)
+        if resume is None:
+            inputs.log(run)
+            run.log_params({**experiment.flat(), "dataset": inputs.dataset})
+            log_dataset(run, prepared, "training")
+            log_environment(run, experiment)
+        journal = _journal(run, resuming=resume is not None)
+        try:
+            model, validation = _fit(experiment, prepared, run, journal)
+        finally:
+            if journal.path is not None and journal.path.exists():
+                run.log_file(journal.path, "checkpoint")
+        log_model(experiment.model, model, dataset)
+        _conclude(experiment, run, model, validation)
+        run.set_tags({STEP_KEY: key})
+    shutil.rmtree(CHECKPOINTS / run.id)  # the run keeps its own copy
+    return Trained(run, model)
+
+
+def resume(run_id: str) -> Trained:
+    """Go on with a run that was killed or failed, with the settings and data that it has.
+
+    Raises:
+        UserError: the run is unknown, finished, none of ``train``, or its data have changed.
+    """
+    run = Run(run_id)
+    if run.status == "FINISHED":
+        raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
+    inputs = Inputs.of(run)
+    return train(inputs, inputs.prepared(), resume=run)
+
+
+def _fit(
+    experiment: Experiment, prepared: Prepared, run: Run, journal: Journal
+) -> tuple[Recommender, Validation]:
+    params = experiment.params.model_dump()
+    with _Watch(experiment.name, run, params.get("epochs")) as watch:
+        validation = validate(
+            experiment.recommender,
+            prepared.dataset,
+            experiment.windows,
+            experiment.k,
+            metric=experiment.selection_metric,
+            journal=journal,
+            patience=params.get("patience"),
+            on_epoch=watch,
+        )
+        changes = {} if validation.epochs is None else {"epochs": validation.epochs}
+        watch.epochs = changes.get("epochs", watch.epochs)
+
+        def after(epoch: Epoch) -> bool:
+            watch(FINAL, epoch.number, epoch.record())
+            journal.record(FINAL, epoch.record(), epoch.state())
+            return False
+
+        model = experiment.recommender(**changes)
+        model.fit(prepared.dataset, after, journal.state(FINAL))
+    return model, validation
+
+
+class _Watch:
+    """Shows and logs every epoch of every fit of a run, each in one batch."""
+
+    def __init__(self, title: str, run: Run, epochs: int | None) -> None:
+        self.title, self.run, self.epochs = title, run, epochs
+        self.stack = ExitStack()
+        self.fit: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def __call__(self, fit: str, number: int, record: Record) -> None:
+        prefix = "train" if fit == FINAL else f"val/{fit}"
+        if fit != self.fit:
+            self.stack.close()
+            progress = EpochProgress(f"{self.title} {fit}", self.epochs or number)
+            self.progress = self.stack.enter_context(progress)
+            self.fit, self.logged = fit, self.run.steps_logged(f"{prefix}/loss")
+        if number not in self.logged:  # a resumed run may do its last epoch again
+            metrics = {f"{prefix}/{name}": value for name, value in record.items()}
+            self.run.log_metrics(metrics, number)
+        ndcg = next((f", {name} {record[name]:.4f}" for name in record if "ndcg" in name), "")
+        self.progress.done(number, f"loss {record['loss']:.4f}{ndcg}")
+
+
+def _journal(run: Run, *, resuming: bool) -> Journal:
+    path = CHECKPOINTS / run.id / CHECKPOINT
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not resuming:
+        return Journal(path)
+    if not path.exists():  # killed before its first epoch, or on another machine
+        try:
+            run.fetch(f"checkpoint/{CHECKPOINT}", path.parent.parent / run.id)
+            (path.parent / "checkpoint" / CHECKPOINT).replace(path)
+        except UserError:
+            log.warning("Run %s has no checkpoint yet: it starts from the beginning.", run.id)
+            return Journal(path)
+    return Journal.load(path)
+
+
+def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: Validation) -> None:
+    """Log validation's verdict, and say so where the model has learned nothing personal."""
+    if validation.windows:
+        _log_validation(run, validation)
+    if model.personal:
+        overlap = validation.mean.get(f"popularity_overlap_at_{experiment.k[0]}", 0.0)
+        norms = model.collapsed()
+        if overlap > POPULAR or norms:
+            note = collapse_note(overlap, norms)
+            run.set_tags({WARNING: COLLAPSED, WARNING_NOTE: note})
+            log.warning("%s: %s", experiment.name, note)
+    run.describe(describe(run))
+
+
+def _log_validation(run: Run, validation: Validation) -> None:
+    """The mean over windows, and each window's values, at the chosen number of epochs."""
+    metrics = {f"val/{name}": value for name, value in validation.mean.items()}
+    if validation.epochs is None:  # otherwise the windows' curves are there already
+        for quantile, record in validation.windows.items():
+            prefix = f"val/{window_name(quantile)}"
+            metrics |= {f"{prefix}/{name}": value for name, value in record.items()}
+    run.log_metrics(metrics, validation.epochs or 0)
+    run.log_json(
+        {
+            "epochs": validation.epochs,
+            "mean": validation.mean,
+            "windows": {window_name(q): record for q, record in validation.windows.items()},
+        },
+        "validation.json",
+    )

@@ -1,0 +1,8 @@
+"""Runs and models on a tracking server: the only room that imports mlflow."""
+
+import logging
+import os
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -1,0 +1,103 @@
+"""Models of runs: logged as a pyfunc made of code and plain files, and found again."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import mlflow.pyfunc
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+from pipeline.data.dataset import Dataset
+from pipeline.errors import UserError
+from pipeline.models.base import Recommender
+from pipeline.models.folder import FittedModel, load_model, save_model
+from pipeline.tracking.runs import Run
+
+NAME = "model"
+PACKAGE = Path(__file__).parents[1]
+REQUIREMENTS = (
+    "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scikit-learn", "scipy",
+    "torch",
+)  # fmt: skip
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("string", "user")]),
+    outputs=Schema(
+        [
+            ColSpec("string", "user"),
+            ColSpec("long", "rank"),
+            ColSpec("string", "item"),
+            ColSpec("string", "title"),
+            ColSpec("string", "fallback"),
+        ]
+    ),
+    params=ParamSchema([ParamSpec("k", "integer", 10)]),
+)
+
+
+def log_model(name: str, recommender: Recommender, dataset: Dataset) -> None:
+    """Log a fitted recommender of family ``name`` as the model of the active run."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(name, recommender, dataset, Path(folder))
+        mlflow.pyfunc.log_model(
+            name=NAME,
+            python_model=str(PACKAGE / "tracking" / "served.py"),
+            artifacts={"recommender": folder},
+            code_paths=[str(PACKAGE)],
+            pip_requirements=[
+                f"{package}=={_public(version(package))}" for package in REQUIREMENTS
+            ],
+            signature=SIGNATURE,
+            input_example=(dataset.users[:2].astype(str), {"k": 5}),
+        )
+
+
+def fetch_model(run: Run) -> FittedModel:
+    """The model of a run, as a recommender.
+
+    Raises:
+        UserError: the run has none.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(f"runs:/{run.id}/{NAME}", dst_path=folder)
+            return load_model(Path(path) / "artifacts" / _artifact_folder(Path(path)))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"Run {run.id} has no model that can be loaded: {error}") from None
+
+
+def run_of_model(uri: str) -> Run:
+    """The run that made a registered model, by ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    try:
+        name, _, alias = uri.removeprefix("models:/").partition("@")
+        client = mlflow.MlflowClient()
+        if alias:
+            found = client.get_model_version_by_alias(name, alias)
+        else:
+            name, _, number = name.partition("/")
+            found = client.get_model_version(name, number)
+    except MlflowException as error:
+        raise UserError(
+            f"{uri}: {error}. Expected models:/NAME@ALIAS or models:/NAME/VERSION."
+        ) from None
+    if not found.run_id:
+        raise UserError(f"{uri}: this model was made by no run.")
+    return Run(found.run_id)
+
+
+def _artifact_folder(model: Path) -> str:
+    (folder,) = (path.name for path in (model / "artifacts").iterdir() if path.is_dir())
+    return folder
+
+
+def _public(installed: str) -> str:
+    """A version without its local part, which no index knows."""
+    return installed.partition("+")[0]

@@ -1,0 +1,80 @@
+"""The project's own files agree with each other."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {name.lower().replace("_", "-"): pinned for name, pinned in pairs}
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    content: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return content
+
+
+def test_every_range_of_pyproject_holds_its_pin(
+    project: dict[str, Any], pins: dict[str, str]
+) -> None:
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    for requirement in map(Requirement, wanted):
+        pinned = pins[requirement.name.lower()]
+        assert requirement.specifier.contains(pinned), f"{requirement} but {pinned} is pinned"
+
+
+def test_conda_yaml_has_the_dependencies_of_pyproject_at_their_pins(
+    project: dict[str, Any], pins: dict[str, str]
+) -> None:
+    dependencies = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    (from_pip,) = (entry["pip"] for entry in dependencies if isinstance(entry, dict))
+    names = [Requirement(text).name for text in project["dependencies"]]
+    assert from_pip == [f"{name}=={pins[name.lower()]}" for name in names]
+    (python,) = (entry for entry in dependencies if str(entry).startswith("python="))
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(
+        python.removeprefix("python=")
+    )
+
+
+def test_the_tests_run_on_the_tested_versions(
+    project: dict[str, Any], pins: dict[str, str]
+) -> None:
+    for requirement in map(Requirement, project["dependencies"]):
+        installed = version(requirement.name).partition("+")[0]
+        assert installed == pins[requirement.name.lower()], requirement.name
+
+
+def test_mlproject_commands_are_nothing_but_python_m_pipeline() -> None:
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    for name, entry in project["entry_points"].items():
+        flags = "".join(f" --{flag} {{{flag}}}" for flag in entry["parameters"])
+        assert entry["command"] == f"python -m pipeline {name}{flags}"
+
+
+def test_imports_point_one_way() -> None:
+    order = ["data", "training", "models", "evaluation", "tracking", "steps"]
+    for place, room in enumerate(order):
+        for file in (ROOT / "pipeline" / room).glob("*.py"):
+            rooms = set(re.findall(r"^\s*from pipeline\.(\w+)", file.read_text(), re.MULTILINE))
+            above = rooms & set(order[place + 1 :])
+            assert not above, f"{file.relative_to(ROOT)} imports from {above}"
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    for file in (ROOT / "pipeline").rglob("*.py"):
+        if file.parent.name != "tracking":
+            assert not re.search(r"^\s*(import|from) mlflow", file.read_text(), re.MULTILINE), file
