@@ -32,15 +32,15 @@ class Validation:
     epochs: int | None
     """The number of epochs with the best mean over windows; None for models without epochs."""
     windows: dict[float, Record]
-    """The metrics of each window at that number of epochs, by quantile."""
+    """What each window's fit recorded at that number of epochs, by quantile."""
     collapsed: str | None = field(default=None)
     """Why a window's model cannot tell users apart, where its parameters show it."""
 
     @property
     def mean(self) -> Record:
-        """Each metric's mean over windows; empty without windows."""
+        """The mean over windows of each metric of the lists; empty without windows."""
         records = list(self.windows.values())
-        names = records[0] if records else {}
+        names = [name for name in records[0] if "_at_" in name] if records else []
         return {name: sum(record[name] for record in records) / len(records) for name in names}
 
 

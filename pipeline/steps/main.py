@@ -14,6 +14,7 @@ from pipeline.steps.inputs import Inputs
 from pipeline.steps.leaderboard import show_leaderboard
 from pipeline.steps.prepare import dataset_tags, find_prepared, prepare
 from pipeline.steps.train import train
+from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.runs import track
 
 log = logging.getLogger("pipeline")
@@ -36,6 +37,7 @@ def main(
             dataset, first.split, first.windows, on_bad_rows, reuse=reuse, parent=run
         )
         run.set_tags(dataset_tags(prepared.dataset))
+        log_dataset(run, prepared, "main")
         for experiment in experiments:
             if experiment.split != first.split:
                 prepared = find_prepared(dataset, experiment.split, on_bad_rows, reuse=reuse)

@@ -6,6 +6,10 @@ from pipeline.tracking.runs import Run
 
 COLLAPSED = "collapsed-to-popularity"
 WARNING, WARNING_NOTE = "warning", "warning_note"
+ORDER = (
+    "ndcg", "hit_rate", "precision", "recall", "map", "coverage",
+    "popularity_overlap", "novelty", "personalization", "gini",
+)  # fmt: skip
 
 
 def collapse_note(overlap: float, norms: str | None) -> str:
@@ -24,12 +28,18 @@ def collapse_note(overlap: float, norms: str | None) -> str:
     )
 
 
+def _place(metric: str) -> tuple[int, int]:
+    name, _, k = metric.partition("_at_")
+    return int(k), ORDER.index(name)
+
+
 def describe(run: Run) -> str:
     """A Markdown table of the run's validation and test metrics, under its warning if any."""
     tags, metrics = run.tags, run.metrics
     lines = [f"**Warning:** {tags[WARNING_NOTE]}\n"] if WARNING_NOTE in tags else []
     lines.append(f"`{tags.get('model')}` on {tags.get('dataset')} ({tags.get('split')})\n")
-    names = sorted({key.split("/")[1] for key in metrics if key.count("/") == 1 and "_at_" in key})
+    logged = {key.split("/")[1] for key in metrics if key.count("/") == 1 and "_at_" in key}
+    names = sorted(logged, key=_place)
     lines += ["| metric | validation | test |", "|---|---|---|"]
     for name in names:
         cells = [

@@ -184,7 +184,9 @@ def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: 
 def _log_validation(run: Run, validation: Validation) -> None:
     """The mean over windows, and each window's values, at the chosen number of epochs."""
     metrics = {f"val/{name}": value for name, value in validation.mean.items()}
-    if validation.epochs is None:  # otherwise the windows' curves are there already
+    if validation.epochs is not None:
+        metrics["val/epochs"] = validation.epochs
+    else:  # with epochs, the windows' curves are there already
         for quantile, record in validation.windows.items():
             prefix = f"val/{window_name(quantile)}"
             metrics |= {f"{prefix}/{name}": value for name, value in record.items()}

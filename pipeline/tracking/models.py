@@ -19,6 +19,7 @@ from pipeline.models.folder import FittedModel, load_model, save_model
 from pipeline.tracking.runs import Run
 
 NAME = "model"
+RECOMMENDER = "recommender"
 PACKAGE = Path(__file__).parents[1]
 REQUIREMENTS = (
     "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scikit-learn", "scipy",
@@ -41,12 +42,14 @@ SIGNATURE = ModelSignature(
 
 def log_model(name: str, recommender: Recommender, dataset: Dataset) -> None:
     """Log a fitted recommender of family ``name`` as the model of the active run."""
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(name, recommender, dataset, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / RECOMMENDER
+        folder.mkdir()
+        save_model(name, recommender, dataset, folder)
         mlflow.pyfunc.log_model(
             name=NAME,
             python_model=str(PACKAGE / "tracking" / "served.py"),
-            artifacts={"recommender": folder},
+            artifacts={RECOMMENDER: str(folder)},
             code_paths=[str(PACKAGE)],
             pip_requirements=[
                 f"{package}=={_public(version(package))}" for package in REQUIREMENTS
@@ -65,7 +68,7 @@ def fetch_model(run: Run) -> FittedModel:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = mlflow.artifacts.download_artifacts(f"runs:/{run.id}/{NAME}", dst_path=folder)
-            return load_model(Path(path) / "artifacts" / _artifact_folder(Path(path)))
+            return load_model(Path(path) / "artifacts" / RECOMMENDER)
     except (MlflowException, OSError) as error:
         raise UserError(f"Run {run.id} has no model that can be loaded: {error}") from None
 
@@ -91,11 +94,6 @@ def run_of_model(uri: str) -> Run:
     if not found.run_id:
         raise UserError(f"{uri}: this model was made by no run.")
     return Run(found.run_id)
-
-
-def _artifact_folder(model: Path) -> str:
-    (folder,) = (path.name for path in (model / "artifacts").iterdir() if path.is_dir())
-    return folder
 
 
 def _public(installed: str) -> str:
