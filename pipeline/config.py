@@ -27,7 +27,7 @@ class Experiment(Settings):
     """The file's name without ending."""
     model: str
     """Which model, one of pipeline/models."""
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, lt=2**32)
     """Of everything random in training."""
     k: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), min_length=1)
     """Lengths of the recommended lists; the first is the one that selection looks at."""
@@ -73,11 +73,15 @@ def read_experiment(config: Path, overrides: Mapping[str, Any]) -> Experiment:
     where = str(config) + (f" with {_flags(overrides)}" if overrides else "")
     if "model" not in values:
         raise UserError(f"{where}: the field 'model' is missing")
-    fields = field_groups(str(values["model"]))
-    known = [name for group in fields.values() for name in group.model_fields]
-    unknown = [name for name in values if name not in known or name in ("name", "split", "params")]
+    try:
+        fields = field_groups(str(values["model"]))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    made = ("name", "split", "params")  # by this function, not by a file
+    known = [n for group in fields.values() for n in group.model_fields if n not in made]
+    unknown = [name for name in values if name not in known]
     if unknown:
-        problems = [unknown_field(name, known) for name in unknown]
+        problems = [unknown_field(str(name), known) for name in unknown]
         raise UserError(f"{where}: {'; '.join(problems)}")
     split, params = (
         fields[group].read(_only(fields[group], values), where) for group in ("split", "params")

@@ -29,10 +29,11 @@ class Settings(BaseModel):
     @classmethod
     def _word(cls, name: str, value: Any) -> Any:
         field = cls.model_fields.get(name)
+        is_list = field is not None and "tuple" in str(field.annotation)
         if field is None or not isinstance(value, str):
-            return value
+            return [value] if is_list and isinstance(value, int | float) else value
         none = value.lower() in ("none", "null")
-        if "tuple" in str(field.annotation):
+        if is_list:
             parts = "" if none else value.strip("[]() ")
             return [part.strip() for part in parts.split(",") if part.strip()]
         return None if none else value

@@ -18,11 +18,21 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.data.split import COLD, UNUSED, WARM, SplitSettings, time_split
+from pipeline.data.split import COLD, LOW_ACTIVITY, UNUSED, WARM, SplitSettings, time_split
 
 FORMAT = 1  # raise it when the same rows and settings would give another Dataset
 
 Values = Literal["binary", "ratings"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Users of one kind, and what they took after the cut."""
+
+    users: npt.NDArray[np.int32]
+    """Indices, ascending, [n]; those that do not train are ``n_users`` or above."""
+    held_out: sparse.csr_matrix
+    """float32 [n, n_items]."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,9 @@ class Dataset:
         """Training interactions, float32 [n_users, n_items]: ones, or the ratings themselves."""
         rows = self.train
         data = rows["rating"].to_numpy() if values == "ratings" else np.ones(len(rows))
-        return self._matrix(rows, data.astype(np.float32))
+        shape = (self.n_users, self.n_items)
+        places = (rows["user"], rows["item"])
+        return sparse.csr_matrix((data.astype(np.float32), places), shape=shape)
 
     @cached_property
     def seen(self) -> sparse.csr_matrix:
@@ -139,20 +151,28 @@ class Dataset:
         """The held-out rows of warm users, of items in the catalogue."""
         return self.later[self.later["segment"] == WARM]
 
-    @cached_property
+    @property
     def test_users(self) -> npt.NDArray[np.int32]:
-        """Indices of the evaluated users, ascending."""
-        return np.unique(self.test["user"].to_numpy()).astype(np.int32)
+        """Indices of the warm users, ascending."""
+        return self.segments[WARM].users
 
-    @cached_property
+    @property
     def held_out(self) -> sparse.csr_matrix:
         """The test interactions of ``test_users``, float32 [len(test_users), n_items]."""
-        matrix = self._matrix(self.test, np.ones(len(self.test), dtype=np.float32))
-        return matrix[self.test_users]
+        return self.segments[WARM].held_out
 
-    def _matrix(self, rows: pd.DataFrame, data: npt.NDArray[np.float32]) -> sparse.csr_matrix:
-        shape = (self.n_users, self.n_items)
-        return sparse.csr_matrix((np.asarray(data), (rows["user"], rows["item"])), shape=shape)
+    @cached_property
+    def segments(self) -> dict[str, Segment]:
+        """The users who can be evaluated, by how well training knows them; some may be empty."""
+        return {name: self._segment(name) for name in (WARM, LOW_ACTIVITY, COLD)}
+
+    def _segment(self, name: str) -> Segment:
+        rows = self.later[self.later["segment"] == name]
+        users, places = np.unique(rows["user"].to_numpy(), return_inverse=True)
+        ones = np.ones(len(rows), dtype=np.float32)
+        shape = (len(users), self.n_items)
+        held_out = sparse.csr_matrix((ones, (places, rows["item"])), shape=shape)
+        return Segment(users.astype(np.int32), held_out)
 
     @cached_property
     def fingerprint(self) -> str:

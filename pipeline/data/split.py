@@ -88,7 +88,7 @@ def _segments(
     held_out = later["user"].map(later["user"][in_catalogue].value_counts()).fillna(0).to_numpy()
     before = later["user"].map(activity).fillna(0).to_numpy()
     evaluated = in_catalogue & (held_out >= settings.min_held_out)
-    warm = evaluated & (before >= settings.min_warm_training)
+    warm = evaluated & (before >= max(settings.min_training, settings.min_warm_training))
     low_activity = evaluated & (before > 0) & ~warm
     cold = evaluated & (before == 0)
     return np.select([warm, low_activity, cold], [WARM, LOW_ACTIVITY, COLD], UNUSED)

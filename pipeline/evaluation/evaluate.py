@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.split import WARM
+from pipeline.errors import UserError
 from pipeline.evaluation.metrics import Evaluation, evaluate_lists
 from pipeline.evaluation.ranking import Scorer, rank
 from pipeline.models.base import Recommender
@@ -24,29 +27,71 @@ class Ranked:
     """User indices, [n]."""
     lists: npt.NDArray[np.int32]
     """Item indices, [n, max k], best first, -1 where no unseen item was left."""
+    held_out: sparse.csr_matrix
+    """What the users took later, [n, n_items]."""
     evaluation: Evaluation
 
 
-def evaluate(recommender: Recommender, dataset: Dataset, ks: Sequence[int]) -> Ranked:
-    """Rank the whole catalogue for every warm user and compare with what they took later."""
-    users, longest = dataset.test_users, max(ks)
-    seen = dataset.seen if recommender.masks_seen else None
-    lists = rank(recommender, users, seen, longest, dataset.n_items)
+def evaluate(
+    recommender: Recommender, dataset: Dataset, ks: Sequence[int], segment: str = WARM
+) -> Ranked:
+    """Rank the whole catalogue for every user of a segment and compare with what they took later.
+
+    Users that did not train get what a deployment would give them: the most popular items.
+
+    Raises:
+        UserError: the segment has no users.
+    """
+    asked, longest = dataset.segments[segment], max(ks)
+    if len(asked.users) == 0:
+        raise UserError(f"{dataset.name} has no {segment} users to evaluate.")
+    popularity: Scorer = MostPopular(MostPopular.settings_class(), seed=0).fit(dataset)
+    seen = _seen_by(asked.users, dataset)
+    places = np.arange(len(asked.users), dtype=np.int32)
+
+    def ranked(scorer: Scorer, mask: sparse.csr_matrix | None) -> npt.NDArray[np.int32]:
+        scorer = _ForSegment(scorer, popularity, asked.users, dataset.n_users)
+        return rank(scorer, places, mask, longest, dataset.n_items)
+
+    lists = ranked(recommender, seen if recommender.masks_seen else None)
     evaluation = evaluate_lists(
         lists,
-        dataset.held_out,
-        popular=popular_lists(dataset, longest),
+        asked.held_out,
+        popular=ranked(popularity, seen),
         popularity=dataset.popularity,
         n_training_users=dataset.n_users,
         ks=ks,
     )
-    return Ranked(users, lists, evaluation)
+    return Ranked(asked.users, lists, asked.held_out, evaluation)
 
 
-def popular_lists(dataset: Dataset, k: int) -> npt.NDArray[np.int32]:
-    """The most popular items that each evaluated user has not seen, [n, k]."""
-    popular: Scorer = MostPopular(MostPopular.settings_class(), seed=0).fit(dataset)
-    return rank(popular, dataset.test_users, dataset.seen, k, dataset.n_items)
+@dataclass(frozen=True)
+class _ForSegment:
+    """Scores by place in a segment: a model's for users that trained, else a fallback's."""
+
+    model: Scorer
+    fallback: Scorer
+    users: npt.NDArray[np.int32]
+    n_users: int
+
+    def scores(self, places: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        users = self.users[places]
+        trained = users < self.n_users
+        if trained.all():
+            return self.model.scores(users)
+        if not trained.any():
+            return self.fallback.scores(users)
+        scores = np.array(self.fallback.scores(users))
+        scores[trained] = self.model.scores(users[trained])
+        return scores
+
+
+def _seen_by(users: npt.NDArray[np.int32], dataset: Dataset) -> sparse.csr_matrix:
+    """Training interactions of ``users``, [n, n_items]; none where they did not train."""
+    trained = users < dataset.n_users
+    others = sparse.csr_matrix((int((~trained).sum()), dataset.n_items), dtype=np.float32)
+    # Users that train have the lower indices, so both parts keep the order of ``users``.
+    return sparse.vstack([dataset.seen[users[trained]], others], format="csr")
 
 
 def recommendations(ranked: Ranked, dataset: Dataset) -> pd.DataFrame:
@@ -60,6 +105,6 @@ def recommendations(ranked: Ranked, dataset: Dataset) -> pd.DataFrame:
             "rank": (places + 1).astype(np.int32),
             "item": catalogue["item"].to_numpy()[items],
             "title": catalogue["title"].to_numpy()[items],
-            "hit": np.asarray(dataset.held_out[rows, items]).ravel() > 0,
+            "hit": np.asarray(ranked.held_out[rows, items]).ravel() > 0,
         }
     )

@@ -13,7 +13,7 @@ over windows, because a single one picks badly.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import evaluate
@@ -33,8 +33,6 @@ class Validation:
     """The number of epochs with the best mean over windows; None for models without epochs."""
     windows: dict[float, Record]
     """What each window's fit recorded at that number of epochs, by quantile."""
-    collapsed: str | None = field(default=None)
-    """Why a window's model cannot tell users apart, where its parameters show it."""
 
     @property
     def mean(self) -> Record:
@@ -67,15 +65,15 @@ def validate(
     windows is chosen (all windows having reached it). Without patience it is the last.
     Fits that ``journal`` has finished are not done again, one in progress goes on.
     """
-    collapsed = None
     for quantile in quantiles:
         name = window_name(quantile)
         if name in journal.finished:
             continue
-        model = make()
-        _fit_window(model, dataset.window(quantile), name, ks, metric, journal, patience, on_epoch)
+        curve = journal.epochs.get(name, [])
+        if patience is None or not curve or _stale(curve, metric) < patience:
+            window = dataset.window(quantile)
+            _fit_window(make(), window, name, ks, metric, journal, patience, on_epoch)
         journal.finish(name)
-        collapsed = collapsed or model.collapsed()
     curves = {quantile: journal.epochs[window_name(quantile)] for quantile in quantiles}
     if not curves:
         return Validation(None, {})
@@ -86,7 +84,7 @@ def validate(
         chosen = means.index(max(means))
     in_epochs = "loss" in next(iter(curves.values()))[0]
     windows = {quantile: curve[chosen] for quantile, curve in curves.items()}
-    return Validation(chosen + 1 if in_epochs else None, windows, collapsed)
+    return Validation(chosen + 1 if in_epochs else None, windows)
 
 
 def _fit_window(

@@ -11,6 +11,14 @@ from pipeline.settings import unknown_field
 FAMILIES = {
     "most_popular": "pipeline.models.popularity:MostPopular",
     "most_popular_unmasked": "pipeline.models.popularity:MostPopularUnmasked",
+    "random": "pipeline.models.random:Random",
+    "item_knn": "pipeline.models.knn:ItemKNN",
+    "user_knn": "pipeline.models.knn:UserKNN",
+    "svd": "pipeline.models.factors:SVD",
+    "als": "pipeline.models.factors:ALS",
+    "ease": "pipeline.models.regression:EASE",
+    "slim": "pipeline.models.regression:SLIM",
+    "two_tower": "pipeline.models.two_tower:TwoTower",
     "ncf": "pipeline.models.ncf:NCF",
 }
 

@@ -92,8 +92,8 @@ class NCFNetwork(nn.Module):
         self, users: Tensor, items: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Logits of users [B] with candidates [B, C], and the squared norm of the rows used [B]."""
-        user = _rows(self.user_rows, users)[:, None]
-        item = _rows(self.item_rows, items.flatten()).unflatten(0, items.shape)
+        user = rows(self.user_rows, users)[:, None]
+        item = rows(self.item_rows, items.flatten()).unflatten(0, items.shape)
         parts = [user[..., : self.gmf] * item[..., : self.gmf]]
         if self.hidden:
             left, right = user[..., self.gmf : self.width], item[..., self.gmf : self.width]
@@ -189,7 +189,8 @@ class NCF(Recommender):
     def load_arrays(self, arrays: Arrays) -> None:
         """Make the network and give it these parameters."""
         n_users, n_items = len(arrays["user_rows"]), len(arrays["item_rows"])
-        self.network = NCFNetwork(n_users, n_items, self.settings)
+        with torch.random.fork_rng(devices=[]):
+            self.network = NCFNetwork(n_users, n_items, self.settings)
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
         self.network.to(choose_device(self.settings.device))
 
@@ -220,9 +221,9 @@ class _Rows(torch.autograd.Function):
         return gradient.new_zeros(ctx.shape).index_add_(0, indices, gradient), None
 
 
-def _rows(table: Tensor, indices: Tensor) -> Tensor:
-    rows: Tensor = _Rows.apply(table, indices)  # type: ignore[no-untyped-call]
-    return rows
+def rows(table: Tensor, indices: Tensor) -> Tensor:
+    found: Tensor = _Rows.apply(table, indices)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _dropout(signal: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -235,5 +236,6 @@ def _dropout(signal: Tensor, probability: float, generator: torch.Generator) -> 
     count = signal.numel()
     words = torch.empty((count + 3) // 4, dtype=torch.int64, device=signal.device)
     bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:count]
-    kept = bits.view(signal.shape) >= round(probability * 2**16) - 2**15
+    dropped = min(round(probability * 2**16), 2**16 - 1)  # of the 2**16 values of 16 bits
+    kept = bits.view(signal.shape) >= dropped - 2**15
     return signal * (kept * (1 / (1 - probability)))

@@ -159,8 +159,7 @@ def _journal(run: Run, *, resuming: bool) -> Journal:
         return Journal(path)
     if not path.exists():  # killed before its first epoch, or on another machine
         try:
-            run.fetch(f"checkpoint/{CHECKPOINT}", path.parent.parent / run.id)
-            (path.parent / "checkpoint" / CHECKPOINT).replace(path)
+            run.fetch(f"checkpoint/{CHECKPOINT}", path.parent).replace(path)
         except UserError:
             log.warning("Run %s has no checkpoint yet: it starts from the beginning.", run.id)
             return Journal(path)

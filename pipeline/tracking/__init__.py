@@ -5,4 +5,7 @@ import os
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow  # noqa: F401  # it sets its own log level when it is imported
+
 logging.getLogger("mlflow").setLevel(logging.WARNING)

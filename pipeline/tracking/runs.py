@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import UserError
 
 STEP_KEY = "step_key"
+ENDED = "ended"  # why a run did not finish
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 log = logging.getLogger(__name__)
 
@@ -153,14 +154,16 @@ def track(
     try:
         if RANDOM_NAME.fullmatch(run.name):
             run.set_tags({"mlflow.runName": name})
+        if resume is not None and ENDED in run.tags:
+            run.client.delete_tag(run.id, ENDED)
         run.set_tags({**tags, **_code_version()})
         yield run
     except KeyboardInterrupt as interruption:
-        run.set_tags({"ended": f"interrupted ({type(interruption).__name__})"})
+        run.set_tags({ENDED: f"interrupted ({type(interruption).__name__})"})
         mlflow.end_run("KILLED")
         raise
     except BaseException as error:
-        run.set_tags({"ended": f"{type(error).__name__}: {error}"[:5000]})
+        run.set_tags({ENDED: f"{type(error).__name__}: {error}"[:5000]})
         mlflow.end_run("FAILED")
         raise
     else:

@@ -7,7 +7,6 @@ The journal keeps each fit's epochs and the state of the fit in progress.
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,12 @@ class Journal:
         if self.path is None:
             return
         content = {"epochs": self.epochs, "finished": self.finished, "state": self._state}
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(self.path)
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            with part.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)

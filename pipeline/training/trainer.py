@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ class TrainingSettings(Settings):
     verified_negatives: bool = False
     """Draw negatives again that the user has in training."""
     rating_confidence: float = Field(0.0, ge=0)
-    """Weight of a positive: (rating / mean rating) to this power; 0 ignores ratings."""
+    """Weight of a positive: its rating to this power, over the mean of that; 0 ignores ratings."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
 
@@ -81,7 +82,7 @@ class Epoch:
     examples_per_second: float
     """Positives per second."""
     state: Callable[[], dict[str, Any]]
-    """Everything needed to go on from here."""
+    """Everything needed to go on from here; live tensors, to be saved or copied at once."""
 
     def record(self) -> dict[str, float]:
         """What is worth keeping of it, by the names of metrics."""
@@ -98,7 +99,7 @@ OnEpoch = Callable[[Epoch], bool]
 
 
 class DivergedError(UserError):
-    """The loss became NaN or infinite."""
+    """The loss or a parameter became NaN or infinite."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -151,24 +152,31 @@ class Trainer:
         """Train up to ``settings.epochs``, from where the state stands.
 
         Raises:
-            DivergedError: the loss of an epoch is not finite; ``on_epoch`` never hears of it.
+            DivergedError: an epoch's loss or result is not finite; ``on_epoch`` never hears of it.
         """
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
                 loss_sum, steps = self._epoch()
                 self.epochs_done += 1
-                if not math.isfinite(loss_sum):
-                    raise DivergedError(
-                        f"The loss became {loss_sum} in epoch {self.epochs_done}. Lower "
-                        f"learning_rate (now {self.settings.learning_rate:g}) or raise l2."
-                    )
+                self._require_finite(loss_sum)
                 seconds = time.perf_counter() - started
                 rate = len(self.users) / seconds
                 loss = loss_sum / steps
                 epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
                 if on_epoch is not None and on_epoch(epoch):
                     break
+
+    def _require_finite(self, loss_sum: float) -> None:
+        """The last step shows in the parameters alone: losses are taken before their step."""
+        finite = all(bool(part.isfinite().all()) for part in self.network.parameters())
+        if not math.isfinite(loss_sum) or not finite:
+            lost = math.isfinite(loss_sum)
+            what = "A parameter became infinite or NaN" if lost else f"The loss became {loss_sum}"
+            raise DivergedError(
+                f"{what} in epoch {self.epochs_done}. Lower "
+                f"learning_rate (now {self.settings.learning_rate:g}) or raise l2."
+            )
 
     def _epoch(self) -> tuple[float, int]:
         order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
@@ -201,7 +209,7 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, bit for bit on a CPU."""
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.generator.set_state(state["generator"].cpu())
         self.epochs_done = state["epochs_done"]
 
@@ -216,4 +224,5 @@ def _few_threads(rows: int) -> Iterator[None]:
     try:
         yield
     finally:
+        torch.set_flush_denormal(False)
         torch.set_num_threads(threads)

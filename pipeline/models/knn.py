@@ -1,0 +1,60 @@
+"""Nearest neighbours among items or users, with implicit's similarities.
+
+item: score(u, i) = sum over j in X_u of x_uj sim(j, i); user: sum over v of sim(u, v) x_vi.
+Only the K most similar neighbours of each row have a similarity. Weightings of the rows before
+the cosine: none, TF-IDF, or BM25 (Robertson and Zaragoza, 2009; K1 and B as in implicit).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from scipy import sparse
+
+from pipeline.models.linear import InteractionSettings, LinearRecommender, Matrix
+
+
+class KNNSettings(InteractionSettings):
+    """Which neighbours, and how many."""
+
+    similarity: Literal["cosine", "tfidf", "bm25"] = "tfidf"
+    """Weighting of the rows that are compared."""
+    neighbours: int = Field(312, ge=1)
+    """Most similar rows that keep their similarity."""
+
+
+class ItemKNN(LinearRecommender):
+    """Items similar to those that a user has."""
+
+    settings_class = KNNSettings
+    settings: KNNSettings
+
+    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+        """Interactions, and similarities of items."""
+        return interactions, _similarity(interactions, self.settings)
+
+
+class UserKNN(LinearRecommender):
+    """Items of users similar to a user."""
+
+    settings_class = KNNSettings
+    settings: KNNSettings
+
+    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+        """Similarities of users, and interactions."""
+        return _similarity(interactions.T.tocsr(), self.settings), interactions
+
+
+def _similarity(rows: sparse.csr_matrix, settings: KNNSettings) -> sparse.csr_matrix:
+    """Similarities of the columns of ``rows``, float32."""
+    from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+
+    kinds = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
+    model = kinds[settings.similarity](K=settings.neighbours)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Method expects CSR input")  # it makes COO itself
+        model.fit(rows, show_progress=False)
+    return sparse.csr_matrix(model.similarity, dtype=np.float32)

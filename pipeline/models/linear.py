@@ -1,0 +1,91 @@
+"""The two shapes that every model without a network has here, and what they share.
+
+    item weights      scores = X[u] W        X: training interactions, W: item by item
+    latent factors    scores = p_u q^T
+
+Each takes interactions as ones or as ratings ("values"): ratings used as confidence tell a liked
+item from one merely seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from pipeline.data.dataset import Values
+from pipeline.models.base import Arrays, Recommender
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.data.dataset import Dataset
+    from pipeline.training.trainer import OnEpoch
+
+Matrix: TypeAlias = "sparse.csr_matrix | npt.NDArray[np.float32]"
+
+
+class InteractionSettings(Settings):
+    """What a model without a network sees of the ratings."""
+
+    values: Values = "binary"
+    """binary: every interaction counts one; ratings: as much as its rating."""
+
+
+class LinearRecommender(Recommender):
+    """A model whose scores are the product of two matrices, learned at once."""
+
+    settings_class = InteractionSettings
+    settings: InteractionSettings
+    left: Matrix
+    """[n_users, inner]."""
+    right: Matrix
+    """[inner, n_items]."""
+
+    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+        """The two matrices, from interactions float32 [n_users, n_items]."""
+        raise NotImplementedError
+
+    def fit(
+        self,
+        dataset: Dataset,
+        on_epoch: OnEpoch | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> Self:
+        """Learn the two matrices."""
+        self.left, self.right = self.learn(dataset.train_matrix(self.settings.values))
+        return self
+
+    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """left[users] @ right, [len(users), n_items]."""
+        product = self.left[users] @ self.right
+        dense = product if isinstance(product, np.ndarray) else product.toarray()
+        return np.asarray(dense, dtype=np.float32)
+
+    def arrays(self) -> Arrays:
+        """Both matrices, sparse ones as data, indices, row ends and width."""
+        return {**_pack("left", self.left), **_pack("right", self.right)}
+
+    def load_arrays(self, arrays: Arrays) -> None:
+        """Take both matrices."""
+        self.left, self.right = _unpack("left", arrays), _unpack("right", arrays)
+
+
+def _pack(name: str, matrix: Matrix) -> Arrays:
+    if isinstance(matrix, np.ndarray):
+        return {name: matrix}
+    return {
+        f"{name}.data": matrix.data,
+        f"{name}.indices": matrix.indices.astype(np.int32),
+        f"{name}.ends": matrix.indptr.astype(np.int64),
+        f"{name}.columns": np.array([matrix.shape[1]]),
+    }
+
+
+def _unpack(name: str, arrays: Arrays) -> Matrix:
+    if name in arrays:
+        return arrays[name]
+    data, indices, ends = (arrays[f"{name}.{part}"] for part in ("data", "indices", "ends"))
+    shape = (len(ends) - 1, int(arrays[f"{name}.columns"][0]))
+    return sparse.csr_matrix((data, indices, ends), shape=shape)

@@ -1,0 +1,141 @@
+"""A hybrid of two towers: who the user is, and what the item is made of.
+
+logit(u, i) = scale * cos(e_u, MLP(f_i))
+
+e_u is an embedding; f_i are the item's genres (one column each) and a few SVD components of the
+TF-IDF of its title. An item tower on content alone can score items that nobody has seen yet, and
+says less about those that everybody has.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from pipeline.models.base import Arrays, Recommender
+from pipeline.models.ncf import rows
+from pipeline.training.trainer import OnEpoch, Trainer, TrainingSettings, choose_device
+
+if TYPE_CHECKING:
+    from pipeline.data.dataset import Dataset
+
+
+class TwoTowerSettings(TrainingSettings):
+    """The towers, and how they are trained."""
+
+    dimension: int = Field(32, ge=1)
+    """Entries of a user's embedding and of the item tower's output."""
+    tower: tuple[int, ...] = (128, 64)
+    """Widths of the item tower's hidden layers."""
+    title_components: int = Field(16, ge=0)
+    """SVD components of the titles' TF-IDF among an item's features."""
+    scale: float = Field(1.0, gt=0)
+    """What the cosine is multiplied by to make a logit."""
+
+
+class TwoTowerNetwork(nn.Module):
+    """User embeddings and the item tower."""
+
+    features: Tensor
+
+    def __init__(
+        self, n_users: int, features: npt.NDArray[np.float32], settings: TwoTowerSettings
+    ) -> None:
+        """``features``: float32 [n_items, F]."""
+        super().__init__()
+        self.scale = settings.scale
+        self.register_buffer("features", torch.tensor(features))
+        self.user_rows = nn.Parameter(torch.randn(n_users, settings.dimension) * 0.01)
+        widths = (features.shape[1], *settings.tower, settings.dimension)
+        layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
+        self.tower = nn.Sequential(*layers[:-1])  # no ReLU on the vector itself
+
+    def forward(
+        self, users: Tensor, items: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of users [B] with candidates [B, C], and the squared norm of the users' rows [B].
+
+        The tower runs once for each item of the batch, however often the item stands in it.
+        """
+        user = rows(self.user_rows, users)
+        distinct, places = items.unique(return_inverse=True)
+        vectors = normalize(self.tower(self.features[distinct]), dim=1)
+        item = rows(vectors, places.flatten()).unflatten(0, items.shape)
+        cosine = (normalize(user, dim=1)[:, None] * item).sum(-1)
+        return self.scale * cosine, user.square().sum(1)
+
+    @torch.inference_mode()
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Unit vectors of all users and of all items."""
+        return normalize(self.user_rows, dim=1), normalize(self.tower(self.features), dim=1)
+
+
+class TwoTower(Recommender):
+    """The two towers as a recommender."""
+
+    settings_class = TwoTowerSettings
+    settings: TwoTowerSettings
+
+    def fit(
+        self,
+        dataset: Dataset,
+        on_epoch: OnEpoch | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> Self:
+        """Train on the chosen device."""
+        device = choose_device(self.settings.device)
+        features = item_features(dataset.items, self.settings.title_components, self.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = TwoTowerNetwork(dataset.n_users, features, self.settings).to(device)
+        generator = torch.Generator(device).manual_seed(self.seed)
+        trainer = Trainer(network, dataset, self.settings, generator)
+        if state is not None:
+            trainer.load_state(state)
+
+        def after(epoch: Any) -> bool:
+            self.users, self.items = (part.cpu().numpy() for part in network.vectors())
+            return on_epoch(epoch) if on_epoch is not None else False
+
+        self.users, self.items = (part.cpu().numpy() for part in network.vectors())
+        trainer.run(after)
+        return self
+
+    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Cosines, [len(users), n_items]."""
+        return np.asarray(self.users[users] @ self.items.T, dtype=np.float32)
+
+    def arrays(self) -> Arrays:
+        """Unit vectors of users and items."""
+        return {"users": self.users, "items": self.items}
+
+    def load_arrays(self, arrays: Arrays) -> None:
+        """Take the vectors."""
+        self.users, self.items = arrays["users"], arrays["items"]
+
+
+def item_features(items: pd.DataFrame, title_components: int, seed: int) -> npt.NDArray[np.float32]:
+    """Genres as columns of ones, and SVD components of the titles' TF-IDF: float32 [n_items, F].
+
+    Without any metadata it is one column of ones.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    genres = items["genres"].str.get_dummies("|").to_numpy(np.float32)
+    parts = [genres] if genres.size else []
+    if title_components and items["title"].str.contains(r"\w\w", regex=True).any():
+        words = TfidfVectorizer().fit_transform(items["title"])
+        components = min(title_components, min(words.shape) - 1)
+        if components > 0:
+            svd = TruncatedSVD(components, random_state=seed)
+            parts.append(svd.fit_transform(words).astype(np.float32))
+    return np.hstack(parts) if parts else np.ones((len(items), 1), np.float32)

@@ -1,0 +1,114 @@
+"""Data that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.ratings import read_ratings
+from pipeline.data.split import SplitSettings
+
+YEAR = 365 * 24 * 3600
+GROUP = 10  # users, and items, in each half of a checkerboard
+
+
+def make_ratings(
+    rng: np.random.Generator, n_users: int = 150, n_items: int = 400, interactions: int = 45
+) -> pd.DataFrame:
+    """Ratings (user, item, rating, timestamp) as people give them, in the order of time.
+
+    A few items are popular, users and items belong to one of two tastes, people arrive one after
+    another and then rate less and less often. ``interactions`` is the mean number per user. Ids
+    have gaps. With the defaults every segment of the default split occurs, in windows too.
+    """
+    appeal = -1.2 * np.log(np.arange(1, n_items + 1))
+    item_taste = rng.integers(2, size=n_items)
+    frames = []
+    for user in range(n_users):
+        count = min(n_items, int(rng.integers(interactions // 3, interactions * 5 // 3)))
+        liked = item_taste == rng.integers(2)
+        noise = rng.gumbel(size=n_items)
+        items = np.argsort(-(appeal + 2 * liked + noise))[:count]
+        arrival = rng.uniform(0, 0.95)
+        moments = arrival + (1 - arrival) * rng.beta(1, 3, size=count)
+        stars = 3 + liked[items] + rng.integers(-2, 2, size=count)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "user": 3 * user + 10,
+                    "item": 7 * items + 100,
+                    "rating": stars.astype(np.float32),
+                    "timestamp": 978_300_000 + (moments * YEAR).astype(np.int64),
+                }
+            )
+        )
+    return pd.concat(frames).sort_values(["timestamp", "user"], ignore_index=True)
+
+
+def make_items(items: Iterable[int]) -> pd.DataFrame:
+    """Metadata (item, title, genres) of ``items``."""
+    ids = sorted(set(items))
+    genres = [("Drama", "Comedy|Romance")[item % 2] for item in ids]
+    return pd.DataFrame({"item": ids, "title": [f"Film {i}" for i in ids], "genres": genres})
+
+
+def make_dataset(
+    train: Iterable[tuple[int, int]], held_out: Iterable[tuple[int, int]] = ()
+) -> Dataset:
+    """A split taken as it is, from pairs of user and item; ratings are 3, 4 and 5."""
+    frames = []
+    for moment, pairs in enumerate((train, held_out)):
+        users, items = np.array(list(pairs), np.int64).reshape(-1, 2).T
+        rating = (3 + (users + items) % 3).astype(np.float32)
+        timestamp = np.full(len(users), 1_000_000_000 + moment, np.int64)
+        frames.append(
+            pd.DataFrame({"user": users, "item": items, "rating": rating, "timestamp": timestamp})
+        )
+    metadata = make_items(frames[0]["item"])
+    return Dataset.from_existing_split("made", *frames, metadata, SplitSettings())
+
+
+def checkerboard() -> Dataset:
+    """Two groups of users, each with the items of its own group but two, which are held out.
+
+    Every item is equally popular, so only a personal model knows what a user misses.
+    """
+    train, held_out = [], []
+    for user in range(2 * GROUP):
+        for place in range(GROUP):
+            missing = (place - user) % GROUP in (0, 3)
+            item = user // GROUP * GROUP + place
+            (held_out if missing else train).append((user, item))
+    return make_dataset(train, held_out)
+
+
+@pytest.fixture(scope="session")
+def ratings() -> pd.DataFrame:
+    """The same small set of ratings for everyone; copy before changing it."""
+    return make_ratings(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="session")
+def dataset(ratings: pd.DataFrame) -> Dataset:
+    """``ratings`` under the default split."""
+    return Dataset.from_ratings("small", ratings, make_items(ratings["item"]), SplitSettings())
+
+
+@pytest.fixture(scope="session")
+def ml_1m() -> Dataset:
+    """MovieLens-1M under the default split."""
+    folder = os.environ.get("PIPELINE_DATA_DIR")
+    if not folder:
+        pytest.skip("PIPELINE_DATA_DIR is not set: it names the directory that holds ml-1m.zip")
+    places = [Path(folder) / "ml-1m.zip", Path(folder) / "ml-1m"]
+    found = [place for place in places if place.exists()]
+    if not found:
+        pytest.skip(f"no ml-1m.zip and no ml-1m/ in {folder}")
+    read = read_ratings(found[0])
+    return Dataset.from_ratings("ml-1m", read.table, read.items, SplitSettings())

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import SplitSettings, cut_moment
+from tests.conftest import make_items, make_ratings
+
+RULES = SplitSettings(test_cut=0.5, min_training=2, min_warm_training=3, min_held_out=2)
+
+# Users 7, 5 and 9 begin before the cut (1017, the ninth of 17 moments); 9 has too little
+# training and takes item 40 out of the catalogue with it; 3 and 4 are first seen after the cut.
+ROWS = [
+    (7, 30, 4, 1009),
+    (7, 10, 5, 1010),
+    (7, 20, 3, 1011),
+    (5, 30, 2, 1012),
+    (5, 20, 1, 1013),
+    (9, 40, 5, 1014),
+    (7, 50, 5, 1015),
+    (5, 10, 4, 1016),
+    (7, 60, 3, 1017),
+    (5, 60, 5, 1020),
+    (7, 70, 3, 1021),
+    (5, 40, 5, 1022),
+    (5, 50, 2, 1023),
+    (4, 10, 5, 1024),
+    (3, 20, 5, 1025),
+    (3, 10, 5, 1026),
+    (9, 10, 1, 1027),
+]
+METADATA = pd.DataFrame(
+    {
+        "item": [20, 10, 99, 20],
+        "title": ["Twenty", "Ten", "Elsewhere", "Twenty again"],
+        "genres": ["Drama", "Comedy|War", "", "Comedy"],
+    }
+)
+
+
+def frame(rows: list[tuple[int, int, int, int]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
+    return table.astype({"rating": np.float32})
+
+
+def tiny(min_training: int = 2, min_warm_training: int = 3, min_held_out: int = 2) -> Dataset:
+    rules = SplitSettings(
+        test_cut=0.5,
+        min_training=min_training,
+        min_warm_training=min_warm_training,
+        min_held_out=min_held_out,
+    )
+    return Dataset.from_ratings("tiny", frame(ROWS), METADATA, rules)
+
+
+def test_users_and_items_are_numbered_in_the_order_of_their_ids() -> None:
+    data = tiny()
+    assert list(data.users["user"]) == [5, 7, 3, 4, 9]  # those that train, then the others
+    assert list(data.items["item"]) == [10, 20, 30, 50, 60]
+    assert (data.n_users, data.n_items) == (2, 5)
+
+
+def test_rows_are_sorted_and_typed() -> None:
+    data = tiny()
+    expected = pd.DataFrame(
+        {
+            "user": np.array([0, 0, 0, 1, 1, 1, 1, 1], np.int32),
+            "item": np.array([0, 1, 2, 0, 1, 2, 3, 4], np.int32),
+            "rating": np.array([4, 1, 2, 5, 3, 4, 5, 3], np.float32),
+            "timestamp": np.array([1016, 1013, 1012, 1010, 1011, 1009, 1015, 1017], np.int64),
+        }
+    )
+    assert_frame_equal(data.train, expected)
+
+
+def test_later_rows_keep_what_is_outside_the_catalogue() -> None:
+    later = tiny().later
+    assert list(zip(later["user"], later["item"], later["segment"], strict=True)) == [
+        (0, -1, "unused"),
+        (0, 3, "warm"),
+        (0, 4, "warm"),
+        (1, -1, "unused"),
+        (2, 0, "cold"),
+        (2, 1, "cold"),
+        (3, 0, "unused"),
+        (4, 0, "unused"),
+    ]
+
+
+def test_metadata_of_the_catalogue_the_first_row_of_an_item_counts() -> None:
+    items = tiny().items
+    assert list(items["title"]) == ["Ten", "Twenty", "", "", ""]
+    assert list(items["genres"]) == ["Comedy|War", "Drama", "", "", ""]
+
+
+def test_matrices() -> None:
+    data = tiny()
+    assert data.train_matrix().toarray().tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert data.train_matrix("ratings").toarray().tolist() == [[4, 1, 2, 0, 0], [5, 3, 4, 5, 3]]
+    assert data.train_matrix("ratings").dtype == np.float32
+    assert (data.seen != data.train_matrix()).nnz == 0
+    assert data.popularity.tolist() == [2, 2, 2, 1, 1]
+
+
+def test_what_is_evaluated() -> None:
+    data = tiny()
+    assert data.test_users.tolist() == [0]
+    assert data.test_users.dtype == np.int32
+    assert data.held_out.toarray().tolist() == [[0, 0, 0, 1, 1]]
+    assert set(data.test["segment"]) == {"warm"}
+
+
+def test_the_rows_of_held_out_are_those_of_test_users(dataset: Dataset) -> None:
+    assert dataset.held_out.shape == (len(dataset.test_users), dataset.n_items)
+    assert dataset.held_out.nnz == len(dataset.test)
+    assert dataset.test_users.max() < dataset.n_users
+    for place, user in enumerate(dataset.test_users):
+        mine = dataset.test.loc[dataset.test["user"] == user, "item"]
+        assert dataset.held_out[[place]].indices.tolist() == sorted(mine)
+
+
+def test_statistics() -> None:
+    assert tiny().statistics == {
+        "train_interactions": 8,
+        "train_users": 2,
+        "catalogue_items": 5,
+        "density": 8 / 10,
+        "test_interactions": 2,
+        "test_users": 1,
+        "train_from": "1970-01-01T00:16:49+00:00",
+        "train_until": "1970-01-01T00:16:57+00:00",
+        "later_until": "1970-01-01T00:17:07+00:00",
+        "warm_interactions": 2,
+        "warm_users": 1,
+        "cold_interactions": 2,
+        "cold_users": 1,
+        "unused_interactions": 4,
+        "unused_users": 4,
+    }
+
+
+def test_ids_may_be_text(ratings: pd.DataFrame, dataset: Dataset) -> None:
+    text = ratings.assign(
+        user=ratings["user"].map("u{:05d}".format).astype("str"),
+        item=ratings["item"].map("i{:05d}".format).astype("str"),
+    )
+    items = make_items(ratings["item"])
+    items = items.assign(item=items["item"].map("i{:05d}".format).astype("str"))
+    found = Dataset.from_ratings("text", text, items, SplitSettings())
+    assert_frame_equal(found.train, dataset.train)
+    assert_frame_equal(found.later, dataset.later)
+    assert_frame_equal(found.items.drop(columns="item"), dataset.items.drop(columns="item"))
+    assert found.users["user"].iloc[0] == f"u{dataset.users['user'].iloc[0]:05d}"
+
+
+def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    order: npt.NDArray[np.int64] = np.random.default_rng(seed).permutation(len(table))
+    return table.iloc[order]
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_the_order_of_the_file_changes_nothing(one: int, other: int) -> None:
+    ratings = make_ratings(np.random.default_rng(0))
+    items = make_items(ratings["item"])
+    first = Dataset.from_ratings("a", ratings, items, SplitSettings())
+    second = Dataset.from_ratings(
+        "b", shuffled(ratings, one), shuffled(items, other), SplitSettings()
+    )
+    assert second.fingerprint == first.fingerprint
+    assert_frame_equal(second.train, first.train)
+    assert_frame_equal(second.later, first.later)
+
+
+def test_the_fingerprint_is_sixteen_hex_digits(dataset: Dataset) -> None:
+    assert len(dataset.fingerprint) == 16
+    int(dataset.fingerprint, 16)
+
+
+@pytest.mark.parametrize("row", [0, -1], ids=["training", "later"])
+@pytest.mark.parametrize(
+    ("column", "change"), [("rating", 0.5), ("timestamp", 1), ("item", 700), ("user", 3000)]
+)
+def test_any_changed_row_changes_the_fingerprint(
+    column: str, change: float, row: int, ratings: pd.DataFrame, dataset: Dataset
+) -> None:
+    changed = ratings.copy()
+    place = changed.columns.get_loc(column)
+    changed.iloc[row, place] = changed.iloc[row, place] + change
+    found = Dataset.from_ratings("small", changed, make_items(ratings["item"]), SplitSettings())
+    assert found.fingerprint != dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"test_cut": 0.7999}, {"min_training": 4}, {"min_warm_training": 14}, {"min_held_out": 9}],
+)
+def test_any_changed_setting_changes_the_fingerprint(
+    change: dict[str, Any], ratings: pd.DataFrame, dataset: Dataset
+) -> None:
+    found = Dataset.from_ratings(
+        "small", ratings, make_items(ratings["item"]), SplitSettings(**change)
+    )
+    assert found.fingerprint != dataset.fingerprint
+
+
+def test_changed_metadata_change_the_fingerprint(ratings: pd.DataFrame, dataset: Dataset) -> None:
+    items = make_items(ratings["item"])
+    items.loc[0, "title"] = "Another"
+    found = Dataset.from_ratings("small", ratings, items, SplitSettings())
+    assert found.fingerprint != dataset.fingerprint
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_what_comes_after_the_cut_changes_nothing_before_it(data: st.DataObject) -> None:
+    ratings = make_ratings(np.random.default_rng(0))
+    items = make_items(ratings["item"])
+    first = Dataset.from_ratings("a", ratings, items, SplitSettings())
+    late = ratings["timestamp"] > cut_moment(ratings["timestamp"].to_numpy(), 0.8)
+    n_late = int(late.sum())
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    changed = ratings.copy()
+    changed.loc[late, "rating"] = rng.integers(1, 6, n_late).astype(np.float32)
+    # Half of the late rows get another item; the warm users stay, so that the split exists.
+    swapped = late & (rng.random(len(ratings)) < 0.5)
+    changed.loc[swapped, "item"] = rng.permutation(changed.loc[swapped, "item"].to_numpy())
+    changed.loc[late, "timestamp"] += data.draw(st.integers(1, 10**6))
+    second = Dataset.from_ratings("b", changed, items, SplitSettings())
+    assert second.fingerprint != first.fingerprint
+    assert_frame_equal(second.train, first.train)
+    assert_frame_equal(second.items, first.items)
+    for quantile in (0.55, 0.85):
+        assert second.window(quantile).fingerprint == first.window(quantile).fingerprint
+
+
+def test_a_window_by_hand() -> None:
+    """Now 9 trains, and the fifth of the nine training moments is 1013."""
+    data = tiny(min_training=1, min_warm_training=2, min_held_out=1)
+    window = data.window(0.5)
+    assert list(window.users["user"]) == [5, 7, 9]
+    assert list(window.items["item"]) == [10, 20, 30]
+    assert list(window.items["title"]) == ["Ten", "Twenty", ""]
+    assert window.train_matrix("ratings").toarray().tolist() == [[0, 1, 2], [5, 3, 4]]
+    later = window.later
+    assert list(zip(later["user"], later["item"], later["segment"], strict=True)) == [
+        (0, 0, "warm"),
+        (1, -1, "unused"),
+        (1, -1, "unused"),
+        (2, -1, "unused"),
+    ]
+    assert list(later["timestamp"]) == [1016, 1015, 1017, 1014]
+    assert window.held_out.toarray().tolist() == [[1, 0, 0]]
+    assert window.split == data.split
+
+
+def test_windows_lie_inside_training_and_are_named(dataset: Dataset) -> None:
+    end = dataset.train["timestamp"].max()
+    cuts = []
+    for quantile in (0.4, 0.55, 0.7, 0.85):
+        window = dataset.window(quantile)
+        assert window.name == f"small/window-{quantile:g}"
+        assert window.later["timestamp"].max() <= end
+        moment = cut_moment(dataset.train["timestamp"].to_numpy(), quantile)
+        assert window.train["timestamp"].max() <= moment < window.later["timestamp"].min()
+        assert len(window.later) == (dataset.train["timestamp"] > moment).sum()
+        assert set(window.users["user"]) <= set(dataset.users["user"])
+        assert set(window.items["item"]) <= set(dataset.items["item"])
+        cuts.append(window.train["timestamp"].max())
+    assert cuts == sorted(set(cuts))
+    assert dataset.window(0.4).fingerprint != dataset.window(0.55).fingerprint
+
+
+def test_an_existing_split_is_taken_as_it_is() -> None:
+    train = frame([(1, 10, 5, 9), (2, 20, 4, 8), (2, 10, 3, 7)])
+    held_out = frame([(2, 30, 5, 1), (1, 20, 2, 2), (3, 10, 1, 3)])  # however early, or few
+    data = Dataset.from_existing_split("given", train, held_out, METADATA, SplitSettings())
+    assert data.train_matrix("ratings").toarray().tolist() == [[5, 0], [3, 4]]
+    later = data.later
+    assert list(zip(later["user"], later["item"], later["segment"], strict=True)) == [
+        (0, 1, "warm"),
+        (1, -1, "unused"),
+        (2, 0, "cold"),
+    ]
+    assert data.test_users.tolist() == [0]
+    assert data.held_out.toarray().tolist() == [[0, 1]]
+
+
+def test_the_same_rows_split_by_time_and_as_given_are_not_the_same_dataset(
+    ratings: pd.DataFrame, dataset: Dataset
+) -> None:
+    late = ratings["timestamp"] > dataset.train["timestamp"].max()
+    metadata = make_items(ratings["item"])
+    given_split = Dataset.from_existing_split(
+        "small", ratings[~late], ratings[late], metadata, SplitSettings()
+    )
+    assert given_split.fingerprint != dataset.fingerprint
+
+
+def test_the_name_is_not_in_the_fingerprint(dataset: Dataset) -> None:
+    assert replace(dataset, name="another").fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parity
+def test_the_notebooks_split_of_movielens(ml_1m: Dataset) -> None:
+    found = ml_1m.statistics
+    assert found["train_interactions"] == 800_142
+    assert found["train_users"] == 5_392
+    assert found["catalogue_items"] == 3_662
+    assert found["train_until"] == "2000-12-02T14:52:18+00:00"
+    assert found["test_interactions"] == found["warm_interactions"] == 94_842
+    assert found["test_users"] == found["warm_users"] == 836
+    assert (found["cold_users"], found["cold_interactions"]) == (640, 95_478)
+    assert (found["low_activity_users"], found["low_activity_interactions"]) == (77, 8_609)
+
+
+@pytest.mark.parity
+def test_the_notebooks_validation_window_of_movielens(ml_1m: Dataset) -> None:
+    found = ml_1m.window(0.85).statistics
+    assert found["train_interactions"] == pytest.approx(680_108, abs=5)
+    assert found["train_users"] == 4_748
+    assert found["test_interactions"] == pytest.approx(26_076, abs=5)
+    assert found["test_users"] == 211

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.data.dataset import Dataset
+from pipeline.models import ncf
+from pipeline.models.ncf import NCF, NCFNetwork, NCFSettings
+from tests.conftest import checkerboard
+
+SHAPES = [(), (16, 8), (2, 1), (8, 3), (32, 16, 8), (8, 8, 4, 2)]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network(n_users: int = 7, n_items: int = 11, **settings: Any) -> NCFNetwork:
+    """A network with parameters of a size at which each of them matters."""
+    torch.manual_seed(0)
+    made = NCFNetwork(n_users, n_items, NCFSettings(**settings))
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return made
+
+
+def by_hand(made: NCFNetwork, user: int, item: int, layers: Sequence[int]) -> float:
+    """The formula of the module's docstring for one pair, in NumPy."""
+    parts = {name: value.detach().numpy() for name, value in made.named_parameters()}
+    u, i = parts["user_rows"][user], parts["item_rows"][item]
+    d, half = made.gmf, layers[0] // 2 if layers else 0
+    signal = np.concatenate([u[d : d + half], i[d : d + half]])
+    for place in range(len(layers) - 1):
+        weight, bias = parts[f"hidden.{place}.weight"], parts[f"hidden.{place}.bias"]
+        signal = np.maximum(weight @ signal + bias, 0)
+    features = np.concatenate([u[:d] * i[:d], signal if layers else []])
+    logit = parts["output.weight"][0] @ features + parts["output.bias"][0]
+    return float(logit + u[d + half :].sum() + i[d + half :].sum())
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("layers", SHAPES)
+def test_the_formula(layers: tuple[int, ...], bias: bool) -> None:
+    made = network(layers=layers, bias=bias, embedding_dim=3)
+    expected = [[by_hand(made, user, item, layers) for item in range(11)] for user in range(7)]
+    np.testing.assert_allclose(made.score(torch.arange(7)).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("layers", SHAPES)
+def test_scoring_is_the_forward_pass(layers: tuple[int, ...], bias: bool) -> None:
+    made = network(layers=layers, bias=bias)
+    users = torch.tensor([3, 0, 3, 6])
+    logits, _ = made(users, torch.arange(11).expand(4, 11), seeded())
+    torch.testing.assert_close(made.score(users), logits.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_norm_is_that_of_the_rows_used() -> None:
+    made = network(bias=True)
+    users, items = torch.tensor([2, 5]), torch.tensor([[0, 1, 1], [4, 5, 6]])
+    _, norms = made(users, items, seeded())
+    user, item = made.user_rows.detach(), made.item_rows.detach()
+    expected = [
+        sum(row.square().sum() for row in user[u][None]) + item[i].square().sum() / 3
+        for u, i in zip(users, items, strict=True)
+    ]
+    torch.testing.assert_close(norms.detach(), torch.stack(expected))
+
+
+@pytest.mark.parametrize("indices", [[1, 1, 0, 1, 3], [2], []])
+def test_the_gradient_of_rows_is_that_of_an_embedding(indices: list[int]) -> None:
+    torch.manual_seed(0)
+    ours, theirs = (torch.randn(5, 3).requires_grad_() for _ in range(2))
+    theirs.data.copy_(ours.data)
+    places = torch.tensor(indices, dtype=torch.int64)
+    outward = torch.randn(len(indices), 3)
+    rows = ncf.rows(ours, places)
+    torch.testing.assert_close(rows, nn.functional.embedding(places, theirs))
+    rows.backward(outward)
+    nn.functional.embedding(places, theirs).backward(outward)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.4, 0.75])
+def test_dropout_keeps_its_share_and_the_mean(probability: float) -> None:
+    signal = torch.full((1000, 333), 2.0)
+    dropped = ncf._dropout(signal, probability, seeded())
+    kept = dropped != 0
+    # Three standard deviations of a share of 333,000 draws.
+    tolerance = 3 * math.sqrt(probability * (1 - probability) / 333_000)
+    assert float(kept.float().mean()) == pytest.approx(1 - probability, abs=tolerance)
+    assert dropped[kept].unique().tolist() == pytest.approx([2 / (1 - probability)])
+
+
+def test_dropout_draws_every_entry_for_itself() -> None:
+    kept = (ncf._dropout(torch.ones(100_000, 4), 0.5, seeded()) != 0).float()
+    together = torch.corrcoef(kept.T)
+    torch.testing.assert_close(together, torch.eye(4), rtol=0, atol=0.015)
+
+
+def test_dropout_goes_by_its_generator() -> None:
+    signal, generator = torch.ones(50), seeded()
+    first, second = (ncf._dropout(signal, 0.4, generator) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, ncf._dropout(signal, 0.4, seeded()))
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (5, 1), (2, 3, 7)])
+def test_dropout_of_any_shape(shape: tuple[int, ...]) -> None:
+    assert ncf._dropout(torch.ones(shape), 0.4, seeded()).shape == shape
+
+
+def test_without_dropout_the_signal_stays() -> None:
+    signal = torch.randn(5)
+    assert ncf._dropout(signal, 0.0, seeded()) is signal
+
+
+def test_the_gradient_of_dropout_is_its_mask() -> None:
+    signal = torch.randn(1000).requires_grad_()
+    dropped = ncf._dropout(signal, 0.4, seeded())
+    dropped.sum().backward()
+    torch.testing.assert_close(signal.grad * signal, dropped)
+
+
+def test_dropout_is_before_each_layer_of_the_mlp_in_training_only() -> None:
+    made = network(layers=(16, 8, 4), dropout=0.9)
+    users, items = torch.arange(7), torch.arange(11).expand(7, 11)
+    generator = seeded()
+    first, second = (made(users, items, generator)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    assert torch.equal(made.score(users), made.score(users))
+    gmf = network(layers=(), dropout=0.9)
+    assert torch.equal(gmf(users, items, generator)[0], gmf(users, items, generator)[0])
+
+
+def start(**settings: Any) -> NCFNetwork:
+    torch.manual_seed(5)
+    return NCFNetwork(2000, 3000, NCFSettings(layers=(64, 32, 16), embedding_dim=16, **settings))
+
+
+def test_the_start_has_the_statistics_of_the_notebook() -> None:
+    made = start()
+    assert made.user_rows.shape == (2000, 16 + 32)
+    assert made.item_rows.shape == (3000, 16 + 32)
+    for rows in (made.user_rows.detach(), made.item_rows.detach()):
+        assert float(rows.mean()) == pytest.approx(0, abs=2e-4)
+        assert float(rows.std()) == pytest.approx(0.01, rel=0.02)
+    for layer in (*made.hidden, made.output):
+        outputs, inputs = layer.weight.shape
+        expected = math.sqrt(2 / (inputs + outputs))
+        # Four standard deviations of an estimated standard deviation.
+        tolerance = 4 / math.sqrt(2 * inputs * outputs)
+        assert float(layer.weight.detach().square().mean().sqrt()) == pytest.approx(
+            expected, rel=tolerance
+        )
+        assert not layer.bias.any()
+
+
+def test_biases_per_user_and_item_start_at_zero_and_change_nothing_else() -> None:
+    plain, biased = start(), start(bias=True)
+    for name in ("user_rows", "item_rows"):
+        rows = getattr(biased, name)
+        assert not rows[:, -1].any()
+        assert torch.equal(rows[:, :-1], getattr(plain, name))
+
+
+def test_the_start_is_that_of_the_notebooks_modules() -> None:
+    """Made one after another, then initialised one after another, from one seed."""
+    torch.manual_seed(5)
+    tables = [nn.Embedding(n, d) for d in (16, 32) for n in (2000, 3000)]
+    linear = [nn.Linear(64, 32), nn.Linear(32, 16), nn.Linear(16 + 16, 1)]
+    for table in tables:
+        nn.init.normal_(table.weight, std=0.01)
+    for layer in linear:
+        nn.init.xavier_normal_(layer.weight)
+    made = start()
+    assert torch.equal(made.user_rows, torch.cat([tables[0].weight, tables[2].weight], dim=1))
+    assert torch.equal(made.item_rows, torch.cat([tables[1].weight, tables[3].weight], dim=1))
+    for ours, theirs in zip((*made.hidden, made.output), linear, strict=True):
+        assert torch.equal(ours.weight, theirs.weight)
+
+
+def still(**settings: Any) -> NCFSettings:
+    """One epoch that moves nothing that could be seen."""
+    return NCFSettings(epochs=1, learning_rate=1e-12, device="cpu", **settings)
+
+
+@pytest.mark.parametrize("layers", [(), (8, 4)])
+def test_factor_start_is_the_truncated_svd_of_the_ratings(
+    dataset: Dataset, layers: tuple[int, ...]
+) -> None:
+    model = NCF(still(embedding_dim=2, factor_start=True, layers=layers), seed=0).fit(dataset)
+    left, values, right = np.linalg.svd(dataset.train_matrix("ratings").toarray())
+    expected = (left[:, :2] * values[:2]) @ right[:2]
+    arrays = model.arrays()
+    users, items = arrays["user_rows"][:, :2], arrays["item_rows"][:, :2]
+    np.testing.assert_allclose(users @ items.T, expected, atol=1e-3)
+    np.testing.assert_allclose((users**2).sum(0), values[:2], rtol=1e-3)
+    np.testing.assert_allclose((items**2).sum(0), values[:2], rtol=1e-3)
+    np.testing.assert_allclose(arrays["output.weight"][0, :2], 1)
+    if not layers:
+        everyone = np.arange(dataset.n_users, dtype=np.int32)
+        np.testing.assert_allclose(model.scores(everyone), expected, atol=1e-3)
+
+
+def test_factor_start_with_more_dimensions_than_the_ratings_have() -> None:
+    board = checkerboard()
+    settings = still(embedding_dim=30, factor_start=True, layers=())
+    arrays = NCF(settings, seed=0).fit(board).arrays()
+    users, items = arrays["user_rows"], arrays["item_rows"]
+    ratings = board.train_matrix("ratings").toarray()
+    np.testing.assert_allclose(users[:, :20] @ items[:, :20].T, ratings, atol=1e-3)
+    assert np.abs(users[:, 20:]).max() < 0.06  # the noise of any other start
+    assert np.abs(users[:, 20:]).max() > 0.01
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    NCF(still(dropout=0.4, factor_start=True), seed=3).fit(checkerboard())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_loading_leaves_the_global_generator_alone() -> None:
+    model = NCF(still(), seed=3).fit(checkerboard())
+    before = torch.get_rng_state()
+    NCF(model.settings, seed=3).load_arrays(model.arrays())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_seed_gives_another_model() -> None:
+    board = checkerboard()
+    everyone = np.arange(20, dtype=np.int32)
+    one, other = (NCF(still(), seed).fit(board).scores(everyone) for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
+def test_blocks_of_users_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = checkerboard()
+    model = NCF(NCFSettings(epochs=3, learning_rate=0.02, device="cpu"), seed=0).fit(board)
+    everyone = np.arange(20, dtype=np.int32)
+    whole = model.scores(everyone)
+    monkeypatch.setattr(ncf, "PAIR_BYTES", 4 * 8 * 20 * 3)  # three users a block
+    np.testing.assert_allclose(model.scores(everyone), whole, rtol=1e-5, atol=1e-6)
+
+
+def with_user_rows(factor: Tensor) -> NCF:
+    """A fresh model whose GMF rows of users are multiplied by ``factor`` [20]."""
+    model = NCF(still(), seed=0).fit(checkerboard())
+    arrays = {name: value.copy() for name, value in model.arrays().items()}
+    arrays["user_rows"][:, :8] *= factor.numpy()[:, None]
+    model.load_arrays(arrays)
+    return model
+
+
+def test_a_fresh_network_has_not_collapsed() -> None:
+    assert with_user_rows(torch.ones(20)).collapsed() is None
+
+
+def test_a_network_of_tiny_user_rows_has_collapsed() -> None:
+    why = with_user_rows(torch.full((20,), 1e-9)).collapsed()
+    assert why is not None
+    assert why.startswith("the median norm of the GMF user embeddings is ")
+    assert 1e-12 < float(why.split()[-1]) < 1e-9
+
+
+def test_some_tiny_user_rows_are_no_collapse() -> None:
+    assert with_user_rows(torch.tensor([1e-9] * 9 + [1.0] * 11)).collapsed() is None
+    assert with_user_rows(torch.tensor([1e-9] * 11 + [1.0] * 9)).collapsed() is not None

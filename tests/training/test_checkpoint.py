@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.training.checkpoint import Journal
+
+STATE = {"network": {"rows": torch.tensor([[1.5, -2.0]])}, "epochs_done": 2}
+
+
+class Unwritable:
+    """What cannot be written: pickling it fails when part of the file is there already."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise OSError("no space left on device")
+
+
+def written(path: Path) -> Journal:
+    """A window finished, another in progress."""
+    journal = Journal(path)
+    journal.record("one", {"loss": 0.5, "ndcg_at_10": 0.25}, {"epochs_done": 1})
+    journal.finish("one")
+    journal.record("two", {"loss": 0.75}, {"epochs_done": 1})
+    journal.record("two", {"loss": 0.625}, STATE)
+    return journal
+
+
+def message(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        Journal.load(path)
+    return str(caught.value)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    written(path)
+    journal = Journal.load(path)
+    assert journal.finished == ["one"]
+    assert journal.epochs == {
+        "one": [{"loss": 0.5, "ndcg_at_10": 0.25}],
+        "two": [{"loss": 0.75}, {"loss": 0.625}],
+    }
+    state = journal.state("two")
+    assert state is not None
+    assert state["epochs_done"] == 2
+    assert torch.equal(state["network"]["rows"], STATE["network"]["rows"])
+
+
+def test_a_state_belongs_to_the_fit_in_progress(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    written(path)
+    for journal in (written(tmp_path / "other.pt"), Journal.load(path)):
+        assert journal.state("one") is None  # finished
+        assert journal.state("three") is None  # not begun
+        journal.finish("two")
+        assert journal.state("two") is None
+
+
+def test_a_journal_that_was_read_is_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    written(path)
+    journal = Journal.load(path)
+    journal.record("two", {"loss": 0.5}, {"epochs_done": 3})
+    again = Journal.load(path)
+    assert [record["loss"] for record in again.epochs["two"]] == [0.75, 0.625, 0.5]
+    assert again.state("two") == {"epochs_done": 3}
+
+
+def test_a_fit_without_epochs_can_be_finished(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    Journal(path).finish("final")
+    journal = Journal.load(path)
+    assert journal.finished == ["final"]
+    assert journal.epochs == {"final": []}
+
+
+def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal()
+    journal.record("one", {"loss": 0.5}, STATE)
+    assert journal.state("one") is STATE
+    journal.finish("one")
+    assert journal.finished == ["one"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    journal = written(path)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="no space left"):
+        journal.record("two", {"loss": 0.5}, {"rows": torch.ones(1000), "bad": Unwritable()})
+    assert path.read_bytes() == before
+    assert len(Journal.load(path).epochs["two"]) == 2
+
+
+def test_a_crash_while_writing_leaves_no_litter(tmp_path: Path) -> None:
+    journal = written(tmp_path / "journal.pt")
+    with pytest.raises(OSError, match="no space left"):
+        journal.record("two", {"loss": 0.5}, {"bad": Unwritable()})
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.pt"]
+
+
+def test_nothing_but_the_journal_is_left_behind(tmp_path: Path) -> None:
+    written(tmp_path / "journal.pt")
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.pt"]
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    assert message(path) == f"{path}: no checkpoint here to resume from."
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    written(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert f"{path}: this is not a checkpoint that can be read" in message(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"model: ncf\n", b"\x80\x02}q\x00."])
+def test_a_file_of_something_else(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    path.write_bytes(content)
+    assert f"{path}: this is not a checkpoint that can be read" in message(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"epochs": {}}, [1, 2]])
+def test_a_file_that_torch_reads_and_is_no_journal(content: Any, tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    torch.save(content, path)
+    assert f"{path}: this is not a checkpoint that can be read" in message(path)
+
+
+class Malice:
+    """What runs something when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    path, mark = tmp_path / "journal.pt", tmp_path / "mark"
+    torch.save({"epochs": {}, "finished": [], "state": Malice(mark)}, path)
+    assert f"{path}: this is not a checkpoint that can be read" in message(path)
+    assert not mark.exists()
