@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate import Ranked, recommendations
+from pipeline.evaluation.breakdown import breakdown
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
+from pipeline.evaluation.evaluate import recommendations
+from pipeline.models.base import Recommender
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import describe
@@ -34,7 +38,7 @@ def evaluate(trained: Trained, *, reuse: bool = True) -> None:
         return
     dataset = inputs.prepared().dataset
     model = trained.recommender or fetch_model(run).recommender
-    log_test(run, evaluate_model(model, dataset, inputs.experiment.k), dataset)
+    log_test(run, model, dataset, inputs.experiment.k)
     run.set_tags({EVALUATED: key})
     run.describe(describe(run))
 
@@ -50,20 +54,20 @@ def find_trained(run_id: str | None, model: str | None) -> Trained:
     return Trained(Run(run_id) if run_id else run_of_model(str(model)), None)
 
 
-def log_test(run: Run, ranked: Ranked, dataset: Dataset) -> None:
-    """Log test metrics, per-user metrics and recommendations."""
-    summary = ranked.evaluation.summary
-    run.log_metrics({f"test/{name}": value for name, value in summary.items()})
-    per_user = ranked.evaluation.per_user
-    per_user.insert(0, "user", dataset.users["user"].to_numpy()[ranked.users])
+def log_test(run: Run, model: Recommender, dataset: Dataset, ks: Sequence[int]) -> None:
+    """Log test metrics of all segments, and lists, per-user values and groups of the warm users."""
+    warm = evaluate_model(model, dataset, ks)
+    metrics = {f"test/{name}": value for name, value in warm.evaluation.summary.items()}
+    for segment in (LOW_ACTIVITY, COLD):
+        if len(dataset.segments[segment].users):
+            summary = evaluate_model(model, dataset, ks, segment).evaluation.summary
+            metrics |= {f"test/{segment}/{name}": value for name, value in summary.items()}
+    run.log_metrics(metrics)
+    per_user = warm.evaluation.per_user
+    per_user.insert(0, "user", dataset.users["user"].to_numpy()[warm.users])
     run.log_parquet(per_user, "test/per_user.parquet")
-    run.log_parquet(recommendations(ranked, dataset), "test/recommendations.parquet")
-    log.info(
-        "%s on the test: %s",
-        run.name,
-        ", ".join(
-            f"{name} {summary[name]:.4f}"
-            for name in summary
-            if name.startswith(("ndcg", "hit_rate", "coverage", "popularity_overlap"))
-        ),
-    )
+    run.log_parquet(recommendations(warm, dataset), "test/recommendations.parquet")
+    run.log_table(breakdown(warm, dataset, ks[0]), "test/breakdown.json")
+    told = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
+    values = (f"{name} {metrics[f'test/{name}_at_{ks[0]}']:.4f}" for name in told)
+    log.info("%s on the test, at %d: %s", run.name, ks[0], ", ".join(values))

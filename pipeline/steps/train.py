@@ -14,6 +14,7 @@ from pipeline.console import EpochProgress
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, validate, window_name
+from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.steps.environment import log_environment
 from pipeline.steps.identity import step_key
@@ -62,7 +63,10 @@ def train(
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, None)
-    tags = {"step": "train", "model": experiment.model, "experiment": experiment.name}
+    mask = "seen" if family(experiment.model).masks_seen else "none"
+    tags = {
+        "step": "train", "model": experiment.model, "experiment": experiment.name, "mask": mask
+    }  # fmt: skip
     with track(experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume) as run:
         log.info("train %s: run %s", experiment.name, run.id)
         if resume is None:

@@ -103,6 +103,10 @@ class Run:
         """Log a matplotlib figure as an artifact."""
         self.client.log_figure(self.id, figure, name)
 
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        """Log a small table as the JSON artifact that the UI shows as a table."""
+        self.client.log_table(self.id, table, name)
+
     def log_parquet(self, table: pd.DataFrame, name: str) -> None:
         """Log a table as a Parquet artifact."""
         with tempfile.TemporaryDirectory() as folder:
