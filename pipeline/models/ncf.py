@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pipeline.models.base import Arrays, Recommender
+from pipeline.training.layers import dropout, rows
 from pipeline.training.trainer import OnEpoch, Trainer, TrainingSettings, choose_device
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class NCFNetwork(nn.Module):
             left, right = user[..., self.gmf : self.width], item[..., self.gmf : self.width]
             signal = torch.cat([left.expand_as(right), right], dim=-1)
             for layer in self.hidden:
-                signal = torch.relu(layer(_dropout(signal, self.dropout, generator)))
+                signal = torch.relu(layer(dropout(signal, self.dropout, generator)))
             parts.append(signal)
         logits = self.output(torch.cat(parts, dim=-1)).squeeze(-1)
         logits = logits + (user + item)[..., self.width :].sum(-1)
@@ -200,42 +201,3 @@ class NCF(Recommender):
         if norm >= COLLAPSED_NORM:
             return None
         return f"the median norm of the GMF user embeddings is {norm:.1e}"
-
-
-class _Rows(torch.autograd.Function):
-    """Rows of a table by index, with a gradient that is added up by rows.
-
-    PyTorch's own dense embedding gradient takes twice the time on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, indices: Tensor) -> Tensor:
-        ctx.save_for_backward(indices)
-        ctx.shape = table.shape
-        return table.index_select(0, indices)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        (indices,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.shape).index_add_(0, indices, gradient), None
-
-
-def rows(table: Tensor, indices: Tensor) -> Tensor:
-    found: Tensor = _Rows.apply(table, indices)  # type: ignore[no-untyped-call]
-    return found
-
-
-def _dropout(signal: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Dropout whose masks come from 16 random bits an entry, four entries to a draw.
-
-    The probability is thereby rounded to a multiple of 2^-16.
-    """
-    if probability == 0:
-        return signal
-    count = signal.numel()
-    words = torch.empty((count + 3) // 4, dtype=torch.int64, device=signal.device)
-    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:count]
-    dropped = min(round(probability * 2**16), 2**16 - 1)  # of the 2**16 values of 16 bits
-    kept = bits.view(signal.shape) >= dropped - 2**15
-    return signal * (kept * (1 / (1 - probability)))

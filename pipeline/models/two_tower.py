@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pipeline.models.base import Arrays, Recommender
-from pipeline.models.ncf import rows
-from pipeline.training.trainer import OnEpoch, Trainer, TrainingSettings, choose_device
+from pipeline.training.layers import rows
+from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
@@ -101,13 +101,16 @@ class TwoTower(Recommender):
         if state is not None:
             trainer.load_state(state)
 
-        def after(epoch: Any) -> bool:
-            self.users, self.items = (part.cpu().numpy() for part in network.vectors())
+        def after(epoch: Epoch) -> bool:
+            self._take_vectors(network)
             return on_epoch(epoch) if on_epoch is not None else False
 
-        self.users, self.items = (part.cpu().numpy() for part in network.vectors())
+        self._take_vectors(network)
         trainer.run(after)
         return self
+
+    def _take_vectors(self, network: TwoTowerNetwork) -> None:
+        self.users, self.items = (part.cpu().numpy() for part in network.vectors())
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Cosines, [len(users), n_items]."""
