@@ -147,6 +147,28 @@ def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: 
     step(dataset, suite, _fields(ctx.args), on_bad_rows, reuse=reuse)
 
 
+@cli.command(name="import_ledger")
+@click.option(
+    "--csv",
+    "paths",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The ledger's CSV file, a NAME_TIMESTAMP.json file, or a folder with them; repeatable.",
+)
+@click.option("--dataset", default="unknown", help="What the ledger was made on, as in ml-1m.")
+@click.option("--split", default="unknown", help="How that was split, as in time-0.8-5-15-10.")
+@click.option("--n_items", type=click.IntRange(0), default=0, help="Of the catalogue; 0: unknown.")
+@click.option("--n_users", type=click.IntRange(0), default=0, help="Evaluated; 0: unknown.")
+def import_ledger(
+    paths: Sequence[Path], dataset: str, split: str, n_items: int, n_users: int
+) -> None:
+    """Import the notebook's ledger, a run per row: repaired, audited, and once only."""
+    from pipeline.steps.import_ledger import import_ledger as step
+
+    step(paths, dataset, split, n_items or None, n_users or None)
+
+
 def run() -> None:
     """Run the command; mistakes are told in a line, interruptions have a shell's exit status."""
     from pipeline.console import console, set_up_logging

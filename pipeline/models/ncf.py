@@ -65,7 +65,9 @@ class NCFNetwork(nn.Module):
         of the notebook: the same seed gives the notebook's start.
         """
         super().__init__()
-        self.gmf, self.dropout = settings.embedding_dim, settings.dropout
+        self.gmf, self.dropout, self.bias = (
+            settings.embedding_dim, settings.dropout, settings.bias
+        )  # fmt: skip
         half = settings.layers[0] // 2 if settings.layers else 0
         self.width = self.gmf + half
         tables = [
@@ -91,8 +93,8 @@ class NCFNetwork(nn.Module):
 
     def forward(
         self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of users [B] with candidates [B, C], and the squared norm of the rows used [B]."""
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits of users [B] with candidates [B, C]; the rows used, [B, 1, .] and [B, C, .]."""
         user = rows(self.user_rows, users)[:, None]
         item = rows(self.item_rows, items.flatten()).unflatten(0, items.shape)
         parts = [user[..., : self.gmf] * item[..., : self.gmf]]
@@ -103,8 +105,9 @@ class NCFNetwork(nn.Module):
                 signal = torch.relu(layer(dropout(signal, self.dropout, generator)))
             parts.append(signal)
         logits = self.output(torch.cat(parts, dim=-1)).squeeze(-1)
-        logits = logits + (user + item)[..., self.width :].sum(-1)
-        return logits, user.square().sum((1, 2)) + item.square().sum(-1).mean(1)
+        if self.bias:
+            logits = logits + user[..., -1] + item[..., -1]
+        return logits, (user, item)
 
     @torch.inference_mode()
     def score(self, users: Tensor) -> Tensor:
@@ -117,7 +120,8 @@ class NCFNetwork(nn.Module):
         weight = self.output.weight[0]
         logits = (user[:, : self.gmf] * weight[: self.gmf]) @ item[:, : self.gmf].T
         logits += self.output.bias
-        logits += user[:, self.width :].sum(1, keepdim=True) + item[:, self.width :].sum(1)
+        if self.bias:
+            logits += user[:, -1:] + item[:, -1]
         if self.hidden:
             first, *others = cast("list[nn.Linear]", list(self.hidden))
             half = self.width - self.gmf

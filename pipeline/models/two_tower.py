@@ -60,8 +60,8 @@ class TwoTowerNetwork(nn.Module):
 
     def forward(
         self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of users [B] with candidates [B, C], and the squared norm of the users' rows [B].
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits of users [B] with candidates [B, C], and the users' rows, [B, 1, dimension].
 
         The tower runs once for each item of the batch, however often the item stands in it.
         """
@@ -70,7 +70,7 @@ class TwoTowerNetwork(nn.Module):
         vectors = normalize(self.tower(self.features[distinct]), dim=1)
         item = rows(vectors, places.flatten()).unflatten(0, items.shape)
         cosine = (normalize(user, dim=1)[:, None] * item).sum(-1)
-        return self.scale * cosine, user.square().sum(1)
+        return self.scale * cosine, (user[:, None],)
 
     @torch.inference_mode()
     def vectors(self) -> tuple[Tensor, Tensor]:

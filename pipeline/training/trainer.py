@@ -63,8 +63,8 @@ class Network(Protocol):
 
     def __call__(
         self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Users [B] and items [B, C] to logits [B, C] and the rows' squared norm [B], training."""
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Users [B] and items [B, C] to logits [B, C] and the embedding rows used [B, ., .]."""
         ...
 
 
@@ -180,16 +180,19 @@ class Trainer:
 
     def _epoch(self) -> tuple[float, int]:
         order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
-        negatives = self.sampler.draw(self.users[order], self.settings.negatives, self.generator)
+        users = self.users[order]
+        negatives = self.sampler.draw(users, self.settings.negatives, self.generator)
         loss_function = LOSSES[self.settings.loss]
         losses = []
-        size = self.settings.batch_size
-        for batch, drawn in zip(order.split(size), negatives.split(size), strict=True):
-            candidates = torch.cat([self.items[batch, None], drawn], dim=1)
-            logits, norms = self.network(self.users[batch], candidates, self.generator)
-            weights = self.weights[batch]
-            loss = loss_function(logits[:, 0], logits[:, 1:], weights)
-            objective = loss + self.settings.l2 * norms.mean() if self.settings.l2 else loss
+        shuffled = (users, self.items[order], negatives, self.weights[order])
+        batches = (part.split(self.settings.batch_size) for part in shuffled)
+        for user, positive, drawn, weights in zip(*batches, strict=True):
+            candidates = torch.cat([positive[:, None], drawn], dim=1)
+            logits, used = self.network(user, candidates, self.generator)
+            loss = objective = loss_function(logits[:, 0], logits[:, 1:], weights)
+            if self.settings.l2:
+                norms = torch.stack([rows.square().sum(-1).mean() for rows in used])
+                objective = loss + self.settings.l2 * norms.sum()
             self.optimizer.zero_grad()
             objective.backward()
             self.optimizer.step()
