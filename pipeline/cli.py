@@ -147,6 +147,32 @@ def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: 
     step(dataset, suite, _fields(ctx.args), on_bad_rows, reuse=reuse)
 
 
+@cli.command()
+@click.option("--experiment", help="An MLflow experiment, name or id; without it the current one.")
+@click.option("--run_ids", help="Only these runs, separated by commas.")
+@click.option("--fingerprint", help="All runs on this dataset, in any experiment or that one.")
+@click.option("--baseline", help="A run's id or an experiment, as ncf_bpr; without it the best.")
+@click.option("--metric", default="ndcg_at_10", help="What to rank by: ndcg_at_10, map_at_20, ...")
+def compare(
+    experiment: str | None,
+    run_ids: str | None,
+    fingerprint: str | None,
+    baseline: str | None,
+    metric: str,
+) -> None:
+    """Say which differences between evaluated models are real: tables, tests, figures."""
+    from pipeline.steps.compare import compare as step
+
+    ids = [run_id.strip() for run_id in (run_ids or "").split(",") if run_id.strip()]
+    step(
+        experiment=experiment or None,
+        run_ids=ids,
+        fingerprint=fingerprint or None,
+        baseline=baseline or None,
+        metric=metric,
+    )
+
+
 @cli.command(name="import_ledger")
 @click.option(
     "--csv",

@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.config import read_suite
 from pipeline.console import timed
 from pipeline.data.ratings import OnBadRows
+from pipeline.steps.compare import compare
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.leaderboard import show_leaderboard
 from pipeline.steps.prepare import dataset_tags, find_prepared, prepare
 from pipeline.steps.train import train
 from pipeline.tracking.datasets import log_dataset
@@ -28,7 +28,7 @@ def main(
     *,
     reuse: bool = True,
 ) -> None:
-    """Run a suite under one parent run and show its leaderboard."""
+    """Run a suite under one parent run and compare its models."""
     experiments = read_suite(suite, overrides)
     first = experiments[0]
     with track(f"main {suite}", {"step": "main", "model": "none"}) as run:
@@ -38,6 +38,7 @@ def main(
         )
         run.set_tags(dataset_tags(prepared.dataset))
         log_dataset(run, prepared, "main")
+        run_ids = []
         for experiment in experiments:
             if experiment.split != first.split:
                 prepared = find_prepared(dataset, experiment.split, on_bad_rows, reuse=reuse)
@@ -45,5 +46,5 @@ def main(
                 inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
                 trained = train(inputs, prepared, reuse=reuse, parent=run)
                 evaluate(trained, reuse=reuse)
-        name, fingerprint = prepared.dataset.name, prepared.dataset.fingerprint
-        show_leaderboard(name, fingerprint, first.k[0], run)
+            run_ids.append(trained.run.id)
+        run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))

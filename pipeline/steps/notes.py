@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.tracking.runs import Run
 
 COLLAPSED = "collapsed-to-popularity"
+POPULAR = 0.9  # overlap with the popularity list above which a model is not personal
 WARNING, WARNING_NOTE = "warning", "warning_note"
 ORDER = (
     "ndcg", "hit_rate", "precision", "recall", "map", "coverage",

@@ -19,7 +19,14 @@ from pipeline.models.base import Recommender
 from pipeline.steps.environment import log_environment
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.notes import COLLAPSED, WARNING, WARNING_NOTE, collapse_note, describe
+from pipeline.steps.notes import (
+    COLLAPSED,
+    POPULAR,
+    WARNING,
+    WARNING_NOTE,
+    collapse_note,
+    describe,
+)
 from pipeline.steps.prepare import dataset_tags
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.models import log_model
@@ -30,7 +37,6 @@ from pipeline.training.trainer import Epoch
 CHECKPOINTS = Path("data") / "checkpoints"
 CHECKPOINT = "checkpoint.pt"
 FINAL = "final"
-POPULAR = 0.9  # overlap with the popularity list above which a model is not personal
 
 log = logging.getLogger("pipeline")
 

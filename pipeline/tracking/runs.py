@@ -182,25 +182,18 @@ def adopted() -> Run | None:
 
 def find_finished(step_key: str) -> Run | None:
     """The latest finished run of the current experiment with this key."""
-    found = _search(f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'")
+    found = mlflow.search_runs(
+        filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
+        max_results=1,
+        output_format="list",
+    )
     return Run(found[0].info.run_id) if found else None
-
-
-def models_of(fingerprint: str) -> list[MlflowRun]:
-    """Evaluated runs of models on the dataset with this fingerprint, latest first."""
-    runs = _search(f"tags.dataset_fingerprint = '{fingerprint}' and tags.step = 'train'")
-    return [run for run in runs if any(key.startswith("test/") for key in run.data.metrics)]
 
 
 def ui_command() -> str:
     """The command that opens the UI on the store in use."""
     uri = mlflow.get_tracking_uri()
     return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
-
-
-def _search(filter_string: str) -> list[MlflowRun]:
-    """Runs of the current experiment, latest first."""
-    return list(mlflow.search_runs(filter_string=filter_string, output_format="list"))
 
 
 def _adopts(parent: Run | None) -> bool:

@@ -1,0 +1,113 @@
+"""compare: which differences between evaluated models are real, as tables and figures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.console import console
+from pipeline.errors import UserError
+from pipeline.evaluation import figures
+from pipeline.steps.comparison import Comparison, compare_runs
+from pipeline.steps.comparison_tables import as_json, csv, markdown, show
+from pipeline.steps.notes import ORDER
+from pipeline.tracking.runs import Run, track, ui_command
+from pipeline.tracking.search import find_evaluated, get_evaluated
+
+METRIC = "ndcg_at_10"
+NOTE_LENGTH = 7500  # characters that MLflow keeps of a description, with some to spare
+
+log = logging.getLogger("pipeline")
+
+
+def compare(
+    *,
+    experiment: str | None = None,
+    run_ids: Sequence[str] = (),
+    fingerprint: str | None = None,
+    baseline: str | None = None,
+    metric: str = METRIC,
+    parent: Run | None = None,
+) -> str:
+    """Compare runs, show and log what is found; returns the description of the compare run.
+
+    The runs are those of ``run_ids``; or all of an MLflow ``experiment`` (name or id); or all on
+    the dataset with this ``fingerprint``; or, given nothing, those of the current experiment.
+
+    Raises:
+        UserError: runs are asked for in two ways, or there is nothing to compare.
+    """
+    if run_ids and (experiment or fingerprint):
+        raise UserError("--run_ids names the runs: give no --experiment and no --fingerprint.")
+    runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
+    comparison = compare_runs(runs, metric, baseline)
+    note = _description(markdown(comparison))
+    with track("compare", {"step": "compare", "model": "none"}, parent=parent) as run:
+        _log(run, comparison, metric, note)
+    show(comparison, console)
+    console.print(f"Compare the runs in the UI: {ui_command()}", soft_wrap=True)
+    return note
+
+
+def _log(run: Run, comparison: Comparison, metric: str, note: str) -> None:
+    protocol = comparison.protocol
+    run.set_tags(
+        {
+            "dataset": protocol.dataset,
+            "dataset_fingerprint": protocol.fingerprint,
+            "split": protocol.split,
+            "mask": protocol.mask,
+        }
+    )
+    run.log_params({"metric": metric, "baseline": comparison.rows[comparison.baseline].name})
+    run.log_text(markdown(comparison), "comparison.md")
+    run.log_text(csv(comparison), "comparison.csv")
+    run.log_json(as_json(comparison), "comparison.json")
+    for name, figure in _figures(comparison, metric):
+        run.log_figure(figure, f"figures/{name}")
+    run.describe(note)
+
+
+def _figures(comparison: Comparison, metric: str) -> Iterator[tuple[str, Figure]]:
+    rows, tests, tested = comparison.rows, comparison.tests, comparison.tested
+    names = [row.name for row in rows]
+    place, baseline = tested.index(comparison.metric), comparison.baseline
+    metrics = {}
+    for name in ORDER:
+        cells = [row.cells[name] for row in rows if name in row.cells]
+        if len(cells) == len(rows):
+            values = [[cell.mean, cell.low, cell.high] for cell in cells]
+            mean, low, high = np.array(values, np.float64).T
+            metrics[f"{name}_at_{comparison.protocol.k}"] = mean, low, high
+    yield "metrics.png", figures.bars(names, metrics)
+    coverage = metrics.get(f"coverage_at_{comparison.protocol.k}")
+    if coverage is not None:
+        accuracy = tests.mean[:, place]
+        yield "trade_off.png", figures.trade_off(names, accuracy, coverage[0], metric)
+    if len(rows) > 1:
+        others = [i for i in range(len(rows)) if i != baseline]
+        yield (
+            "differences.png",
+            figures.forest(
+                [names[i] for i in others],
+                tests.difference[others, baseline, place],
+                tests.difference_low[others, baseline, place],
+                tests.difference_high[others, baseline, place],
+                np.array([rows[i].cells[comparison.metric].significant for i in others]),
+                baseline=names[baseline],
+                metric=metric,
+            ),
+        )
+        per_user = comparison.values[:, 0, place] - comparison.values[:, 1, place]
+        yield "users.png", figures.user_differences(per_user, names[0], names[1], metric)
+
+
+def _description(text: str) -> str:
+    """What fits into a run's description, in whole lines."""
+    if len(text) <= NOTE_LENGTH:
+        return text
+    kept = text[:NOTE_LENGTH].rpartition("\n")[0]
+    return f"{kept}\n\n... the rest is in the artifact comparison.md"

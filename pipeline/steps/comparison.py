@@ -1,0 +1,273 @@
+"""The comparison itself: rows, best first, each with its metrics, tests, and what they say."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import UserError
+from pipeline.evaluation.significance import PairedTests, paired_tests
+from pipeline.steps.contenders import Contender, Protocol, contenders, per_user, told_apart
+from pipeline.steps.notes import POPULAR, WARNING_NOTE
+from pipeline.tracking.search import EvaluatedRun
+
+ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
+BEST_IS_HIGHEST = (*ACCURACY, "coverage")
+ALPHA = 0.05
+OF_ROW = ("mean", "low", "high")  # what cells take from tests of rows, and of pairs
+OF_PAIR = (
+    "difference", "difference_low", "difference_high", "p_permutation", "p_wilcoxon", "p_holm"
+)  # fmt: skip
+SEED = 0  # of the resampling: the same runs give the same table again
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a row; None where it does not apply, as without per-user values."""
+
+    mean: float
+    seed_std: float | None = None
+    """Standard deviation between the means of several seeds."""
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    """To the baseline, as all that follows."""
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_permutation: float | None = None
+    p_wilcoxon: float | None = None
+    p_holm: float | None = None
+
+    @property
+    def significant(self) -> bool:
+        """Whether it differs from the baseline."""
+        return self.p_holm is not None and self.p_holm < ALPHA
+
+
+@dataclass(frozen=True)
+class Row:
+    """An experiment and its metrics, by name without k."""
+
+    name: str
+    model: str
+    run_ids: list[str]
+    k: int
+    cells: dict[str, Cell]
+    sentences: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Experiments on one protocol, best first, and those that cannot be ranked with them."""
+
+    metric: str
+    """What they are ranked by, without k."""
+    protocol: Protocol
+    rows: list[Row]
+    baseline: int
+    """The row that the others are compared with."""
+    tested: list[str]
+    """Metrics with a value per user."""
+    values: npt.NDArray[np.float64]
+    """[users, rows, tested]"""
+    tests: PairedTests
+    """Of rows and tested metrics, in their order."""
+    ledger: list[Row]
+    apart: dict[str, list[Row]]
+    """By what makes them incomparable."""
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of rows, over which p-values are corrected."""
+        return len(self.rows) * (len(self.rows) - 1) // 2
+
+    def is_best(self, row: Row, name: str) -> bool:
+        """Whether no other row has more of a metric of which more is better."""
+        means = [each.cells[name].mean for each in self.rows if name in each.cells]
+        return len(means) > 1 and name in BEST_IS_HIGHEST and row.cells[name].mean == max(means)
+
+
+def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None) -> Comparison:
+    """Compare ``runs`` (latest first) on ``metric``, as in ndcg_at_10.
+
+    The largest set of experiments on one protocol is ranked, or the one of ``baseline``, which is
+    a run's id or an experiment; without it, the best is the baseline.
+
+    Raises:
+        UserError: the metric is none of accuracy or no run has it, no run has per-user values, or
+            there is no such baseline, or several.
+    """
+    name, k = _parse(metric)
+    found = contenders(runs, k)
+    group, tested, values = per_user(_group(found, metric, k, baseline))
+    if name not in tested:
+        raise UserError(f"Not every run has {metric} per user: evaluate them again.")
+    whole = np.flatnonzero((~np.isnan(values)).all(axis=1).any(axis=0))
+    tested, values = [tested[i] for i in whole], values[:, :, whole]
+    order = np.argsort(-values[:, :, tested.index(name)].mean(axis=0), kind="stable")
+    group, values = [group[i] for i in order], values[:, order]
+    tests = paired_tests(values, np.random.default_rng(SEED))
+    place = 0 if baseline is None else _place(group, baseline)
+    rows = [
+        _row(
+            each, _cells(each, i, place, tested, tests), _say(group, i, place, name, tested, tests)
+        )
+        for i, each in enumerate(group)
+    ]
+    protocol = group[0].protocol
+    ledger, apart = _unranked(found, protocol)
+    return Comparison(name, protocol, rows, place, tested, values, tests, ledger, apart)
+
+
+def p_words(p: float) -> str:
+    """A p-value as it is written: p = .43, p = .012, p < .001."""
+    if p < 0.001:
+        return "p < .001"
+    if p > 0.99:
+        return "p > .99"
+    return f"p = {p:.2f}".replace("0.", ".") if p >= 0.1 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def _parse(metric: str) -> tuple[str, int]:
+    match = re.fullmatch(r"([a-z_]+)_at_(\d+)", metric)
+    if match is None or match[1] not in ACCURACY:
+        raise UserError(
+            f"metric={metric}: expected one of accuracy with its k, as in ndcg_at_10; these are "
+            f"{', '.join(ACCURACY)}."
+        )
+    return match[1], int(match[2])
+
+
+def _group(
+    found: Sequence[Contender], metric: str, k: int, baseline: str | None
+) -> list[Contender]:
+    """Those that are ranked."""
+    groups: dict[Protocol, list[Contender]] = defaultdict(list)
+    for each in found:
+        if not each.runs[0].from_ledger and each.protocol.k == k:
+            groups[each.protocol].append(each)
+    if not groups:
+        known = sorted({each.protocol.k for each in found if not each.runs[0].from_ledger})
+        raise UserError(
+            f"No evaluated run of train has {metric}"
+            + (f"; they are evaluated at k = {', '.join(map(str, known))}." if known else ".")
+        )
+    named = [told_apart(group) for group in groups.values()]
+    chosen = [group for group in named if baseline is None or _matching(group, baseline)]
+    if not chosen:
+        names = sorted({each.experiment for group in named for each in group})
+        raise UserError(
+            f"baseline={baseline}: no compared run has this id and none is of such an experiment; "
+            f"these are: {', '.join(names)}."
+        )
+    return max(chosen, key=len)
+
+
+def _matching(group: Sequence[Contender], baseline: str) -> list[int]:
+    return [
+        i
+        for i, each in enumerate(group)
+        if baseline in each.run_ids or baseline in (each.experiment, each.name)
+    ]
+
+
+def _place(group: Sequence[Contender], baseline: str) -> int:
+    places = _matching(group, baseline)
+    if len(places) != 1:
+        told = ", ".join(f"{group[i].name} (run {group[i].run_ids[0]})" for i in places)
+        raise UserError(
+            f"baseline={baseline}: expected one experiment with per-user values, there "
+            f"{'are ' + told if told else 'is none'}. Give the id of a run."
+        )
+    return places[0]
+
+
+def _row(each: Contender, cells: dict[str, Cell], sentences: list[str]) -> Row:
+    return Row(each.name, each.model, each.run_ids, each.protocol.k, cells, sentences)
+
+
+def _cells(
+    each: Contender,
+    row: int = 0,
+    baseline: int = 0,
+    tested: Sequence[str] = (),
+    tests: PairedTests | None = None,
+) -> dict[str, Cell]:
+    cells = {}
+    for name, seeds in each.metrics.items():
+        spread = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None
+        values = {"mean": float(np.mean(seeds))}
+        if tests is not None and name in tested:
+            metric = tested.index(name)
+            values = {of: float(getattr(tests, of)[row, metric]) for of in OF_ROW}
+            if row != baseline:
+                values |= {of: float(getattr(tests, of)[row, baseline, metric]) for of in OF_PAIR}
+        cells[name] = Cell(seed_std=spread, **values)
+    return cells
+
+
+def _say(
+    group: Sequence[Contender],
+    row: int,
+    baseline: int,
+    name: str,
+    tested: Sequence[str],
+    tests: PairedTests,
+) -> list[str]:
+    """What the evidence says of a row, in plain words."""
+    said = []
+    if "popularity_overlap" in tested and not group[row].model.startswith("most_popular"):
+        overlap = tests.mean[row, tested.index("popularity_overlap")]
+        if overlap > POPULAR:
+            said.append(f"recommends the popularity list ({100 * overlap:.0f} % overlap)")
+    accuracy = [tested.index(each) for each in ACCURACY if each in tested]
+    for other in dict.fromkeys((baseline, 0)):  # the best is the first
+        p = tests.p_holm[row, other]
+        if row != other and p[tested.index(name)] >= ALPHA:
+            everywhere = (
+                ", nor on another metric of accuracy" if (p[accuracy] >= ALPHA).all() else ""
+            )
+            told = p_words(float(p[tested.index(name)]))
+            said.append(f"not distinguishable from {group[other].name} ({told}){everywhere}")
+    return said
+
+
+def _unranked(
+    found: Sequence[Contender], protocol: Protocol
+) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Rows of the ledger on the same data, and all others by what makes them incomparable."""
+    ledger: list[Row] = []
+    apart: dict[str, list[Contender]] = defaultdict(list)
+    for each in found:
+        if each.runs[0].from_ledger and _may_stand_beside(each.protocol, protocol):
+            ledger.append(_row(each, _cells(each), _say_of_ledger(each, protocol)))
+        elif each.protocol != protocol:
+            why = each.protocol.unlike(protocol)
+            apart[f"{why}, from the ledger" if each.runs[0].from_ledger else why].append(each)
+    ledger.sort(key=lambda row: row.name)
+    return ledger, {
+        why: [_row(each, _cells(each), []) for each in sorted(told_apart(group), key=_by_name)]
+        for why, group in sorted(apart.items())
+    }
+
+
+def _may_stand_beside(imported: Protocol, ranked: Protocol) -> bool:
+    """Whether a row of the ledger, which knows little of its data, may be of the same."""
+    return imported.k == ranked.k and imported.dataset in ("", "unknown", ranked.dataset)
+
+
+def _say_of_ledger(each: Contender, ranked: Protocol) -> list[str]:
+    tags = each.runs[0].tags
+    said = [] if each.protocol.mask == ranked.mask else [each.protocol.words["mask"]]
+    if tags.get("audit") == "impossible":
+        said.append(f"cannot be true: {tags.get(WARNING_NOTE, 'see its run')}")
+    return said
+
+
+def _by_name(each: Contender) -> str:
+    return each.name

@@ -1,0 +1,206 @@
+"""Who is compared with whom: runs of one experiment together, like with like, the rest apart."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.steps.notes import ORDER
+from pipeline.tracking.runs import Run
+from pipeline.tracking.search import EvaluatedRun
+
+PER_USER = "test/per_user.parquet"
+NOT_SETTINGS = {"seed", "config", "name", "dataset"}  # params that runs of one experiment may vary
+MASKS = {"seen": "seen items masked", "none": "seen items not masked"}
+SHOWN_SETTINGS = 3  # in the name of an experiment that ran with several
+THREADS = 8
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What has to be the same before numbers can be ranked."""
+
+    dataset: str
+    fingerprint: str
+    split: str
+    mask: str
+    k: int
+
+    @classmethod
+    def of(cls, run: EvaluatedRun, k: int) -> Protocol:
+        """That of a run; a run that is not evaluated at ``k`` has another k."""
+        tags, ks = run.tags, _ks(run)
+        return cls(
+            tags.get("dataset", ""),
+            tags.get("dataset_fingerprint", ""),
+            tags.get("split", ""),
+            tags.get("mask", "seen"),
+            k if k in ks else ks[0],
+        )
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Each part as it is told."""
+        return {
+            "dataset": f"dataset {self.dataset or 'unknown'}",
+            "fingerprint": f"fingerprint {self.fingerprint or 'unknown'}",
+            "split": f"split {self.split or 'unknown'}",
+            "mask": MASKS.get(self.mask, f"mask rule {self.mask}"),
+            "k": f"k = {self.k}",
+        }
+
+    def unlike(self, other: Protocol) -> str:
+        """In what this is not ``other``, in words."""
+        return ", ".join(
+            word for name, word in self.words.items() if getattr(self, name) != getattr(other, name)
+        )
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One experiment: its runs, one per seed, alike in everything else."""
+
+    experiment: str
+    name: str
+    """As it is shown: the experiment, with the settings that tell it from another of its name."""
+    model: str
+    protocol: Protocol
+    runs: tuple[EvaluatedRun, ...]
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Of its runs."""
+        return [run.id for run in self.runs]
+
+    @property
+    def metrics(self) -> dict[str, list[float]]:
+        """Test metrics at the protocol's k, by name without k: a value per run."""
+        keys = {name: f"test/{name}_at_{self.protocol.k}" for name in ORDER}
+        return {
+            name: [run.metrics[key] for run in self.runs]
+            for name, key in keys.items()
+            if all(key in run.metrics for run in self.runs)
+        }
+
+
+def contenders(runs: Sequence[EvaluatedRun], k: int) -> list[Contender]:
+    """Runs, latest first, by protocol, experiment and settings; of each seed the latest run.
+
+    Imported runs stand each for itself.
+    """
+    grouped: dict[object, dict[object, EvaluatedRun]] = defaultdict(dict)
+    for run in runs:
+        who = run.id if run.from_ledger else (_name(run), _settings(run))
+        grouped[Protocol.of(run, k), who].setdefault(run.params.get("seed"), run)
+    superseded = len(runs) - sum(map(len, grouped.values()))
+    if superseded:
+        log.info("%d runs left out: a later one has the same settings and seed.", superseded)
+    found = []
+    for by_seed in grouped.values():
+        first = next(iter(by_seed.values()))
+        name, model = _name(first), first.tags.get("model", "")
+        found.append(Contender(name, name, model, Protocol.of(first, k), tuple(by_seed.values())))
+    return found
+
+
+def told_apart(group: Sequence[Contender]) -> list[Contender]:
+    """The same with the settings in the name, where one experiment is there with several."""
+    by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for each in group:
+        by_name[each.experiment].append(dict(_settings(each.runs[0])))
+    named = []
+    for each in group:
+        own = dict(_settings(each.runs[0]))
+        others = by_name[each.experiment]
+        unlike = [key for key in own if any(other.get(key) != own[key] for other in others)]
+        told = ", ".join(f"{key}={own[key]}" for key in unlike[:SHOWN_SETTINGS])
+        named.append(f"{each.experiment} {told}".strip())
+    return [
+        replace(each, name=name if named.count(name) == 1 else f"{name} [{each.runs[0].id[:6]}]")
+        for each, name in zip(group, named, strict=True)
+    ]
+
+
+def per_user(
+    group: Sequence[Contender],
+) -> tuple[list[Contender], list[str], npt.NDArray[np.float64]]:
+    """Per-user values, means over seeds, of contenders on one protocol.
+
+    Returns:
+        The contenders whose values can be read (a warning names the others), the metrics (without
+        k) that all of them have, and float64[users, contenders, metrics].
+
+    Raises:
+        UserError: none can be read, or runs were evaluated on different users.
+    """
+    runs = [run for each in group for run in each.runs]
+    with ThreadPoolExecutor(THREADS) as pool:
+        tables = zip((run.id for run in runs), pool.map(_read, runs), strict=True)
+        found = {run_id: table for run_id, table in tables if table is not None}
+    if not found:
+        raise UserError(f"No run has per-user values ({PER_USER}): evaluate them again.")
+    k = group[0].protocol.k
+    metrics = [name for name in ORDER if all(f"{name}_at_{k}" in table for table in found.values())]
+    first_id, first = next(iter(found.items()))
+    for run_id, table in found.items():
+        if not table.index.equals(first.index):
+            raise UserError(
+                f"Runs {first_id} and {run_id} have per-user values of different users, on data "
+                f"with the same fingerprint: evaluate them again, with --reuse false."
+            )
+    columns = [f"{name}_at_{k}" for name in metrics]
+    readable, values = [], []
+    for each in group:
+        kept = tuple(run for run in each.runs if run.id in found)
+        if kept:
+            readable.append(replace(each, runs=kept))
+            seeds = [found[run.id][columns].to_numpy(np.float64) for run in kept]
+            values.append(np.mean(seeds, axis=0))
+    return readable, metrics, np.stack(values, axis=1)
+
+
+def _read(run: EvaluatedRun) -> pd.DataFrame | None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = Run(run.id).fetch(PER_USER, Path(folder))
+        except UserError as error:
+            log.warning("Left out: %s", error)
+            return None
+        return pd.read_parquet(path).set_index("user").sort_index()
+
+
+def _name(run: EvaluatedRun) -> str:
+    """The experiment; a row of the ledger keeps its own name."""
+    return run.name if run.from_ledger else run.tags.get("experiment", run.name)
+
+
+def _ks(run: EvaluatedRun) -> list[int]:
+    """The list lengths at which a run is evaluated."""
+    found = (re.fullmatch(r"test/[a-z_]+_at_(\d+)", key) for key in run.metrics)
+    return sorted({int(match[1]) for match in found if match}) or [0]
+
+
+def _settings(run: EvaluatedRun) -> tuple[tuple[str, str], ...]:
+    """Params that make an experiment another one, each in one spelling (1e-4 is 0.0001)."""
+    params = run.params
+    return tuple((key, _plain(params[key])) for key in sorted(params) if key not in NOT_SETTINGS)
+
+
+def _plain(value: str) -> str:
+    try:
+        return f"{float(value):.12g}"
+    except ValueError:
+        return re.sub(r"[\[\]()\s]", "", value).lower()

@@ -1,0 +1,106 @@
+"""Runs that can be compared, found by experiment, by id, or by the data that they are made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import UserError
+from pipeline.tracking.ledger import SOURCE
+
+SEARCHES = ("tags.step = 'train'", f"tags.source = '{SOURCE}'")
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """What a run with test metrics holds besides its artifacts."""
+
+    id: str
+    name: str
+    started: int
+    """Milliseconds since 1970."""
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+    @property
+    def from_ledger(self) -> bool:
+        """Whether it was imported; then it has no per-user values."""
+        return self.tags.get("source") == SOURCE
+
+
+def find_evaluated(experiment: str | None, fingerprint: str | None) -> list[EvaluatedRun]:
+    """Finished runs of train that have test metrics, and rows of the ledger, latest first.
+
+    ``experiment`` is a name or id; without it, runs are those of the current experiment, or, with
+    ``fingerprint``, of all experiments. With ``fingerprint``, only runs on that dataset.
+
+    Raises:
+        UserError: there is no such experiment.
+    """
+    ids = None if experiment is None else [_experiment_id(experiment)]
+    condition = " and attributes.status = 'FINISHED'"
+    if fingerprint:
+        condition += f" and tags.dataset_fingerprint = '{fingerprint}'"
+    found: list[MlflowRun] = []
+    for search in SEARCHES:
+        found += mlflow.search_runs(
+            experiment_ids=ids,
+            filter_string=search + condition,
+            search_all_experiments=ids is None and fingerprint is not None,
+            output_format="list",
+        )
+    return _latest_first([run for run in map(_evaluated, found) if run is not None])
+
+
+def get_evaluated(run_ids: Sequence[str]) -> list[EvaluatedRun]:
+    """The runs with these ids, latest first.
+
+    Raises:
+        UserError: there is no such run, or it has no test metrics.
+    """
+    client = mlflow.MlflowClient()
+    runs = []
+    for run_id in dict.fromkeys(run_ids):
+        try:
+            run = _evaluated(client.get_run(run_id))
+        except MlflowException as error:
+            raise UserError(f"Run {run_id}: {mlflow.get_tracking_uri()} says: {error}") from None
+        if run is None:
+            raise UserError(
+                f"Run {run_id} has no test metrics: expected a run of train that is evaluated, as "
+                f"by: python -m pipeline evaluate --run_id {run_id}"
+            )
+        runs.append(run)
+    return _latest_first(runs)
+
+
+def _evaluated(run: MlflowRun) -> EvaluatedRun | None:
+    data, info = run.data, run.info
+    if not any(key.startswith("test/") for key in data.metrics):
+        return None
+    name, started = str(info.run_name), int(info.start_time or 0)
+    return EvaluatedRun(str(info.run_id), name, started, data.tags, data.params, data.metrics)
+
+
+def _latest_first(runs: list[EvaluatedRun]) -> list[EvaluatedRun]:
+    return sorted(runs, key=lambda run: run.started, reverse=True)
+
+
+def _experiment_id(experiment: str) -> str:
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        try:
+            found = client.get_experiment(experiment)
+        except MlflowException:
+            known = ", ".join(each.name for each in client.search_experiments())
+            raise UserError(
+                f"{mlflow.get_tracking_uri()} has no experiment with the name or id "
+                f"'{experiment}'. It has: {known}."
+            ) from None
+    return str(found.experiment_id)
