@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -201,9 +202,11 @@ def run() -> None:
     from pipeline.process import TerminatedError, end_on_signals
 
     set_up_logging()
+    status = "FAILED"
     try:
         end_on_signals()
         cli(prog_name="python -m pipeline", standalone_mode=False)
+        status = "FINISHED"
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -211,8 +214,16 @@ def run() -> None:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as interruption:
+        status = "KILLED"
         console.print("Interrupted.")
-        sys.exit(143 if isinstance(interruption, TerminatedError) else 130)
+        # click turns every interruption into an Abort of its own.
+        terminated = isinstance(interruption.__cause__ or interruption, TerminatedError)
+        sys.exit(143 if terminated else 130)
+    finally:
+        if "MLFLOW_RUN_ID" in os.environ:  # a step that opens its run takes this away
+            from pipeline.tracking.runs import end_unopened
+
+            end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status)
 
 
 def _fields(words: Sequence[str]) -> dict[str, Any]:

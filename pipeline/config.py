@@ -112,16 +112,18 @@ def read_suite(suite: str, overrides: Mapping[str, Any]) -> list[Experiment]:
         UserError: the file is missing, is no list of names, or names an experiment without file;
             an experiment is wrong, or no experiment has the field of an override.
     """
-    experiments, used = [], set[str]()
+    experiments, used, known = [], set[str](), set[str]()
     for file in _suite_files(suite):
         model = read_experiment(file, {}).model
         groups = field_groups(str(overrides.get("model", model))).values()
         fields = {name for group in groups for name in group.model_fields}
         experiments.append(read_experiment(file, _only(fields, overrides)))
         used |= fields & set(overrides)
+        known |= fields - {"name", "split", "params"}
     for name in overrides:
         if name not in used:
-            raise UserError(f"No experiment of suite {suite} has a field '{name}'.")
+            problem = unknown_field(name, list(known))
+            raise UserError(f"No experiment of suite {suite} has it: {problem}")
     return experiments
 
 

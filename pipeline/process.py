@@ -34,9 +34,14 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _watch_ancestors() -> None:
     ours = _starter()
-    while _starter() == ours:
+    while _starter() == ours and not _is_orphan(ours):
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_orphan(starter: int) -> bool:
+    """Whether the starter was gone before we looked, so that init has taken its place."""
+    return starter == 1 and b"mlflow" not in Path("/proc/1/cmdline").read_bytes()
 
 
 def _starter() -> int:

@@ -273,7 +273,7 @@ def test_flags_change_the_experiments_of_a_suite_that_have_their_field(folder: P
 
 def test_a_flag_that_no_experiment_of_a_suite_has(folder: Path) -> None:
     write(folder, "experiments: [two]\n", "popular.yaml")
-    assert "No experiment of suite popular has a field 'epochs'" in suite_message(
+    assert "No experiment of suite popular has it: unknown field 'epochs'" in suite_message(
         "popular", seed="9", epochs="3"
     )
 

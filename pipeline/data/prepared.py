@@ -57,8 +57,8 @@ def prepare(
         "split": split.model_dump(mode="json"),
         "on_bad_rows": on_bad_rows,
     }
-    for meta in home().glob(f"*/{META}") if reuse else ():
-        if json.loads(meta.read_text())["inputs"] == inputs:
+    for meta in home().glob(f"[!.]*/{META}") if reuse else ():
+        if _read_meta(meta.parent)["inputs"] == inputs:
             return _load(meta.parent, reused=True, notes=source.notes)
     ratings = read_ratings(source.path, on_bad_rows)
     if ratings.held_out is None:
@@ -89,9 +89,12 @@ def load(fingerprint: str) -> Prepared:
 
 
 def _load(folder: Path, *, reused: bool, notes: Sequence[str]) -> Prepared:
-    meta = json.loads((folder / META).read_text())
+    meta = _read_meta(folder)
     split = SplitSettings.read(meta["inputs"]["split"], where=str(folder / META))
-    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+    try:
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+    except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file is of these
+        raise _damaged(folder, error) from None
     dataset = Dataset(meta["name"], split, meta["protocol"], **tables)
     if dataset.fingerprint != folder.name:
         raise UserError(
@@ -99,6 +102,18 @@ def _load(folder: Path, *, reused: bool, notes: Sequence[str]) -> Prepared:
             f"(they have {dataset.fingerprint}). Delete the folder and prepare again."
         )
     return Prepared(dataset, folder, tuple(notes), meta["counts"], reused)
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    try:
+        meta: dict[str, Any] = json.loads((folder / META).read_text())
+        return meta
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from None
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"{folder}: damaged ({error}). Delete the folder and prepare again.")
 
 
 def _save(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -162,16 +164,46 @@ def track(
             run.client.delete_tag(run.id, ENDED)
         run.set_tags({**tags, **_code_version()})
         yield run
-    except KeyboardInterrupt as interruption:
-        run.set_tags({ENDED: f"interrupted ({type(interruption).__name__})"})
-        mlflow.end_run("KILLED")
-        raise
     except BaseException as error:
-        run.set_tags({ENDED: f"{type(error).__name__}: {error}"[:5000]})
-        mlflow.end_run("FAILED")
+        with _undisturbed():
+            interruption = _interruption(error)
+            why = f"{type(error).__name__}: {error}"[:5000]
+            if interruption is not None:
+                why = f"interrupted ({type(interruption).__name__})"
+            run.set_tags({ENDED: why})
+            mlflow.end_run("FAILED" if interruption is None else "KILLED")
         raise
     else:
         mlflow.end_run("FINISHED")
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The signal behind an error: a library that is interrupted may raise its own from it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold off Ctrl-C and SIGTERM: an impatient second one must not leave the run RUNNING."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in held.items():
+            signal.signal(each, handler)
+
+
+def end_unopened(step: str, status: str) -> None:
+    """End the run that ``mlflow run`` made, where ``step`` has opened none or another."""
+    run = adopted()
+    if run is not None:
+        run.set_tags({"step": step, "model": "none"})
+        run.client.set_terminated(run.id, status)
 
 
 def adopted() -> Run | None:
@@ -182,11 +214,16 @@ def adopted() -> Run | None:
 
 def find_finished(step_key: str) -> Run | None:
     """The latest finished run of the current experiment with this key."""
-    found = mlflow.search_runs(
-        filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
-        max_results=1,
-        output_format="list",
-    )
+    try:
+        found = mlflow.search_runs(
+            filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
+            max_results=1,
+            output_format="list",
+        )
+    except MlflowException as error:
+        raise UserError(
+            f"The tracking store {mlflow.get_tracking_uri()} cannot be searched: {error}"
+        ) from None
     return Run(found[0].info.run_id) if found else None
 
 

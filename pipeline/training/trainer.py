@@ -20,6 +20,7 @@ from pipeline.settings import Settings
 from pipeline.training.losses import LOSSES, LossName
 from pipeline.training.sampling import NegativeSampler
 
+LARGEST = 1e18  # of a parameter: the product of two larger ones is no float32 any more
 SMALL_STEP = 200_000  # activations of a step below which a second thread costs more than it brings
 
 
@@ -169,10 +170,14 @@ class Trainer:
 
     def _require_finite(self, loss_sum: float) -> None:
         """The last step shows in the parameters alone: losses are taken before their step."""
-        finite = all(bool(part.isfinite().all()) for part in self.network.parameters())
+        finite = all(bool((part.abs() < LARGEST).all()) for part in self.network.parameters())
         if not math.isfinite(loss_sum) or not finite:
             lost = math.isfinite(loss_sum)
-            what = "A parameter became infinite or NaN" if lost else f"The loss became {loss_sum}"
+            what = (
+                "A parameter became huge, infinite or NaN"
+                if lost
+                else f"The loss became {loss_sum}"
+            )
             raise DivergedError(
                 f"{what} in epoch {self.epochs_done}. Lower "
                 f"learning_rate (now {self.settings.learning_rate:g}) or raise l2."

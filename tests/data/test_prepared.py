@@ -1,0 +1,263 @@
+"""Prepared datasets: found again by their inputs, refused when tampered with, never half there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.data import prepared as module
+from pipeline.data.dataset import Dataset
+from pipeline.data.prepared import Prepared, load, prepare
+from pipeline.data.split import SplitSettings
+from pipeline.errors import UserError
+
+SPLIT = SplitSettings()
+ROOT = Path(__file__).parents[2]
+# A prepare that dies by SIGKILL at the moment when everything is written but the folder not named.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from pipeline.data.prepared import prepare
+from pipeline.data.split import SplitSettings
+Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+prepare("ratings.csv", SplitSettings())
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratings: pd.DataFrame) -> Path:
+    monkeypatch.chdir(tmp_path)
+    ratings.to_csv("ratings.csv", index=False)
+    return tmp_path
+
+
+def same(one: Dataset, other: Dataset) -> bool:
+    return all(getattr(one, name).equals(getattr(other, name)) for name in module.TABLES)
+
+
+def folders() -> list[str]:
+    return sorted(path.name for path in module.home().iterdir())
+
+
+def test_a_dataset_comes_back_as_it_was() -> None:
+    first = prepare("ratings.csv", SPLIT)
+    again = prepare("ratings.csv", SPLIT)
+    assert (first.reused, again.reused) == (False, True)
+    assert first.folder == again.folder == module.home() / first.dataset.fingerprint
+    assert same(first.dataset, again.dataset)
+    assert again.dataset.fingerprint == first.dataset.fingerprint
+    assert again.dataset.statistics == first.dataset.statistics
+    assert (again.dataset.name, again.dataset.protocol) == ("ratings", SPLIT.protocol)
+    assert again.counts == first.counts
+    assert same(load(first.dataset.fingerprint).dataset, first.dataset)
+
+
+def test_what_the_folder_says_of_itself() -> None:
+    made = prepare("ratings.csv", SPLIT)
+    meta = json.loads((made.folder / "meta.json").read_text())
+    assert meta["name"] == "ratings"
+    assert meta["inputs"]["split"]["test_cut"] == 0.8
+    assert meta["inputs"]["on_bad_rows"] == "error"
+    assert meta["statistics"] == made.dataset.statistics
+    assert sorted(path.name for path in made.folder.iterdir()) == [
+        "items.parquet",
+        "later.parquet",
+        "meta.json",
+        "train.parquet",
+        "users.parquet",
+    ]
+
+
+def test_the_order_of_rows_is_not_in_the_fingerprint(ratings: pd.DataFrame) -> None:
+    first = prepare("ratings.csv", SPLIT)
+    ratings.sample(frac=1, random_state=1).to_csv("shuffled.csv", index=False)
+    other = prepare("shuffled.csv", SPLIT)
+    assert not other.reused
+    assert other.dataset.fingerprint == first.dataset.fingerprint
+    assert same(other.dataset, first.dataset)
+    assert folders() == [first.dataset.fingerprint]
+
+
+@pytest.mark.parametrize("name", ["ratings.parquet", "ratings.tsv"])
+def test_the_format_is_not_in_the_fingerprint(ratings: pd.DataFrame, name: str) -> None:
+    first = prepare("ratings.csv", SPLIT)
+    if name.endswith("parquet"):
+        ratings.to_parquet(name)
+    else:
+        ratings.to_csv(name, sep="\t", index=False)
+    assert prepare(name, SPLIT).dataset.fingerprint == first.dataset.fingerprint
+
+
+def test_the_time_zone_is_not_in_the_fingerprint(
+    ratings: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dates = ratings.assign(timestamp=pd.to_datetime(ratings["timestamp"], unit="s"))
+    dates.to_parquet("dates.parquet")
+    prints, statistics = set(), []
+    for zone in ("UTC", "Asia/Tokyo", "America/St_Johns"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        assert time.localtime(0).tm_hour == {"UTC": 0, "Asia/Tokyo": 9}.get(zone, 20)
+        for name in ("ratings.csv", "dates.parquet"):
+            made = prepare(name, SPLIT, reuse=False)
+            prints.add(made.dataset.fingerprint)
+            statistics.append(made.dataset.statistics)
+    monkeypatch.undo()
+    time.tzset()
+    assert len(prints) == 1
+    assert all(each == statistics[0] for each in statistics)
+
+
+def test_rows_and_settings_are_in_the_fingerprint(ratings: pd.DataFrame) -> None:
+    prints = {prepare("ratings.csv", SPLIT).dataset.fingerprint}
+    changes = {"rating": 0.5, "timestamp": 1, "item": 7}
+    for column, step in changes.items():
+        changed = ratings.copy()
+        changed.loc[0, column] += step
+        changed.to_csv("changed.csv", index=False)
+        prints.add(prepare("changed.csv", SPLIT).dataset.fingerprint)
+    for settings in ({"test_cut": 0.75}, {"min_training": 6}, {"min_held_out": 11}):
+        prints.add(prepare("ratings.csv", SplitSettings(**settings)).dataset.fingerprint)
+    assert len(prints) == 7
+    assert len(folders()) == 7
+
+
+def test_a_changed_file_is_read_again(ratings: pd.DataFrame) -> None:
+    first = prepare("ratings.csv", SPLIT)
+    ratings[:-1].to_csv("ratings.csv", index=False)
+    second = prepare("ratings.csv", SPLIT)
+    assert not second.reused
+    assert second.dataset.fingerprint != first.dataset.fingerprint
+
+
+def test_titles_come_along(ratings: pd.DataFrame, here: Path) -> None:
+    folder = here / "films"
+    folder.mkdir()
+    ratings.to_csv(folder / "ratings.csv", index=False)
+    catalogue = pd.DataFrame({"item": ratings["item"].unique()})
+    catalogue = catalogue.assign(title="Film, the", genres="Drama")
+    catalogue.to_csv(folder / "movies.csv", index=False)
+    first = prepare("films", SPLIT)
+    assert set(first.dataset.items["title"]) == {"Film, the"}
+    assert same(prepare("films", SPLIT).dataset, first.dataset)
+    assert first.dataset.fingerprint != prepare("ratings.csv", SPLIT).dataset.fingerprint
+
+
+def test_ids_that_are_text_come_back_as_text(ratings: pd.DataFrame) -> None:
+    names = ratings.assign(user="u" + ratings["user"].astype(str))
+    names.to_csv("names.csv", index=False)
+    first = prepare("names.csv", SPLIT)
+    again = prepare("names.csv", SPLIT)
+    assert again.reused
+    assert again.dataset.users["user"].tolist() == first.dataset.users["user"].tolist()
+    assert str(again.dataset.users["user"][0]).startswith("u")
+
+
+def test_an_existing_split_is_taken_as_it_is(ratings: pd.DataFrame, here: Path) -> None:
+    folder = here / "saved"
+    folder.mkdir()
+    ratings[:5000].to_csv(folder / "train.csv", index=False)
+    ratings[5000:].to_csv(folder / "test.csv", index=False)
+    (folder / "meta.json").write_text("{}")
+    made = prepare("saved", SPLIT)
+    assert made.dataset.protocol == "as-given"
+    assert len(made.dataset.train) == 5000
+    assert prepare("saved", SPLIT).reused
+
+
+def test_bad_rows_are_in_the_key_and_counted(ratings: pd.DataFrame) -> None:
+    with Path("ratings.csv").open("a") as file:
+        file.write("1,2,nan,978300000\n1,2,3,soon\n")
+    with pytest.raises(UserError, match="2 of 7045 rows cannot be used"):
+        prepare("ratings.csv", SPLIT)
+    assert not module.home().exists()
+    first = prepare("ratings.csv", SPLIT, "drop")
+    assert first.counts == {
+        "rows_read": len(ratings) + 2,
+        "bad_rows_dropped": 2,
+        "duplicates_dropped": 0,
+    }
+    assert prepare("ratings.csv", SPLIT, "drop").counts == first.counts
+    with pytest.raises(UserError, match="cannot be used"):  # dropping once allows nothing later
+        prepare("ratings.csv", SPLIT)
+
+
+def tampered(made: Prepared, content: bytes | None) -> None:
+    file = made.folder / "train.parquet"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+
+
+def test_changed_tables_are_refused() -> None:
+    made = prepare("ratings.csv", SPLIT)
+    table = pd.read_parquet(made.folder / "train.parquet")
+    table.loc[3, "rating"] = np.float32(1.5)
+    table.to_parquet(made.folder / "train.parquet", index=False)
+    for again in (lambda: prepare("ratings.csv", SPLIT), lambda: load(made.dataset.fingerprint)):
+        with pytest.raises(UserError) as error:
+            again()
+        assert f"{made.folder}: the tables no longer have the fingerprint" in str(error.value)
+        assert "Delete the folder and prepare again" in str(error.value)
+    shutil.rmtree(made.folder)
+    assert same(prepare("ratings.csv", SPLIT).dataset, made.dataset)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])
+def test_damaged_tables_are_refused(content: bytes | None) -> None:
+    made = prepare("ratings.csv", SPLIT)
+    tampered(made, content)
+    with pytest.raises(UserError, match=r"Delete the folder and prepare again"):
+        prepare("ratings.csv", SPLIT)
+
+
+def test_a_damaged_record_is_refused() -> None:
+    made = prepare("ratings.csv", SPLIT)
+    (made.folder / "meta.json").write_text("{")
+    with pytest.raises(UserError, match=r"Delete the folder and prepare again"):
+        prepare("ratings.csv", SPLIT)
+
+
+def test_what_is_not_prepared_is_told() -> None:
+    with pytest.raises(UserError, match=r"fingerprint 0123 is not prepared here. Run 'prepare'"):
+        load("0123")
+
+
+def test_a_failed_prepare_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(module.os, "fsync", full)  # everything is written, but not safe
+    with pytest.raises(OSError, match="no space left"):
+        prepare("ratings.csv", SPLIT)
+    assert folders() == []
+
+
+def kill_a_prepare(here: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT)], cwd=here, capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    (left,) = folders()
+    assert left.startswith(".partial-")
+
+
+def test_a_killed_prepare_leaves_nothing_that_counts(here: Path) -> None:
+    kill_a_prepare(here)
+    made = prepare("ratings.csv", SPLIT)
+    assert not made.reused
+    assert made.dataset.fingerprint in folders()
+
+
+def test_a_prepare_that_another_process_is_writing_does_not_disturb(here: Path) -> None:
+    made = prepare("ratings.csv", SPLIT)
+    half = made.folder.rename(made.folder.with_name(".partial-other"))
+    (half / "meta.json").write_text("")
+    assert prepare("ratings.csv", SPLIT).folder == made.folder

@@ -1,0 +1,144 @@
+"""prepare: what a run of it holds, and that it is found again."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from mlflow.entities import Run as MlflowRun
+
+from tests.steps.workplace import Outcome, Workplace
+
+
+@pytest.fixture(scope="module")
+def outcome(shared: Workplace) -> Outcome:
+    outcome = shared.cli("prepare", "--dataset", "ratings.csv", "--windows=0.7,0.85")
+    assert outcome.status == 0, outcome.told
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def run(shared: Workplace, outcome: Outcome) -> MlflowRun:
+    return shared.run(step="prepare")
+
+
+def test_tags_name_the_data_and_the_split(shared: Workplace, run: MlflowRun) -> None:
+    (folder,) = (shared.folder / "data" / "prepared").iterdir()
+    wanted = {
+        "step": "prepare",
+        "model": "none",
+        "dataset": "ratings",
+        "dataset_fingerprint": folder.name,
+        "split": "time-0.8-5-15-10",
+    }
+    assert {name: run.data.tags[name] for name in wanted} == wanted
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "prepare ratings"
+
+
+def test_the_run_keeps_the_tables(shared: Workplace, run: MlflowRun, ratings: pd.DataFrame) -> None:
+    train, later, users, items = (
+        pd.read_parquet(shared.artifact(run, f"dataset/{name}.parquet"))
+        for name in ("train", "later", "users", "items")
+    )
+    cut = ratings["timestamp"].quantile(0.8, interpolation="nearest")
+    assert len(later) == (ratings["timestamp"] > cut).sum()
+    early = ratings[ratings["timestamp"] <= cut]
+    activity = early.groupby("user")["item"].transform("size")
+    assert set(zip(users["user"][train["user"]], items["item"][train["item"]], strict=True)) == set(
+        early[activity >= 5][["user", "item"]].itertuples(index=False, name=None)
+    )
+    assert shared.json(run, "dataset/meta.json")["counts"]["rows_read"] == len(ratings)
+
+
+@pytest.mark.parametrize("name", ["ratings", "time", "long_tail"])
+def test_plots_can_be_seen(shared: Workplace, run: MlflowRun, name: str) -> None:
+    image = imread(shared.artifact(run, f"figures/{name}.png"))
+    assert image.shape[0] > 300
+    assert image.shape[1] > 600
+    assert image.std() > 0.05  # something is drawn
+
+
+def test_the_dataset_is_an_input_under_its_fingerprint(run: MlflowRun) -> None:
+    (logged,) = run.inputs.dataset_inputs
+    assert logged.dataset.digest == run.data.tags["dataset_fingerprint"]
+    assert logged.dataset.name == "ratings"
+    assert {tag.key: tag.value for tag in logged.tags} == {"mlflow.data.context": "preparation"}
+
+
+def test_statistics_are_metrics(run: MlflowRun, ratings: pd.DataFrame, shared: Workplace) -> None:
+    metrics = run.data.metrics
+    train = pd.read_parquet(shared.artifact(run, "dataset/train.parquet"))
+    assert metrics["data/rows_read"] == len(ratings)
+    assert metrics["data/bad_rows_dropped"] == 0
+    assert metrics["data/train_interactions"] == len(train)
+    assert metrics["data/train_users"] == train["user"].nunique()
+    assert metrics["data/catalogue_items"] == train["item"].nunique()
+    assert metrics["data/test_users"] > 0
+    assert f"| train interactions | {len(train)} |" in run.data.tags["mlflow.note.content"]
+
+
+def test_parameters_are_the_settings(run: MlflowRun) -> None:
+    assert run.data.params == {
+        "dataset": "ratings.csv",
+        "on_bad_rows": "error",
+        "test_cut": "0.8",
+        "min_training": "5",
+        "min_warm_training": "15",
+        "min_held_out": "10",
+    }
+
+
+def test_a_second_prepare_finds_folder_and_run(shared: Workplace, run: MlflowRun) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (shared.folder / "data").rglob("*.parquet")}
+    again = shared.cli("prepare", "--dataset", "ratings.csv", "--windows=0.7,0.85")
+    assert f"prepare: reused run {run.info.run_id}" in again.told
+    assert "Found prepared ratings" in again.told
+    assert shared.run(step="prepare").info.run_id == run.info.run_id
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_reuse_false_makes_a_new_run_of_the_same_data(workplace: Workplace) -> None:
+    for _ in range(2):
+        assert workplace.cli("prepare", "--dataset", "ratings.csv", "--reuse", "false").status == 0
+    one, other = workplace.runs(step="prepare")
+    assert one.data.tags["dataset_fingerprint"] == other.data.tags["dataset_fingerprint"]
+
+
+def test_another_split_is_another_dataset(workplace: Workplace) -> None:
+    for cut in ("0.8", "0.75"):
+        outcome = workplace.cli("prepare", "--dataset", "ratings.csv", "--test_cut", cut)
+        assert outcome.status == 0, outcome.told
+    late, early = workplace.runs(step="prepare")
+    assert late.data.tags["dataset_fingerprint"] != early.data.tags["dataset_fingerprint"]
+    assert late.data.tags["split"] == "time-0.75-5-15-10"
+
+
+def test_bad_rows_are_refused_or_counted(workplace: Workplace) -> None:
+    file = workplace.folder / "ratings.csv"
+    lines = file.read_text().splitlines()
+    lines[3] = lines[3].replace(",", ",x", 3)
+    lines[5] = "1,2,nan,978300000"
+    file.write_text("\n".join(lines) + "\n")
+    refused = workplace.cli("prepare", "--dataset", "ratings.csv")
+    assert refused.status == 1
+    assert "ratings.csv: 2 of" in refused.told
+    assert "line 4" in refused.told
+    assert "on_bad_rows" in refused.told
+    assert not (workplace.folder / "data").exists()
+    assert workplace.runs() == []
+    taken = workplace.cli("prepare", "--dataset", "ratings.csv", "--on_bad_rows=drop")
+    assert taken.status == 0
+    assert "bad rows dropped: 2" in taken.told
+    run = workplace.run(step="prepare")
+    assert run.data.metrics["data/bad_rows_dropped"] == 2
+    assert run.data.params["on_bad_rows"] == "drop"
+    assert "| bad rows dropped | 2 |" in run.data.tags["mlflow.note.content"]
+
+
+def test_duplicates_are_told_and_counted(workplace: Workplace) -> None:
+    file = workplace.folder / "ratings.csv"
+    content = file.read_text()
+    file.write_text(content + content.splitlines()[-1] + "\n")
+    assert "duplicates dropped: 1" in workplace.cli("prepare", "--dataset", "ratings.csv").told
+    assert workplace.run(step="prepare").data.metrics["data/duplicates_dropped"] == 1

@@ -1,0 +1,237 @@
+"""Where steps run in tests: a folder with ratings, an experiment and a tracking store."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from mlflow.entities import Run as MlflowRun
+from safetensors.numpy import load_file
+
+from pipeline.cli import run
+from pipeline.console import log
+
+ROOT = Path(__file__).parents[2]
+SMALL = """
+model: ncf
+seed: 3
+loss: bpr
+epochs: 8
+patience: 2
+batch_size: 256
+learning_rate: 0.01
+embedding_dim: 4
+layers: [8, 4]
+dropout: 0.1
+windows: [0.7, 0.85]
+"""
+DEADLINE = 60.0  # seconds, for what takes one or two
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it told."""
+
+    status: int
+    told: str
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder to run steps in."""
+
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        """The tracking store, the one that MLflow takes by default in this folder."""
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        """To look at what was tracked."""
+        return mlflow.MlflowClient(self.uri)
+
+    @contextmanager
+    def entered(self, uri: str | None = None) -> Iterator[None]:
+        """This process works here."""
+        before = mlflow.get_tracking_uri()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PIPELINE_DATA_DIR"):
+                patch.delenv(name, raising=False)
+            mlflow.set_tracking_uri(uri or self.uri)
+            try:
+                yield
+            finally:
+                mlflow.set_tracking_uri(before)
+
+    def cli(self, *words: str, uri: str | None = None) -> Outcome:
+        """``python -m pipeline WORDS``, but in this process; a traceback is a failed test."""
+        told = io.StringIO()
+        handler = signal.getsignal(signal.SIGTERM)
+        with (
+            self.entered(uri),
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stderr(told),
+        ):
+            patch.setattr(sys, "argv", ["pipeline", *words])
+            patch.setattr(log, "handlers", [])
+            patch.setattr(log, "propagate", True)
+            try:
+                run()
+                status = 0
+            except SystemExit as end:
+                status = int(end.code or 0)
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+        return Outcome(status, told.getvalue())
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """A Python module in a process of its own, as in ``start("pipeline", "train")``."""
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A shell's background job ignores SIGINT, and its children would, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            start_new_session=True,
+        )
+
+    def call(self, *command: str) -> Outcome:
+        """``start``, and wait for the end."""
+        return finish(self.start(*command))
+
+    def runs(self, **tags: str) -> list[MlflowRun]:
+        """Runs with these tags, latest first."""
+        wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+        return list(self.client.search_runs(["0"], wanted, order_by=["attributes.start_time DESC"]))
+
+    def run(self, **tags: str) -> MlflowRun:
+        """The only run with these tags."""
+        (found,) = self.runs(**tags)
+        return found
+
+    def artifact(self, run: MlflowRun, name: str) -> Path:
+        """A file of a run, where the store keeps it."""
+        assert run.info.artifact_uri is not None
+        return Path(run.info.artifact_uri.removeprefix("file://")) / name
+
+    def json(self, run: MlflowRun, name: str) -> Any:
+        """What a JSON artifact holds."""
+        return json.loads(self.artifact(run, name).read_text())
+
+    def model(self, run: MlflowRun) -> Path:
+        """The folder of a run's model."""
+        (logged,) = self.client.search_logged_models(
+            ["0"], filter_string=f"source_run_id = '{run.info.run_id}'"
+        )
+        return Path(logged.artifact_location.removeprefix("file://"))
+
+    def weights(self, run: MlflowRun) -> dict[str, npt.NDArray[Any]]:
+        """What a run's model has learned."""
+        (file,) = self.model(run).rglob("weights.safetensors")
+        return dict(load_file(file))
+
+    def history(self, run: MlflowRun, metric: str) -> dict[int, float]:
+        """A metric's values by step; a step that was logged twice is a failed test."""
+        points = self.client.get_metric_history(run.info.run_id, metric)
+        assert len({point.step for point in points}) == len(points), f"{metric}: step logged twice"
+        return {point.step: point.value for point in points}
+
+
+def make_workplace(folder: Path, ratings: pd.DataFrame, store: Path | None) -> Workplace:
+    """Fill ``folder``; with ``store``, a migrated database, MLflow need not make its own."""
+    ratings.to_csv(folder / "ratings.csv", index=False)
+    (folder / "small.yaml").write_text(SMALL)
+    if store is not None:
+        shutil.copy(store, folder / "mlflow.db")
+        with sqlite3.connect(folder / "mlflow.db") as database:
+            location = str(folder / "mlruns" / "0")
+            database.execute("UPDATE experiments SET artifact_location = ?", (location,))
+        database.close()
+    return Workplace(folder)
+
+
+def make_project(folder: Path, ratings: pd.DataFrame, store: Path | None) -> Workplace:
+    """A workplace with the project's own files, as processes need it."""
+    for name in ("MLproject", "conda.yaml"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("pipeline", "experiments"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*")
+        )
+    return make_workplace(folder, ratings, store)
+
+
+def environment() -> dict[str, str]:
+    """That of a person at a shell: no variable of MLflow, and ``python`` is this Python."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MLFLOW_") and name != "PIPELINE_DATA_DIR"
+    }
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def finish(process: subprocess.Popen[str]) -> Outcome:
+    """Wait for the end of a process."""
+    told, _ = process.communicate(timeout=2 * DEADLINE)
+    return Outcome(process.returncode, told)
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until something is true, but not longer than ``process`` lives."""
+    until = time.monotonic() + DEADLINE
+    while not true():
+        if process is not None and process.poll() is not None:
+            pytest.fail(f"the process has ended with {process.returncode}: {process.communicate()}")
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.005)
+
+
+def run_told(process: subprocess.Popen[str]) -> str:
+    """The id of the run of ``train``, as a process that has just been started tells it."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if found := re.search(r"train \w+: run (\w+)", line):
+            return found[1]
+    pytest.fail(f"the process has ended: {''.join(lines)}")
+
+
+def equal(one: dict[str, npt.NDArray[Any]], other: dict[str, npt.NDArray[Any]]) -> bool:
+    """Whether arrays are the same to the bit."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name])
+        for name in one
+    )
+
+
+def untimed(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics without those that measure time."""
+    timed = ("epoch_seconds", "examples_per_second")
+    return {name: value for name, value in metrics.items() if not name.endswith(timed)}

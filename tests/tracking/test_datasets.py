@@ -1,0 +1,24 @@
+"""The data that a run used, as MLflow shows them."""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.data.prepared import load, prepare
+from pipeline.data.split import SplitSettings
+from pipeline.tracking.datasets import log_dataset
+from pipeline.tracking.runs import track
+from tests.steps.workplace import Workplace
+
+
+def test_name_digest_and_place(workplace: Workplace) -> None:
+    with workplace.entered():
+        prepared = prepare("ratings.csv", SplitSettings())
+        with track("mine", {"step": "train"}) as run:
+            log_dataset(run, prepared, "training")
+        (logged,) = workplace.client.get_run(run.id).inputs.dataset_inputs
+        assert logged.dataset.name == "ratings"
+        assert logged.dataset.digest == prepared.dataset.fingerprint
+        assert {tag.key: tag.value for tag in logged.tags} == {"mlflow.data.context": "training"}
+        source = json.loads(logged.dataset.source)["uri"]
+        assert load(source.rpartition("/")[2]).folder == prepared.folder

@@ -1,0 +1,195 @@
+"""Runs end in a true state, adopt what ``mlflow run`` has made, and are found again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track, ui_command
+from tests.steps.workplace import Workplace
+
+TAGS = {"step": "train", "model": "none"}
+
+
+@pytest.fixture
+def here(workplace: Workplace) -> Iterator[Workplace]:
+    with workplace.entered():
+        yield workplace
+
+
+@pytest.fixture
+def adopted(here: Workplace, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A run as ``mlflow run -P learning_rate=1e-3`` makes it."""
+    run = here.client.create_run("0", run_name="abundant-dog-12")
+    here.client.log_param(run.info.run_id, "learning_rate", "1e-3")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    return str(run.info.run_id)
+
+
+def test_a_run_that_ends_well_is_finished(here: Workplace) -> None:
+    with track("mine", TAGS) as run:
+        assert run.status == "RUNNING"
+    assert run.status == "FINISHED"
+    assert run.name == "mine"
+    assert run.tags["step"] == "train"
+    assert "ended" not in run.tags
+    assert mlflow.active_run() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (KeyboardInterrupt(), "KILLED", "interrupted (KeyboardInterrupt)"),
+        (UserError("too wide"), "FAILED", "UserError: too wide"),
+        (ValueError("x" * 9000), "FAILED", "ValueError: xxx"),
+        (SystemExit(3), "FAILED", "SystemExit: 3"),
+    ],
+)
+def test_a_run_that_ends_badly_says_how(
+    here: Workplace, error: BaseException, status: str, told: str
+) -> None:
+    with pytest.raises(type(error)), track("mine", TAGS) as run:
+        raise error
+    assert run.status == status
+    assert run.tags["ended"].startswith(told)
+    assert mlflow.active_run() is None
+
+
+def test_an_impatient_second_ctrl_c_does_not_leave_the_run_running(
+    here: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_tags = Run.set_tags
+
+    def slow(run: Run, tags: dict[str, str]) -> None:
+        if "ended" in tags:
+            os.kill(os.getpid(), signal.SIGINT)
+        set_tags(run, tags)
+
+    monkeypatch.setattr(Run, "set_tags", slow)
+    with pytest.raises(KeyboardInterrupt), track("mine", TAGS) as run:
+        raise KeyboardInterrupt
+    status = run.status
+    mlflow.end_run()
+    assert status == "KILLED"
+
+
+def test_the_run_of_mlflow_run_is_adopted(here: Workplace, adopted: str) -> None:
+    with track("mine", TAGS) as run:
+        run.log_params({"learning_rate": 0.001, "epochs": 3})
+    assert run.id == adopted
+    assert run.name == "mine"  # MLflow's random name says nothing
+    assert here.client.get_run(adopted).data.params == {"learning_rate": "1e-3", "epochs": "3"}
+    assert len(here.runs()) == 1
+
+
+def test_a_name_that_somebody_gave_stays(here: Workplace, adopted: str) -> None:
+    here.client.set_tag(adopted, "mlflow.runName", "tuesday")
+    with track("mine", TAGS) as run:
+        pass
+    assert run.name == "tuesday"
+
+
+def test_children_are_runs_of_their_own(here: Workplace, adopted: str) -> None:
+    with track("all", TAGS) as parent:
+        with track("one", TAGS, parent=parent) as child:
+            child.log_params({"learning_rate": 0.5})
+        with pytest.raises(UserError), track("two", TAGS, parent=parent) as failed:
+            raise UserError("no")
+    assert parent.id == adopted
+    assert len({parent.id, child.id, failed.id}) == 3
+    assert child.tags["mlflow.parentRunId"] == failed.tags["mlflow.parentRunId"] == parent.id
+    assert (parent.status, child.status, failed.status) == ("FINISHED", "FINISHED", "FAILED")
+
+
+def test_a_resumed_run_is_itself(here: Workplace, adopted: str) -> None:
+    with pytest.raises(KeyboardInterrupt), track("mine", TAGS, parent=Run(adopted)) as run:
+        raise KeyboardInterrupt
+    with track("other", TAGS, resume=run) as resumed:
+        assert resumed.id == run.id != adopted
+        assert run.status == "RUNNING"
+    assert run.status == "FINISHED"
+    assert run.name == "mine"
+
+
+def test_an_unknown_run_is_told(here: Workplace) -> None:
+    with pytest.raises(UserError, match=r"Run 0123: sqlite:.*not found"):
+        _ = Run("0123").status
+    with (
+        pytest.raises(UserError, match=r"did not open a run.*not found"),
+        track("mine", TAGS, resume=Run("0123")),
+    ):
+        pass
+
+
+def test_a_store_that_cannot_be_used_is_told(here: Workplace) -> None:
+    mlflow.set_tracking_uri(f"file:{here.folder}/store")
+    with (
+        pytest.raises(UserError, match=r"The tracking store file:.*did not open a run"),
+        track("mine", TAGS),
+    ):
+        pass
+
+
+def test_a_store_that_cannot_be_searched_is_told(here: Workplace) -> None:
+    mlflow.set_tracking_uri(f"file:{here.folder}/store")
+    with pytest.raises(UserError, match="file:"):
+        find_finished("abc")
+
+
+def test_only_finished_runs_are_found_again_the_latest_first(here: Workplace) -> None:
+    def ended(status: str, key: str) -> str:
+        run = here.client.create_run("0", tags={STEP_KEY: key})
+        here.client.set_terminated(run.info.run_id, status)
+        return str(run.info.run_id)
+
+    assert find_finished("abc") is None
+    ended("FAILED", "abc")
+    ended("KILLED", "abc")
+    assert find_finished("abc") is None
+    ended("FINISHED", "abc")
+    latest = ended("FINISHED", "abc")
+    ended("FINISHED", "other")
+    found = find_finished("abc")
+    assert found is not None
+    assert found.id == latest
+    here.client.delete_run(latest)
+    again = find_finished("abc")
+    assert again is not None
+    assert again.id != latest
+
+
+def test_metrics_of_an_epoch_are_one_step(here: Workplace) -> None:
+    with track("mine", TAGS) as run:
+        assert run.steps_logged("loss") == set()
+        run.log_metrics({"loss": 2.0, "ndcg": 0.1}, 1)
+        run.log_metrics({"loss": 1.0}, 2)
+        assert run.steps_logged("loss") == {1, 2}
+        assert run.steps_logged("ndcg") == {1}
+    assert run.metrics == {"loss": 1.0, "ndcg": 0.1}
+
+
+def test_files_come_back_as_they_went(here: Workplace, tmp_path: Path) -> None:
+    table = pd.DataFrame({"user": ["a", "b"], "ndcg": [0.5, 1.0]})
+    with track("mine", TAGS) as run:
+        run.log_parquet(table, "test/users.parquet")
+        run.log_parquet(table, "users.parquet")
+        run.log_json({"k": [1, 2]}, "inputs.json")
+        run.log_text("text", "a/b.txt")
+    for name in ("test/users.parquet", "users.parquet"):
+        assert pd.read_parquet(run.fetch(name, tmp_path)).equals(table)
+    assert run.fetch("a/b.txt", tmp_path).read_text() == "text"
+    with pytest.raises(UserError, match=rf"Run {run.id} has no artifact nothing\.json"):
+        run.fetch("nothing.json", tmp_path)
+
+
+def test_the_command_that_opens_the_ui(here: Workplace) -> None:
+    assert ui_command() == f"mlflow ui --backend-store-uri {here.uri}"
+    mlflow.set_tracking_uri("http://127.0.0.1:5000")
+    assert ui_command() == "open http://127.0.0.1:5000"
