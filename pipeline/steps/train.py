@@ -79,6 +79,7 @@ def train(
             inputs.log(run)
             run.log_params({**experiment.flat(), "dataset": inputs.dataset})
             log_dataset(run, prepared, "training")
+            run.log_metrics({f"data/{what}": n for what, n in prepared.counts.items()})
             log_environment(run, experiment)
         journal = _journal(run, resuming=resume is not None)
         try:
