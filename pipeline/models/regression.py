@@ -72,6 +72,7 @@ class SLIM(LinearRecommender):
             l1_ratio=self.settings.l1_ratio,
             positive_only=True,
             top_k=self.settings.top_weights,
+            n_threads=1,  # several threads give other last digits every time
         )
         model.learn()
         return interactions, sparse.csr_matrix(model.W, dtype=np.float32)
