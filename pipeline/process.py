@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 POLL_SECONDS = 0.5
+RETRY_SECONDS = 0.02
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -22,14 +23,32 @@ def end_on_signals() -> None:
     ``mlflow run`` passes no signal on: without the watch, killing it would leave this process
     running and its run RUNNING.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup, or in the background
+            signal.signal(number, _interrupt)
     if "MLFLOW_RUN_ID" in os.environ and Path("/proc/self/stat").exists():
         threading.Thread(target=_watch_ancestors, daemon=True).start()
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the run is being ended: once is enough
-    raise TerminatedError
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _in_transaction(frame):
+        again = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+        return
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_IGN)  # the run is being ended: once is enough
+        raise TerminatedError
+    raise KeyboardInterrupt
+
+
+def _in_transaction(frame: FrameType | None) -> bool:
+    """Whether MLflow is writing to its database: an exception would leave SQLite locked by us."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).endswith(".sqlalchemy_store"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _watch_ancestors() -> None:

@@ -250,11 +250,14 @@ def _not_adopting(hide: bool) -> Iterator[None]:
 
 def _code_version() -> dict[str, str]:
     """Commit and dirty flag of the repository that this code runs from, where it is one."""
-    import git
-
+    unknown = {"git_commit": "none", "git_dirty": "unknown"}
+    try:
+        import git
+    except ImportError:  # GitPython does not load where there is no git command
+        return unknown
     try:
         repository = git.Repo(Path(__file__).parent, search_parent_directories=True)
         dirty = str(repository.is_dirty(untracked_files=False)).lower()
         return {"git_commit": repository.head.commit.hexsha, "git_dirty": dirty}
-    except (git.InvalidGitRepositoryError, ValueError, OSError):
-        return {"git_commit": "none", "git_dirty": "unknown"}
+    except (git.GitError, ValueError, OSError):  # no repository, or one that git does not trust
+        return unknown

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 from mlflow.entities import Run as MlflowRun
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from pipeline.training.checkpoint import Journal
 from tests.steps.workplace import DEADLINE, Workplace, run_told, wait_until
@@ -125,3 +127,28 @@ def test_sigterm_of_mlflow_run_before_the_run_is_taken(project: Workplace) -> No
     os.close(ends.pop())
     (run,) = (run for run in project.runs() if run.info.run_id not in before)
     assert run.info.status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_amid_a_write_to_the_store(
+    workplace: Workplace, number: signal.Signals, status: int
+) -> None:
+    struck = []
+
+    def strike(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO metrics") and not struck:
+            struck.append(statement)
+            os.kill(os.getpid(), number)
+
+    event.listen(Engine, "after_cursor_execute", strike)
+    try:
+        outcome = workplace.cli(*TRAIN[1:])
+    finally:
+        event.remove(Engine, "after_cursor_execute", strike)
+    assert struck
+    assert outcome.status == status
+    run = workplace.run(step="train")
+    assert run.info.status == "KILLED"
+    assert run.data.metrics  # what was being written is whole

@@ -75,6 +75,9 @@ def test_a_resumed_run_is_the_run_that_was_never_killed(
         assert list(history) == list(range(1, EPOCHS + 1))
         assert history == project.history(whole, metric)
     assert len(resumed.inputs.dataset_inputs) == 1
+    # It went on, and did not begin again.
+    journal = Journal.load(project.artifact(resumed, "checkpoint/checkpoint.pt"))
+    assert {fit: len(journal.epochs[fit]) for fit in FITS} == dict.fromkeys(FITS, EPOCHS)
 
 
 def test_a_resumed_run_can_be_evaluated(project: Workplace, resumed: MlflowRun) -> None:

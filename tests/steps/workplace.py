@@ -87,7 +87,7 @@ class Workplace:
     def cli(self, *words: str, uri: str | None = None) -> Outcome:
         """``python -m pipeline WORDS``, but in this process; a traceback is a failed test."""
         told = io.StringIO()
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
         with (
             self.entered(uri),
             pytest.MonkeyPatch.context() as patch,
@@ -102,7 +102,8 @@ class Workplace:
             except SystemExit as end:
                 status = int(end.code or 0)
             finally:
-                signal.signal(signal.SIGTERM, handler)
+                for each, handler in handlers.items():
+                    signal.signal(each, handler)
         return Outcome(status, told.getvalue())
 
     def start(self, *command: str) -> subprocess.Popen[str]:

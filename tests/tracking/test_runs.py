@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.tracking import runs
 from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track, ui_command
 from tests.steps.workplace import Workplace
 
@@ -116,6 +119,30 @@ def test_a_resumed_run_is_itself(here: Workplace, adopted: str) -> None:
         assert run.status == "RUNNING"
     assert run.status == "FINISHED"
     assert run.name == "mine"
+
+
+def test_a_machine_without_git(here: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "git"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv("PATH", str(here.folder))
+    with track("mine", TAGS) as run:
+        pass
+    assert run.status == "FINISHED"
+    assert (run.tags["git_commit"], run.tags["git_dirty"]) == ("none", "unknown")
+
+
+def test_a_repository_that_belongs_to_somebody_else(
+    here: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "--quiet"), ("commit", "--quiet", "--allow-empty", "--message=a")):
+        subprocess.run(["git", *who, *words], cwd=here.folder, check=True)
+    monkeypatch.setattr(runs, "__file__", str(here.folder / "runs.py"))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with track("mine", TAGS) as run:
+        pass
+    assert run.status == "FINISHED"
+    assert run.tags["git_dirty"] == "unknown"
 
 
 def test_an_unknown_run_is_told(here: Workplace) -> None:
