@@ -88,6 +88,8 @@ class Workplace:
         """``python -m pipeline WORDS``, but in this process; a traceback is a failed test."""
         told = io.StringIO()
         handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        # The tests themselves may be a shell's background job, which ignores SIGINT.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with (
             self.entered(uri),
             pytest.MonkeyPatch.context() as patch,
