@@ -39,11 +39,8 @@ class FieldsCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, group in self.fields().items():
-            rows = [
-                (f"--{name}", f"{field.description} [default: {field.default}]")
-                for name, field in group.model_fields.items()
-                if name not in ("name", "split", "params")
-            ]
+            fields = ((name, group.model_fields[name]) for name in group.given())
+            rows = [(f"--{name}", f"{f.description} [default: {f.default}]") for name, f in fields]
             if rows:
                 with formatter.section(f"{title} fields"):
                     formatter.write_dl(rows)

@@ -36,6 +36,11 @@ class Experiment(Settings):
     split: SplitSettings = SplitSettings()
     params: SerializeAsAny[Settings]
 
+    @classmethod
+    def given(cls) -> list[str]:
+        """The name comes from the file's name, split and params from their own fields."""
+        return [name for name in super().given() if name not in ("name", "split", "params")]
+
     @property
     def selection_metric(self) -> str:
         """The validation metric that chooses among epochs and configurations."""
@@ -77,16 +82,16 @@ def read_experiment(config: Path, overrides: Mapping[str, Any]) -> Experiment:
         fields = field_groups(str(values["model"]))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    made = ("name", "split", "params")  # by this function, not by a file
-    known = [n for group in fields.values() for n in group.model_fields if n not in made]
+    known = [name for group in fields.values() for name in group.given()]
     unknown = [name for name in values if name not in known]
     if unknown:
         problems = [unknown_field(str(name), known) for name in unknown]
         raise UserError(f"{where}: {'; '.join(problems)}")
     split, params = (
-        fields[group].read(_only(fields[group], values), where) for group in ("split", "params")
+        fields[group].read(_only(fields[group].given(), values), where)
+        for group in ("split", "params")
     )
-    own = _only(fields["experiment"], values)
+    own = _only(Experiment.given(), values)
     return Experiment.read({**own, "name": config.stem, "split": split, "params": params}, where)
 
 
@@ -116,10 +121,10 @@ def read_suite(suite: str, overrides: Mapping[str, Any]) -> list[Experiment]:
     for file in _suite_files(suite):
         model = read_experiment(file, {}).model
         groups = field_groups(str(overrides.get("model", model))).values()
-        fields = {name for group in groups for name in group.model_fields}
+        fields = {name for group in groups for name in group.given()}
         experiments.append(read_experiment(file, _only(fields, overrides)))
         used |= fields & set(overrides)
-        known |= fields - {"name", "split", "params"}
+        known |= fields
     for name in overrides:
         if name not in used:
             problem = unknown_field(name, list(known))
@@ -155,8 +160,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _only(fields: Iterable[str] | type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    names = fields.model_fields if isinstance(fields, type) else fields
+def _only(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 

@@ -39,6 +39,11 @@ class Settings(BaseModel):
         return None if none else value
 
     @classmethod
+    def given(cls) -> list[str]:
+        """The fields that a file or a flag can give."""
+        return list(cls.model_fields)
+
+    @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:
         """Check ``values``; ``where`` names their source in messages.
 

@@ -59,7 +59,7 @@ def prepare(
     }
     for meta in home().glob(f"[!.]*/{META}") if reuse else ():
         if _read_meta(meta.parent)["inputs"] == inputs:
-            return _load(meta.parent, reused=True, notes=source.notes)
+            return _load(meta.parent, source.notes)
     ratings = read_ratings(source.path, on_bad_rows)
     if ratings.held_out is None:
         made = Dataset.from_ratings(source.name, ratings.table, ratings.items, split)
@@ -85,10 +85,10 @@ def load(fingerprint: str) -> Prepared:
             f"{folder}: the dataset with fingerprint {fingerprint} is not prepared here. "
             f"Run 'prepare' with the dataset and split that made it."
         )
-    return _load(folder, reused=True, notes=())
+    return _load(folder)
 
 
-def _load(folder: Path, *, reused: bool, notes: Sequence[str]) -> Prepared:
+def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     meta = _read_meta(folder)
     split = SplitSettings.read(meta["inputs"]["split"], where=str(folder / META))
     try:
@@ -101,7 +101,7 @@ def _load(folder: Path, *, reused: bool, notes: Sequence[str]) -> Prepared:
             f"{folder}: the tables no longer have the fingerprint that names the folder "
             f"(they have {dataset.fingerprint}). Delete the folder and prepare again."
         )
-    return Prepared(dataset, folder, tuple(notes), meta["counts"], reused)
+    return Prepared(dataset, folder, tuple(notes), meta["counts"], reused=True)
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,8 +18,6 @@ from pipeline.tracking.search import find_evaluated, get_evaluated
 
 METRIC = "ndcg_at_10"
 NOTE_LENGTH = 7500  # characters that MLflow keeps of a description, with some to spare
-
-log = logging.getLogger("pipeline")
 
 
 def compare(
@@ -44,15 +41,17 @@ def compare(
         raise UserError("--run_ids names the runs: give no --experiment and no --fingerprint.")
     runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
     comparison = compare_runs(runs, metric, baseline)
-    note = _description(markdown(comparison))
+    text = markdown(comparison)
+    note = _description(text)
     with track("compare", {"step": "compare", "model": "none"}, parent=parent) as run:
-        _log(run, comparison, metric, note)
+        _log(run, comparison, metric, text)
+        run.describe(note)
     show(comparison, console)
     console.print(f"Compare the runs in the UI: {ui_command()}", soft_wrap=True)
     return note
 
 
-def _log(run: Run, comparison: Comparison, metric: str, note: str) -> None:
+def _log(run: Run, comparison: Comparison, metric: str, text: str) -> None:
     protocol = comparison.protocol
     run.set_tags(
         {
@@ -63,12 +62,11 @@ def _log(run: Run, comparison: Comparison, metric: str, note: str) -> None:
         }
     )
     run.log_params({"metric": metric, "baseline": comparison.rows[comparison.baseline].name})
-    run.log_text(markdown(comparison), "comparison.md")
+    run.log_text(text, "comparison.md")
     run.log_text(csv(comparison), "comparison.csv")
     run.log_json(as_json(comparison), "comparison.json")
     for name, figure in _figures(comparison, metric):
         run.log_figure(figure, f"figures/{name}")
-    run.describe(note)
 
 
 def _figures(comparison: Comparison, metric: str) -> Iterator[tuple[str, Figure]]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.prepared import Prepared
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.errors import UserError
 from pipeline.evaluation.breakdown import breakdown
@@ -24,8 +25,10 @@ EVALUATED = "evaluated"
 log = logging.getLogger("pipeline")
 
 
-def evaluate(trained: Trained, *, reuse: bool = True) -> None:
+def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool = True) -> None:
     """Evaluate the model of a run once; test metrics, lists and per-user values go to that run.
+
+    ``prepared`` is the dataset that it was trained on, where that is at hand.
 
     Raises:
         UserError: the run has no model, or its dataset is no longer what it was.
@@ -36,7 +39,7 @@ def evaluate(trained: Trained, *, reuse: bool = True) -> None:
     if reuse and run.tags.get(EVALUATED) == key:
         log.info("evaluate: reused the test metrics of run %s", run.id)
         return
-    dataset = inputs.prepared().dataset
+    dataset = (prepared or inputs.prepared()).dataset
     model = trained.recommender or fetch_model(run).recommender
     log_test(run, model, dataset, inputs.experiment.k)
     run.set_tags({EVALUATED: key})

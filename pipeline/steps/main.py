@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,6 @@ from pipeline.steps.prepare import dataset_tags, find_prepared, prepare
 from pipeline.steps.train import train
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.runs import track
-
-log = logging.getLogger("pipeline")
 
 
 def main(
@@ -45,6 +42,6 @@ def main(
             with timed(f"{experiment.name} done"):
                 inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
                 trained = train(inputs, prepared, reuse=reuse, parent=run)
-                evaluate(trained, reuse=reuse)
+                evaluate(trained, prepared, reuse=reuse)
             run_ids.append(trained.run.id)
         run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))

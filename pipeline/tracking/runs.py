@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -26,7 +25,6 @@ from pipeline.errors import UserError
 STEP_KEY = "step_key"
 ENDED = "ended"  # why a run did not finish
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
-log = logging.getLogger(__name__)
 
 
 class Run:

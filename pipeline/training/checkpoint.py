@@ -62,7 +62,7 @@ class Journal:
         self._write()
 
     def finish(self, fit: str) -> None:
-        """Note that ``fit`` is complete; the last state stays, for the final fit's sake."""
+        """Note that ``fit`` is complete: it is not gone on with, and its state is not asked for."""
         self.epochs.setdefault(fit, [])
         self.finished.append(fit)
         self._write()
