@@ -13,6 +13,8 @@ import click
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from pipeline.settings import Settings
 
 Groups = dict[str, "type[Settings]"]
@@ -40,10 +42,15 @@ class FieldsCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, group in self.fields().items():
             fields = ((name, group.model_fields[name]) for name in group.given())
-            rows = [(f"--{name}", f"{f.description} [default: {f.default}]") for name, f in fields]
+            rows = [(f"--{name}", _help(field)) for name, field in fields]
             if rows:
                 with formatter.section(f"{title} fields"):
                     formatter.write_dl(rows)
+
+
+def _help(field: FieldInfo) -> str:
+    default = "" if field.is_required() else f" [default: {field.default}]"
+    return f"{field.description}{default}"
 
 
 def _experiment_fields() -> Groups:
