@@ -62,6 +62,12 @@ def _experiment_fields() -> Groups:
     return {"Experiment": Experiment, "Split": SplitSettings, **models}
 
 
+def _study_fields() -> Groups:
+    from pipeline.tuning.plan import StudySettings
+
+    return {"Study": StudySettings, **_experiment_fields()}
+
+
 def _prepare_fields() -> Groups:
     from pipeline.steps.prepare import PrepareSettings
 
@@ -150,6 +156,59 @@ def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: 
     from pipeline.steps.main import main as step
 
     step(dataset, suite, _fields(ctx.args), on_bad_rows, reuse=reuse)
+
+
+@cli.command(cls=FieldsCommand, fields=_study_fields)
+@click.option("--study", help="A study, as in experiments/studies/ncf.yaml.")
+@click.option("--config", help="An experiment, to be tuned over its model's own space.")
+@click.option("--study_name", help="Of the study in the storage [default: FILE-FINGERPRINT].")
+@click.option(
+    "--storage",
+    help="URL of the study's database [default: OPTUNA_STORAGE, else sqlite:///optuna.db]. "
+    "One with a password goes into OPTUNA_STORAGE.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["launcher", "worker"]),
+    default="launcher",
+    help="worker joins the study that --study_name names, from any host.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes here [default: one, or as GPUs allow]."
+)
+@click.option("--workers_per_gpu", type=click.IntRange(1), default=1, help="Trials on one GPU.")
+@click.option("--dry_run", type=bool, default=False, help="true shows the space, runs nothing.")
+@click.option("--launcher", type=int, hidden=True)
+@click.option("--number", type=int, hidden=True)
+@DATASET
+@ON_BAD_ROWS
+@click.pass_context
+def tune(ctx: click.Context, /, **options: Any) -> None:
+    """Search for better settings in a study, refit the best, evaluate and register it."""
+    from pipeline.tuning.storage import storage_url
+
+    fields = {name: value for name, value in _fields(ctx.args).items() if value != ""}
+    storage = storage_url(options["storage"])
+    if options["role"] == "worker":
+        from pipeline.steps.trials import join
+
+        if not options["study_name"]:
+            raise UserError("role=worker joins a study that exists: give its --study_name.")
+        join(storage, options["study_name"], options["launcher"], options["number"])
+        return
+    from pipeline.steps.tune import Launch, dry_run
+    from pipeline.steps.tune import tune as step
+    from pipeline.tuning.plan import read_plan
+
+    study, config = (Path(options[name]) if options[name] else None for name in ("study", "config"))
+    plan = read_plan(study, config, fields)
+    if options["dry_run"]:
+        dry_run(plan)
+        return
+    launch = Launch(
+        storage, options["study_name"] or None, options["workers"], options["workers_per_gpu"]
+    )
+    step(plan, options["dataset"], options["on_bad_rows"], launch)
 
 
 @cli.command()

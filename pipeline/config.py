@@ -74,25 +74,45 @@ def read_experiment(config: Path, overrides: Mapping[str, Any]) -> Experiment:
     Raises:
         UserError: the file is missing or no YAML mapping, or a field is unknown or wrong.
     """
-    values = {**_read_yaml(config), **overrides}
     where = str(config) + (f" with {_flags(overrides)}" if overrides else "")
+    return _checked(config.stem, {**read_yaml(config), **overrides}, where)
+
+
+def change(experiment: Experiment, fields: Mapping[str, Any], where: str) -> Experiment:
+    """``experiment`` with other values for some of its flat fields.
+
+    Raises:
+        UserError: a field is unknown or wrong.
+    """
+    values = experiment.flat()
+    return _checked(values.pop("name"), {**values, **fields}, where)
+
+
+def _checked(name: str, values: Mapping[str, Any], where: str) -> Experiment:
     if "model" not in values:
         raise UserError(f"{where}: the field 'model' is missing")
     try:
         fields = field_groups(str(values["model"]))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    known = [name for group in fields.values() for name in group.given()]
-    unknown = [name for name in values if name not in known]
-    if unknown:
-        problems = [unknown_field(str(name), known) for name in unknown]
-        raise UserError(f"{where}: {'; '.join(problems)}")
+    require_known(values, [name for group in fields.values() for name in group.given()], where)
     split, params = (
         fields[group].read(_only(fields[group].given(), values), where)
         for group in ("split", "params")
     )
     own = _only(Experiment.given(), values)
-    return Experiment.read({**own, "name": config.stem, "split": split, "params": params}, where)
+    return Experiment.read({**own, "name": name, "split": split, "params": params}, where)
+
+
+def require_known(values: Iterable[str], known: list[str], where: str) -> None:
+    """Refuse names that are no field.
+
+    Raises:
+        UserError: naming each, and the nearest one that is.
+    """
+    problems = [unknown_field(str(name), known) for name in values if name not in known]
+    if problems:
+        raise UserError(f"{where}: {'; '.join(problems)}")
 
 
 def field_groups(model: str) -> dict[str, type[Settings]]:
@@ -135,7 +155,7 @@ def read_suite(suite: str, overrides: Mapping[str, Any]) -> list[Experiment]:
 def _suite_files(suite: str) -> list[Path]:
     folder = Path("experiments")
     path = Path(suite) if suite.endswith(".yaml") else folder / "suites" / f"{suite}.yaml"
-    content = _read_yaml(path)
+    content = read_yaml(path)
     names = content.get("experiments")
     if not isinstance(names, list) or not names or set(content) != {"experiments"}:
         raise UserError(f"{path}: expected one field, 'experiments', with a list of names.")
@@ -146,7 +166,12 @@ def _suite_files(suite: str) -> list[Path]:
     return files
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields that a YAML file holds.
+
+    Raises:
+        UserError: the file is missing, or no mapping in YAML.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

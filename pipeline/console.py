@@ -34,12 +34,13 @@ def set_up_logging() -> None:
     log.setLevel(logging.INFO)
 
 
-class EpochProgress:
-    """Epochs of one fit: a bar in a terminal, a plain line now and then elsewhere."""
+class ProgressBar:
+    """Units of work done of a number known before: a bar, or a plain line now and then."""
 
-    def __init__(self, title: str, epochs: int) -> None:
-        self.title, self.epochs = title, epochs
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
         self.last_line = time.monotonic()
+        self.last = 0
         self.bar: Progress | None = None
         if console.is_terminal:
             self.bar = Progress(
@@ -50,7 +51,7 @@ class EpochProgress:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self.task = self.bar.add_task(title, total=epochs, told="")
+            self.task = self.bar.add_task(title, total=total, told="")
 
     def __enter__(self) -> Self:
         if self.bar is not None:
@@ -66,13 +67,15 @@ class EpochProgress:
         if self.bar is not None:
             self.bar.stop()
 
-    def done(self, epoch: int, told: str) -> None:
-        """Show that ``epoch`` is done, with a few words on it."""
+    def done(self, number: int, told: str) -> None:
+        """Show that units up to ``number`` are done, with a few words on it."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=epoch, told=told)
-        elif epoch == self.epochs or time.monotonic() - self.last_line >= PLAIN_SECONDS:
-            self.last_line = time.monotonic()
-            log.info("%s: epoch %d of %d, %s", self.title, epoch, self.epochs, told)
+            self.bar.update(self.task, completed=number, told=told)
+        elif number != self.last and (
+            number == self.total or time.monotonic() - self.last_line >= PLAIN_SECONDS
+        ):
+            self.last, self.last_line = number, time.monotonic()
+            log.info("%s: %s %d of %d, %s", self.title, self.unit, number, self.total, told)
 
 
 @contextmanager

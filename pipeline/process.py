@@ -6,8 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import UserError
 
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 0.02
@@ -28,6 +34,35 @@ def end_on_signals() -> None:
             signal.signal(number, _interrupt)
     if "MLFLOW_RUN_ID" in os.environ and Path("/proc/self/stat").exists():
         threading.Thread(target=_watch_ancestors, daemon=True).start()
+
+
+def end_with(launcher: int) -> None:
+    """End when the process that started us is gone, however it went."""
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def lock(path: Path, what: str) -> Iterator[None]:
+    """Keep others on this machine from doing the same at the same time.
+
+    Raises:
+        UserError: somebody does it already.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(
+            f"{what} is being run by another process on this machine ({path} is locked): wait for "
+            f"it, or end it first."
+        ) from None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -136,6 +136,23 @@ class Dataset:
         places = (rows["user"], rows["item"])
         return sparse.csr_matrix((data.astype(np.float32), places), shape=shape)
 
+    def gram(self, values: Values = "binary") -> npt.NDArray[np.float32]:
+        """X^T X of ``train_matrix(values)``, dense float32 [n_items, n_items], read-only.
+
+        It is made once per ``values`` and kept with the dataset: 4 n_items^2 bytes each, 54 MB for
+        the 3,662 items of MovieLens-1M.
+        """
+        if values not in self._grams:
+            interactions = self.train_matrix(values)
+            gram = (interactions.T @ interactions).toarray()
+            gram.flags.writeable = False
+            self._grams[values] = gram
+        return self._grams[values]
+
+    @cached_property
+    def _grams(self) -> dict[Values, npt.NDArray[np.float32]]:
+        return {}
+
     @cached_property
     def seen(self) -> sparse.csr_matrix:
         """What each user has in training and is therefore never recommended."""

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,27 @@ def load(fingerprint: str) -> Prepared:
             f"{folder}: the dataset with fingerprint {fingerprint} is not prepared here. "
             f"Run 'prepare' with the dataset and split that made it."
         )
+    return _load(folder)
+
+
+def receive(fingerprint: str, fetch: Callable[[Path], Path]) -> Prepared:
+    """The prepared dataset with this fingerprint; where it is not here, ``fetch`` brings it.
+
+    ``fetch`` downloads it into the folder that it is given and answers where in it.
+
+    Raises:
+        UserError: it cannot be fetched, or is not what the fingerprint says.
+    """
+    folder = home() / fingerprint
+    if not (folder / META).is_file():
+        home().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home(), prefix=".partial-") as partial:
+            fetched = fetch(Path(partial))
+            try:
+                fetched.replace(folder)
+            except OSError:
+                if not folder.exists():  # another process was quicker otherwise
+                    raise
     return _load(folder)
 
 

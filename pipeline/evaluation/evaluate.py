@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Dataset, Segment
 from pipeline.data.split import WARM
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import Evaluation, evaluate_lists
@@ -32,37 +33,78 @@ class Ranked:
     evaluation: Evaluation
 
 
+@dataclass(frozen=True)
+class FullRanking:
+    """Ranks the whole catalogue for every user of a segment, by one model after another.
+
+    What does not depend on the model is made once: the users' masks and their popularity lists.
+    """
+
+    dataset: Dataset
+    ks: Sequence[int]
+    segment: str = WARM
+
+    def evaluate(self, recommender: Recommender) -> Ranked:
+        """A model's lists, compared with what the users took later.
+
+        Users that did not train get what a deployment would give them: the most popular items.
+
+        Raises:
+            UserError: the segment has no users.
+        """
+        asked = self._asked
+        lists = self._lists(recommender, self._seen if recommender.masks_seen else None)
+        evaluation = evaluate_lists(
+            lists,
+            asked.held_out,
+            popular=self.popular,
+            popularity=self.dataset.popularity,
+            n_training_users=self.dataset.n_users,
+            ks=self.ks,
+        )
+        return Ranked(asked.users, lists, asked.held_out, evaluation)
+
+    @cached_property
+    def popular(self) -> npt.NDArray[np.int32]:
+        """Each user's most popular unseen items, [n, max k], as in ``Ranked.lists``."""
+        return self._lists(self._popularity, self._seen)
+
+    @cached_property
+    def _asked(self) -> Segment:
+        asked = self.dataset.segments[self.segment]
+        if len(asked.users) == 0:
+            raise UserError(f"{self.dataset.name} has no {self.segment} users to evaluate.")
+        return asked
+
+    @cached_property
+    def _popularity(self) -> MostPopular:
+        return MostPopular(MostPopular.settings_class(), seed=0).fit(self.dataset)
+
+    @cached_property
+    def _seen(self) -> sparse.csr_matrix:
+        """Training interactions of the users, [n, n_items]; none where they did not train."""
+        users, dataset = self._asked.users, self.dataset
+        trained = users < dataset.n_users
+        others = sparse.csr_matrix((int((~trained).sum()), dataset.n_items), dtype=np.float32)
+        # Users that train have the lower indices, so both parts keep the order of ``users``.
+        return sparse.vstack([dataset.seen[users[trained]], others], format="csr")
+
+    def _lists(self, scorer: Scorer, mask: sparse.csr_matrix | None) -> npt.NDArray[np.int32]:
+        users = self._asked.users
+        scorer = _ForSegment(scorer, self._popularity, users, self.dataset.n_users)
+        places = np.arange(len(users), dtype=np.int32)
+        return rank(scorer, places, mask, max(self.ks), self.dataset.n_items)
+
+
 def evaluate(
     recommender: Recommender, dataset: Dataset, ks: Sequence[int], segment: str = WARM
 ) -> Ranked:
-    """Rank the whole catalogue for every user of a segment and compare with what they took later.
-
-    Users that did not train get what a deployment would give them: the most popular items.
+    """The full ranking of one model alone.
 
     Raises:
         UserError: the segment has no users.
     """
-    asked, longest = dataset.segments[segment], max(ks)
-    if len(asked.users) == 0:
-        raise UserError(f"{dataset.name} has no {segment} users to evaluate.")
-    popularity: Scorer = MostPopular(MostPopular.settings_class(), seed=0).fit(dataset)
-    seen = _seen_by(asked.users, dataset)
-    places = np.arange(len(asked.users), dtype=np.int32)
-
-    def ranked(scorer: Scorer, mask: sparse.csr_matrix | None) -> npt.NDArray[np.int32]:
-        scorer = _ForSegment(scorer, popularity, asked.users, dataset.n_users)
-        return rank(scorer, places, mask, longest, dataset.n_items)
-
-    lists = ranked(recommender, seen if recommender.masks_seen else None)
-    evaluation = evaluate_lists(
-        lists,
-        asked.held_out,
-        popular=ranked(popularity, seen),
-        popularity=dataset.popularity,
-        n_training_users=dataset.n_users,
-        ks=ks,
-    )
-    return Ranked(asked.users, lists, asked.held_out, evaluation)
+    return FullRanking(dataset, ks, segment).evaluate(recommender)
 
 
 @dataclass(frozen=True)
@@ -84,14 +126,6 @@ class _ForSegment:
         scores = np.array(self.fallback.scores(users))
         scores[trained] = self.model.scores(users[trained])
         return scores
-
-
-def _seen_by(users: npt.NDArray[np.int32], dataset: Dataset) -> sparse.csr_matrix:
-    """Training interactions of ``users``, [n, n_items]; none where they did not train."""
-    trained = users < dataset.n_users
-    others = sparse.csr_matrix((int((~trained).sum()), dataset.n_items), dtype=np.float32)
-    # Users that train have the lower indices, so both parts keep the order of ``users``.
-    return sparse.vstack([dataset.seen[users[trained]], others], format="csr")
 
 
 def recommendations(ranked: Ranked, dataset: Dataset) -> pd.DataFrame:

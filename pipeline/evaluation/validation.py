@@ -14,15 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from pipeline.data.dataset import Dataset
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate import FullRanking
 from pipeline.models.base import Recommender
+from pipeline.models.popularity import MostPopular
 from pipeline.training.checkpoint import Journal, Record
 from pipeline.training.trainer import Epoch
 
 EpochDone = Callable[[str, int, Record], None]
-"""Told the fit's name, the number of the epoch and its record."""
+"""Told the fit's name, the number of the epoch and its record.
+
+A fit without epochs is told of once: number 0, and a record without a loss.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,49 @@ def window_name(quantile: float) -> str:
     return f"window_{quantile:g}"
 
 
+@dataclass(frozen=True)
+class Window:
+    """A time split inside the training part of ``whole``; made when first used, then kept."""
+
+    whole: Dataset
+    quantile: float
+    ks: Sequence[int]
+
+    @property
+    def name(self) -> str:
+        """What its fit is called."""
+        return window_name(self.quantile)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The split: what is fitted on."""
+        return self.whole.window(self.quantile)
+
+    @cached_property
+    def ranking(self) -> FullRanking:
+        """How models are evaluated on it."""
+        return FullRanking(self.dataset, self.ks)
+
+    @cached_property
+    def popularity(self) -> Record:
+        """What the popularity list is worth on it: what a personal model has to beat."""
+        popular = MostPopular(MostPopular.settings_class(), seed=0).fit(self.dataset)
+        return self.ranking.evaluate(popular).evaluation.summary
+
+
+def rolling_windows(
+    dataset: Dataset, quantiles: Sequence[float], ks: Sequence[int]
+) -> list[Window]:
+    """The windows of ``dataset`` cut at ``quantiles``, for lists of the lengths ``ks``.
+
+    Models that are validated on the same windows share what does not depend on the model.
+    """
+    return [Window(dataset, quantile, ks) for quantile in quantiles]
+
+
 def validate(
     make: Callable[[], Recommender],
-    dataset: Dataset,
-    quantiles: Sequence[float],
-    ks: Sequence[int],
+    windows: Sequence[Window],
     *,
     metric: str,
     journal: Journal,
@@ -63,18 +107,17 @@ def validate(
     Models that learn in epochs are evaluated after each; with ``patience``, a window stops after
     so many epochs without a better ``metric``, and the number of epochs with the best mean over
     windows is chosen (all windows having reached it). Without patience it is the last.
-    Fits that ``journal`` has finished are not done again, one in progress goes on.
+    Fits that ``journal`` has finished are not done again, one in progress goes on. What
+    ``on_epoch`` raises ends the validation.
     """
-    for quantile in quantiles:
-        name = window_name(quantile)
-        if name in journal.finished:
+    for window in windows:
+        if window.name in journal.finished:
             continue
-        curve = journal.epochs.get(name, [])
+        curve = journal.epochs.get(window.name, [])
         if patience is None or not curve or _stale(curve, metric) < patience:
-            window = dataset.window(quantile)
-            _fit_window(make(), window, name, ks, metric, journal, patience, on_epoch)
-        journal.finish(name)
-    curves = {quantile: journal.epochs[window_name(quantile)] for quantile in quantiles}
+            _fit_window(make(), window, metric, journal, patience, on_epoch)
+        journal.finish(window.name)
+    curves = {window.quantile: journal.epochs[window.name] for window in windows}
     if not curves:
         return Validation(None, {})
     length = min(len(curve) for curve in curves.values())
@@ -83,31 +126,31 @@ def validate(
         means = [sum(curve[epoch][metric] for curve in curves.values()) for epoch in range(length)]
         chosen = means.index(max(means))
     in_epochs = "loss" in next(iter(curves.values()))[0]
-    windows = {quantile: curve[chosen] for quantile, curve in curves.items()}
-    return Validation(chosen + 1 if in_epochs else None, windows)
+    records = {quantile: curve[chosen] for quantile, curve in curves.items()}
+    return Validation(chosen + 1 if in_epochs else None, records)
 
 
 def _fit_window(
     model: Recommender,
-    window: Dataset,
-    name: str,
-    ks: Sequence[int],
+    window: Window,
     metric: str,
     journal: Journal,
     patience: int | None,
     on_epoch: EpochDone | None,
 ) -> None:
-    def after(epoch: Epoch) -> bool:
-        metrics = evaluate(model, window, ks).evaluation.summary
-        record = {**metrics, **epoch.record()}
+    def note(number: int, training: Record, state: dict[str, Any]) -> None:
+        record = {**window.ranking.evaluate(model).evaluation.summary, **training}
         if on_epoch is not None:  # before the checkpoint: what is told twice beats what is lost
-            on_epoch(name, epoch.number, record)
-        journal.record(name, record, epoch.state())
-        return patience is not None and _stale(journal.epochs[name], metric) >= patience
+            on_epoch(window.name, number, record)
+        journal.record(window.name, record, state)
 
-    model.fit(window, after, journal.state(name))
-    if name not in journal.epochs:
-        journal.record(name, evaluate(model, window, ks).evaluation.summary, {})
+    def after(epoch: Epoch) -> bool:
+        note(epoch.number, epoch.record(), epoch.state())
+        return patience is not None and _stale(journal.epochs[window.name], metric) >= patience
+
+    model.fit(window.dataset, after, journal.state(window.name))
+    if window.name not in journal.epochs:
+        note(0, {}, {})
 
 
 def _stale(curve: list[Record], metric: str) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.settings import Settings
+from pipeline.space import Space
 
 if TYPE_CHECKING:  # the trainer brings torch, which the models without a network do not need
     from pipeline.data.dataset import Dataset
@@ -27,6 +28,8 @@ class Recommender(ABC):
     """
 
     settings_class: ClassVar[type[Settings]] = Settings
+    space: ClassVar[Space] = {}
+    """What a study varies where it names no space of its own; empty where nothing is worth it."""
     masks_seen: ClassVar[bool] = True
     """Whether items that a user has in training are kept out of their list."""
     personal: ClassVar[bool] = True

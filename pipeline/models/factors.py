@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
-from scipy import sparse
 
-from pipeline.data.dataset import Values
-from pipeline.models.linear import InteractionSettings, LinearRecommender, Matrix
+from pipeline.data.dataset import Dataset, Values
+from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
+from pipeline.space import Range, Space
 
 
 class SVDSettings(InteractionSettings):
@@ -25,12 +27,14 @@ class SVD(LinearRecommender):
     """X ~ U S V^T with few components; scores are the reconstruction (Cremonesi et al., 2010)."""
 
     settings_class = SVDSettings
+    space: ClassVar[Space] = {"values": VALUES, "components": Range(low=2, high=64, log=True)}
     settings: SVDSettings
 
-    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+    def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """U S and V^T."""
         from sklearn.utils.extmath import randomized_svd
 
+        interactions = dataset.train_matrix(self.settings.values)
         users, values, items = randomized_svd(
             interactions,
             min(self.settings.components, *interactions.shape),
@@ -57,13 +61,21 @@ class ALS(LinearRecommender):
     """Weighted matrix factorisation over all cells (Hu, Koren and Volinsky, 2008), by implicit."""
 
     settings_class = ALSSettings
+    space: ClassVar[Space] = {
+        "values": VALUES,
+        "factors": Range(low=2, high=64, log=True),
+        "regularization": Range(low=1e-3, high=1e2, log=True),
+        "iterations": Range(low=5, high=30),
+        "alpha": Range(low=0.01, high=40, log=True),
+    }
     settings: ALSSettings
 
-    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+    def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Vectors of users and, transposed, of items."""
         from implicit.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
+        interactions = dataset.train_matrix(self.settings.values)
         confidence = (interactions * self.settings.alpha).astype(np.float64)
         # implicit has threads of its own; BLAS threads inside each would fight them.
         with threadpool_limits(1, user_api="blas"):

@@ -14,7 +14,9 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from pipeline.models.linear import InteractionSettings, LinearRecommender, Matrix
+from pipeline.data.dataset import Dataset
+from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
+from pipeline.space import Choice, Range, Space
 
 
 class KNNSettings(InteractionSettings):
@@ -26,14 +28,23 @@ class KNNSettings(InteractionSettings):
     """Most similar rows that keep their similarity."""
 
 
+SPACE: Space = {
+    "values": VALUES,
+    "similarity": Choice(choices=("cosine", "tfidf", "bm25")),
+    "neighbours": Range(low=10, high=2000, log=True),
+}
+
+
 class ItemKNN(LinearRecommender):
     """Items similar to those that a user has."""
 
     settings_class = KNNSettings
+    space = SPACE
     settings: KNNSettings
 
-    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+    def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Interactions, and similarities of items."""
+        interactions = dataset.train_matrix(self.settings.values)
         return interactions, _similarity(interactions, self.settings)
 
 
@@ -41,10 +52,12 @@ class UserKNN(LinearRecommender):
     """Items of users similar to a user."""
 
     settings_class = KNNSettings
+    space = SPACE
     settings: KNNSettings
 
-    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+    def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Similarities of users, and interactions."""
+        interactions = dataset.train_matrix(self.settings.values)
         return _similarity(interactions.T.tocsr(), self.settings), interactions
 
 

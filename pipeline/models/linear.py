@@ -18,6 +18,7 @@ from scipy import sparse
 from pipeline.data.dataset import Values
 from pipeline.models.base import Arrays, Recommender
 from pipeline.settings import Settings
+from pipeline.space import Choice
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
@@ -33,6 +34,10 @@ class InteractionSettings(Settings):
     """binary: every interaction counts one; ratings: as much as its rating."""
 
 
+VALUES = Choice(choices=("binary", "ratings"))
+"""The search space of ``values``."""
+
+
 class LinearRecommender(Recommender):
     """A model whose scores are the product of two matrices, learned at once."""
 
@@ -43,8 +48,8 @@ class LinearRecommender(Recommender):
     right: Matrix
     """[inner, n_items]."""
 
-    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
-        """The two matrices, from interactions float32 [n_users, n_items]."""
+    def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
+        """The two matrices, from the training part of ``dataset``."""
         raise NotImplementedError
 
     def fit(
@@ -54,7 +59,7 @@ class LinearRecommender(Recommender):
         state: dict[str, Any] | None = None,
     ) -> Self:
         """Learn the two matrices."""
-        self.left, self.right = self.learn(dataset.train_matrix(self.settings.values))
+        self.left, self.right = self.learn(dataset)
         return self
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

@@ -9,7 +9,7 @@ of look-ups, not by their width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pipeline.models.base import Arrays, Recommender
+from pipeline.space import Choice, Range, Space
 from pipeline.training.layers import dropout, rows
 from pipeline.training.trainer import OnEpoch, Trainer, TrainingSettings, choose_device
 
@@ -138,6 +139,19 @@ class NCF(Recommender):
     """The network as a recommender."""
 
     settings_class = NCFSettings
+    space: ClassVar[Space] = {
+        "loss": Choice(choices=("bpr", "bce", "softmax")),
+        "learning_rate": Range(low=1e-6, high=1e-2, log=True),
+        "batch_size": Choice(choices=(1024, 2048, 4096, 8192)),
+        "negatives": Range(low=1, high=4),
+        "negative_power": Range(low=0, high=1),
+        "rating_confidence": Range(low=0, high=2),
+        "l2": Range(low=1e-8, high=1e-2, log=True),
+        "embedding_dim": Range(low=4, high=32, log=True),
+        "layers": Choice(choices=("none", "16,8", "32,16")),
+        "dropout": Range(low=0, high=0.5),
+        "factor_start": Choice(choices=(False, True)),
+    }
     settings: NCFSettings
     network: NCFNetwork
 

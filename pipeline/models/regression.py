@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
-import scipy.linalg
+import numpy.typing as npt
 from pydantic import Field
 from scipy import sparse
+from scipy.linalg.lapack import spotrf, spotri
 
-from pipeline.models.linear import InteractionSettings, LinearRecommender, Matrix
+from pipeline.data.dataset import Dataset
+from pipeline.errors import UserError
+from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
+from pipeline.space import Range, Space
+
+Dense: TypeAlias = npt.NDArray[np.float32]
 
 
 class EASESettings(InteractionSettings):
@@ -29,20 +35,43 @@ class EASE(LinearRecommender):
     """
 
     settings_class = EASESettings
+    space: ClassVar[Space] = {
+        "values": VALUES,
+        "regularization": Range(low=1e4, high=1e7, log=True),
+    }
     settings: EASESettings
 
-    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+    def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Interactions, and dense float32 weights."""
-        gram = (interactions.T @ interactions).toarray()
-        gram[np.diag_indices_from(gram)] += self.settings.regularization
-        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-        identity = np.eye(len(gram), dtype=gram.dtype)
-        inverse = scipy.linalg.cho_solve(factor, identity, overwrite_b=True, check_finite=False)
-        diagonal = np.diag(inverse).copy()
-        divisor = diagonal[:, None] if self.settings.divide == "rows" else diagonal
-        weights = inverse / -divisor
+        interactions = dataset.train_matrix(self.settings.values)
+        weights = _inverse(dataset.gram(self.settings.values), self.settings.regularization)
+        diagonal = np.diag(weights).copy()
+        weights /= -diagonal[:, None] if self.settings.divide == "rows" else -diagonal
         np.fill_diagonal(weights, 0.0)
-        return interactions, np.asarray(weights, dtype=np.float32)
+        return interactions, weights
+
+
+def _inverse(gram: Dense, regularization: float) -> Dense:
+    """(gram + regularization I)^-1 by LAPACK's Cholesky, a new matrix [n, n] in C order.
+
+    Raises:
+        UserError: in float32 the sum is not positive definite.
+    """
+    inverse = gram.copy()
+    inverse[np.diag_indices_from(inverse)] += regularization
+    # LAPACK wants columns, so it is given the transpose, which is the same matrix, and works in it.
+    factor, failed = spotrf(inverse.T, lower=True, clean=False, overwrite_a=True)
+    if not failed:
+        columns, failed = spotri(factor, lower=True, overwrite_c=True)
+    if failed:
+        raise UserError(
+            f"EASE: X^T X + {regularization:g} I cannot be inverted in single precision (not "
+            f"positive definite at row {failed} of {len(gram)}). Raise regularization."
+        )
+    inverse = np.asarray(columns.T, np.float32)  # its upper triangle
+    for row in range(len(inverse)):
+        inverse[row + 1 :, row] = inverse[row, row + 1 :]
+    return inverse
 
 
 class SLIMSettings(InteractionSettings):
@@ -60,12 +89,19 @@ class SLIM(LinearRecommender):
     """Sparse, non-negative weights by an elastic net (Ning and Karypis, 2011), by irspack."""
 
     settings_class = SLIMSettings
+    space: ClassVar[Space] = {
+        "values": VALUES,
+        "alpha": Range(low=0.01, high=10, log=True),
+        "l1_ratio": Range(low=0.01, high=1, log=True),
+        "top_weights": Range(low=20, high=1000, log=True),
+    }
     settings: SLIMSettings
 
-    def learn(self, interactions: sparse.csr_matrix) -> tuple[Matrix, Matrix]:
+    def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Interactions, and sparse float32 weights."""
         from irspack.recommenders import SLIMRecommender
 
+        interactions = dataset.train_matrix(self.settings.values)
         model = SLIMRecommender(
             interactions.astype(np.float64),
             alpha=self.settings.alpha,

@@ -10,7 +10,7 @@ says less about those that everybody has.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pipeline.models.base import Arrays, Recommender
+from pipeline.space import Choice, Range, Space
 from pipeline.training.layers import rows
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
@@ -82,6 +83,14 @@ class TwoTower(Recommender):
     """The two towers as a recommender."""
 
     settings_class = TwoTowerSettings
+    space: ClassVar[Space] = {
+        "loss": Choice(choices=("bpr", "bce", "softmax")),
+        "learning_rate": Range(low=1e-5, high=1e-2, log=True),
+        "batch_size": Choice(choices=(1024, 2048, 4096, 8192)),
+        "negatives": Range(low=1, high=16, log=True),
+        "dimension": Range(low=8, high=128, log=True),
+        "scale": Range(low=1, high=30, log=True),
+    }
     settings: TwoTowerSettings
 
     def fit(

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 from pipeline.config import Experiment
-from pipeline.console import EpochProgress
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.evaluation.validation import Validation, validate, window_name
+from pipeline.evaluation.validation import Validation, window_name
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.steps.environment import log_environment
+from pipeline.steps.fitting import CHECKPOINTS, fit, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import (
@@ -31,12 +28,6 @@ from pipeline.steps.prepare import dataset_tags
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track
-from pipeline.training.checkpoint import Journal, Record
-from pipeline.training.trainer import Epoch
-
-CHECKPOINTS = Path("data") / "checkpoints"
-CHECKPOINT = "checkpoint.pt"
-FINAL = "final"
 
 log = logging.getLogger("pipeline")
 
@@ -81,9 +72,9 @@ def train(
             log_dataset(run, prepared, "training")
             run.log_metrics({f"data/{what}": n for what, n in prepared.counts.items()})
             log_environment(run, experiment)
-        journal = _journal(run, resuming=resume is not None)
+        journal = open_journal(run, resuming=resume is not None)
         try:
-            model, validation = _fit(experiment, prepared, run, journal)
+            model, validation = fit(experiment, dataset, run, journal)
         finally:
             if journal.path is not None and journal.path.exists():
                 run.log_file(journal.path, "checkpoint")
@@ -107,76 +98,6 @@ def resume(run_id: str) -> Trained:
     return train(inputs, inputs.prepared(), resume=run)
 
 
-def _fit(
-    experiment: Experiment, prepared: Prepared, run: Run, journal: Journal
-) -> tuple[Recommender, Validation]:
-    params = experiment.params.model_dump()
-    with _Watch(experiment.name, run, params.get("epochs")) as watch:
-        validation = validate(
-            experiment.recommender,
-            prepared.dataset,
-            experiment.windows,
-            experiment.k,
-            metric=experiment.selection_metric,
-            journal=journal,
-            patience=params.get("patience"),
-            on_epoch=watch,
-        )
-        changes = {} if validation.epochs is None else {"epochs": validation.epochs}
-        watch.epochs = changes.get("epochs", watch.epochs)
-
-        def after(epoch: Epoch) -> bool:
-            watch(FINAL, epoch.number, epoch.record())
-            journal.record(FINAL, epoch.record(), epoch.state())
-            return False
-
-        model = experiment.recommender(**changes)
-        model.fit(prepared.dataset, after, journal.state(FINAL))
-    return model, validation
-
-
-class _Watch:
-    """Shows and logs every epoch of every fit of a run, each in one batch."""
-
-    def __init__(self, title: str, run: Run, epochs: int | None) -> None:
-        self.title, self.run, self.epochs = title, run, epochs
-        self.stack = ExitStack()
-        self.fit: str | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def __call__(self, fit: str, number: int, record: Record) -> None:
-        prefix = "train" if fit == FINAL else f"val/{fit}"
-        if fit != self.fit:
-            self.stack.close()
-            progress = EpochProgress(f"{self.title} {fit}", self.epochs or number)
-            self.progress = self.stack.enter_context(progress)
-            self.fit, self.logged = fit, self.run.steps_logged(f"{prefix}/loss")
-        if number not in self.logged:  # a resumed run may do its last epoch again
-            metrics = {f"{prefix}/{name}": value for name, value in record.items()}
-            self.run.log_metrics(metrics, number)
-        ndcg = next((f", {name} {record[name]:.4f}" for name in record if "ndcg" in name), "")
-        self.progress.done(number, f"loss {record['loss']:.4f}{ndcg}")
-
-
-def _journal(run: Run, *, resuming: bool) -> Journal:
-    path = CHECKPOINTS / run.id / CHECKPOINT
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not resuming:
-        return Journal(path)
-    if not path.exists():  # killed before its first epoch, or on another machine
-        try:
-            run.fetch(f"checkpoint/{CHECKPOINT}", path.parent).replace(path)
-        except UserError:
-            log.warning("Run %s has no checkpoint yet: it starts from the beginning.", run.id)
-            return Journal(path)
-    return Journal.load(path)
-
-
 def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: Validation) -> None:
     """Log validation's verdict, and say so where the model has learned nothing personal."""
     if validation.windows:
@@ -196,10 +117,6 @@ def _log_validation(run: Run, validation: Validation) -> None:
     metrics = {f"val/{name}": value for name, value in validation.mean.items()}
     if validation.epochs is not None:
         metrics["val/epochs"] = validation.epochs
-    else:  # with epochs, the windows' curves are there already
-        for quantile, record in validation.windows.items():
-            prefix = f"val/{window_name(quantile)}"
-            metrics |= {f"{prefix}/{name}": value for name, value in record.items()}
     run.log_metrics(metrics, validation.epochs or 0)
     run.log_json(
         {

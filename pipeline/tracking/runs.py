@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,11 @@ class Run:
     def name(self) -> str:
         """The name in the UI."""
         return str(self._get().info.run_name)
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of the MLflow experiment that it belongs to."""
+        return str(self._get().info.experiment_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, except those that ``mlflow run`` has logged in the user's spelling."""
@@ -126,6 +131,20 @@ class Run:
             raise UserError(f"Run {self.id} has no artifact {artifact}: {error}") from None
 
 
+Outcome = tuple[str, dict[str, str]]
+"""The status that a run ends with, and the tags that say why."""
+
+
+def outcome(error: BaseException | None) -> Outcome:
+    """FINISHED without an error, KILLED by an interruption, FAILED by anything else."""
+    if error is None:
+        return "FINISHED", {}
+    interruption = _interruption(error)
+    if interruption is not None:
+        return "KILLED", {ENDED: f"interrupted ({type(interruption).__name__})"}
+    return "FAILED", {ENDED: f"{type(error).__name__}: {error}"[:5000]}
+
+
 @contextmanager
 def track(
     name: str,
@@ -133,11 +152,12 @@ def track(
     *,
     parent: Run | None = None,
     resume: Run | None = None,
+    outcome: Callable[[BaseException | None], Outcome] = outcome,
 ) -> Iterator[Run]:
-    """A run for the time of a ``with`` block, ended as FINISHED, FAILED or KILLED.
+    """A run for the time of a ``with`` block, ended by its ``outcome``.
 
-    Without a parent it is the run that ``mlflow run`` has made for this process, where there is
-    one. ``resume`` goes on with that run.
+    A child is made in its parent's MLflow experiment. Without a parent it is the run that
+    ``mlflow run`` has made for this process, where there is one. ``resume`` goes on with that run.
 
     Raises:
         UserError: the tracking store cannot be used, or the run to resume is unknown.
@@ -146,9 +166,11 @@ def track(
         with _not_adopting(parent is not None or resume is not None):
             started = mlflow.start_run(
                 run_id=resume.id if resume else None,
+                experiment_id=parent.experiment_id if parent else None,
                 run_name=None if resume or _adopts(parent) else name,
                 nested=True,
                 parent_run_id=parent.id if parent else None,
+                tags={**tags, **_code_version()},
             )
     except MlflowException as error:
         raise UserError(
@@ -160,19 +182,21 @@ def track(
             run.set_tags({"mlflow.runName": name})
         if resume is not None and ENDED in run.tags:
             run.client.delete_tag(run.id, ENDED)
-        run.set_tags({**tags, **_code_version()})
         yield run
     except BaseException as error:
         with _undisturbed():
-            interruption = _interruption(error)
-            why = f"{type(error).__name__}: {error}"[:5000]
-            if interruption is not None:
-                why = f"interrupted ({type(interruption).__name__})"
-            run.set_tags({ENDED: why})
-            mlflow.end_run("FAILED" if interruption is None else "KILLED")
+            _end(run, outcome(error))
         raise
     else:
-        mlflow.end_run("FINISHED")
+        with _undisturbed():
+            _end(run, outcome(None))
+
+
+def _end(run: Run, outcome: Outcome) -> None:
+    status, tags = outcome
+    if tags:
+        run.set_tags(tags)
+    mlflow.end_run(status)
 
 
 def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -184,16 +208,25 @@ def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold off Ctrl-C and SIGTERM: an impatient second one must not leave the run RUNNING."""
+    """Hold off Ctrl-C and SIGTERM while a run is ended: it must not stay RUNNING.
+
+    What came meanwhile comes afterwards: a process that goes on after the run must hear of it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+    held = {
+        each: signal.signal(each, lambda number, _: came.append(number))
+        for each in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
         for each, handler in held.items():
             signal.signal(each, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def end_unopened(step: str, status: str) -> None:
@@ -225,9 +258,14 @@ def find_finished(step_key: str) -> Run | None:
     return Run(found[0].info.run_id) if found else None
 
 
+def tracking_uri() -> str:
+    """The store in use, as other processes find it by MLFLOW_TRACKING_URI."""
+    return mlflow.get_tracking_uri()
+
+
 def ui_command() -> str:
     """The command that opens the UI on the store in use."""
-    uri = mlflow.get_tracking_uri()
+    uri = tracking_uri()
     return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 

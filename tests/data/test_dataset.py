@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Dataset, Values
 from pipeline.data.split import SplitSettings, cut_moment
 from tests.conftest import make_items, make_ratings
 
@@ -109,6 +109,23 @@ def test_matrices() -> None:
     assert data.train_matrix("ratings").dtype == np.float32
     assert (data.seen != data.train_matrix()).nnz == 0
     assert data.popularity.tolist() == [2, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("values", ["binary", "ratings"])
+def test_gram(values: Values) -> None:
+    data = tiny()
+    matrix = data.train_matrix(values).toarray()
+    np.testing.assert_array_equal(data.gram(values), matrix.T @ matrix)
+    assert data.gram(values).dtype == np.float32
+
+
+def test_a_gram_is_made_once_and_not_written_to() -> None:
+    data = tiny()
+    gram = data.gram("ratings")
+    assert data.gram("ratings") is gram
+    assert data.gram() is not gram
+    with pytest.raises(ValueError, match="read-only"):
+        gram[0, 0] = 1
 
 
 def test_what_is_evaluated() -> None:

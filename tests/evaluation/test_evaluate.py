@@ -14,7 +14,7 @@ from pandas.testing import assert_frame_equal
 from pipeline.data.dataset import Dataset
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate import evaluate, recommendations
+from pipeline.evaluation.evaluate import FullRanking, evaluate, recommendations
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.popularity import MostPopular, MostPopularUnmasked
 from pipeline.settings import Settings
@@ -167,6 +167,33 @@ def test_a_segment_of_both_kinds_keeps_each_users_own_row() -> None:
     assert ranked.users.tolist() == [0, 1, 2]
     assert ranked.lists.tolist() == [[1, -1], [2, -1], [0, 1]]
     assert recommendations(ranked, mixed)["user"].tolist() == [0, 1, 2, 2]
+
+
+def test_a_ranking_serves_one_model_after_another(tiny: Dataset) -> None:
+    """What it keeps is of the dataset alone: no model sees a trace of those before it."""
+    models = [Table(TABLE), UnmaskedTable(TABLE), MostPopular(Settings(), 0).fit(tiny)]
+    ranking = FullRanking(tiny, [1, 2])
+    for model in [*models, *reversed(models)]:
+        shared, alone = ranking.evaluate(model), evaluate(model, tiny, [1, 2])
+        assert shared.lists.tolist() == alone.lists.tolist()
+        assert shared.evaluation.summary == alone.evaluation.summary
+        assert_frame_equal(shared.evaluation.per_user, alone.evaluation.per_user)
+
+
+def test_the_popularity_list_is_made_once(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, scores = [], MostPopular.scores
+
+    def counted(model: MostPopular, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        asked.extend(users)
+        return scores(model, users)
+
+    monkeypatch.setattr(MostPopular, "scores", counted)
+    ranking = FullRanking(tiny, [1, 2])
+    assert asked == []
+    for _ in range(3):
+        ranking.evaluate(Table(TABLE))
+    assert asked == [0, 2]
+    assert ranking.popular.tolist() == [[2, 3], [1, 2]]
 
 
 def test_an_empty_segment_says_so(tiny: Dataset) -> None:

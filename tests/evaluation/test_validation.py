@@ -9,13 +9,22 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.validation import EpochDone, Validation, validate, window_name
+from pipeline.evaluation.validation import (
+    EpochDone,
+    Validation,
+    Window,
+    rolling_windows,
+    validate,
+    window_name,
+)
 from pipeline.models.base import Arrays, Recommender
+from pipeline.models.factors import SVD
 from pipeline.models.ncf import NCF, NCFSettings
-from pipeline.models.popularity import MostPopular
+from pipeline.models.popularity import MostPopular, MostPopularUnmasked
 from pipeline.settings import Settings
 from pipeline.training.checkpoint import Journal, Record
 from pipeline.training.trainer import Epoch
@@ -78,9 +87,7 @@ def run(
     done: list[tuple[str, int]] = []
     found = validate(
         lambda: Scripted(script, done),
-        dataset,
-        list(script),
-        [5, 10],
+        rolling_windows(dataset, list(script), [5, 10]),
         metric=NDCG,
         journal=journal or Journal(),
         patience=patience,
@@ -176,16 +183,14 @@ def test_models_without_epochs_have_one_record(dataset: Dataset) -> None:
 
     found = validate(
         make,
-        dataset,
-        [EARLY, LATE],
-        [10],
+        rolling_windows(dataset, [EARLY, LATE], [10]),
         metric=NDCG,
         journal=journal,
         patience=3,
         on_epoch=lambda *epoch: told.append(epoch),
     )
     assert found.epochs is None
-    assert not told
+    assert told == [(window_name(q), 0, found.windows[q]) for q in (EARLY, LATE)]
     assert list(found.windows) == [EARLY, LATE]
     assert found.mean["popularity_overlap_at_10"] == 1.0
     assert "loss" not in found.mean
@@ -193,6 +198,39 @@ def test_models_without_epochs_have_one_record(dataset: Dataset) -> None:
         window_name(EARLY): 1,
         window_name(LATE): 1,
     }
+
+
+def test_windows_are_shared_by_models(dataset: Dataset) -> None:
+    """A model finds the same as on windows of its own, and the split is made once."""
+    fitted: list[Dataset] = []
+
+    class Noting(MostPopular):
+        def fit(self, dataset: Dataset, on_epoch: Any = None, state: Any = None) -> Self:
+            fitted.append(dataset)
+            return super().fit(dataset, on_epoch, state)
+
+    def found(cls: type[Recommender], windows: Sequence[Window]) -> Validation:
+        return validate(
+            lambda: cls(cls.settings_class(), seed=0), windows, metric=NDCG, journal=Journal()
+        )
+
+    shared = rolling_windows(dataset, [EARLY, LATE], [5, 10])
+    for cls in (Noting, MostPopularUnmasked, SVD, Noting):
+        own = rolling_windows(dataset, [EARLY, LATE], [5, 10])
+        assert found(cls, shared) == found(cls, own)
+    first, second = fitted[0:2], fitted[4:6]  # those between are of the other windows
+    assert all(one is other for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("quantile", [EARLY, LATE])
+def test_what_the_popularity_list_is_worth(quantile: float, dataset: Dataset) -> None:
+    (window,) = rolling_windows(dataset, [quantile], [5, 10])
+    split = dataset.window(quantile)
+    assert window.name == window_name(quantile)
+    assert window.dataset.fingerprint == split.fingerprint
+    popular = MostPopular(MostPopular.settings_class(), seed=0).fit(split)
+    assert window.popularity == evaluate(popular, split, [5, 10]).evaluation.summary
+    assert window.popularity is window.popularity
 
 
 def test_no_windows(dataset: Dataset) -> None:
@@ -245,9 +283,7 @@ def test_a_model_without_epochs_killed_at_the_end(dataset: Dataset, tmp_path: Pa
     def go(journal: Journal) -> Validation:
         return validate(
             lambda: MostPopular(MostPopular.settings_class(), seed=0),
-            dataset,
-            [EARLY],
-            [10],
+            rolling_windows(dataset, [EARLY], [10]),
             metric=NDCG,
             journal=journal,
         )
@@ -262,7 +298,39 @@ def network(dataset: Dataset, quantiles: Sequence[float], **changes: Any) -> Val
         epochs=3, batch_size=256, learning_rate=0.01, dropout=0.2, patience=3, device="cpu"
     )
     options: dict[str, Any] = {"metric": NDCG, "journal": Journal(), "patience": 3}
-    return validate(lambda: NCF(settings, 0), dataset, quantiles, [10], **(options | changes))
+    windows = rolling_windows(dataset, quantiles, [10])
+    return validate(lambda: NCF(settings, 0), windows, **(options | changes))
+
+
+class HopelessError(Exception):
+    """What ends a trial that is not worth going on with."""
+
+
+@pytest.mark.parametrize("model", ["network", "without epochs"])
+def test_what_is_raised_when_told_ends_the_validation(dataset: Dataset, model: str) -> None:
+    told: list[tuple[str, int]] = []
+
+    def give_up(name: str, number: int, record: Record) -> None:
+        told.append((name, number))
+        if name == window_name(LATE):
+            raise HopelessError
+
+    def go() -> Validation:
+        if model == "network":
+            return network(dataset, [EARLY, LATE], on_epoch=give_up)
+        windows = rolling_windows(dataset, [EARLY, LATE], [10])
+        popular = MostPopular(MostPopular.settings_class(), seed=0)
+        return validate(lambda: popular, windows, metric=NDCG, journal=Journal(), on_epoch=give_up)
+
+    threads = torch.get_num_threads()
+    with pytest.raises(HopelessError):
+        go()
+    assert told == (
+        epochs(EARLY, 0) + epochs(LATE, 0)
+        if model == "without epochs"
+        else epochs(EARLY, 1, 2, 3) + epochs(LATE, 1)
+    )
+    assert torch.get_num_threads() == threads
 
 
 def numbers(found: Validation) -> dict[float, Record]:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.validation import validate
+from pipeline.evaluation.validation import rolling_windows, validate
 from pipeline.models.base import Recommender
 from pipeline.training.checkpoint import Journal
 from pipeline.training.trainer import Epoch
@@ -106,9 +106,7 @@ def test_sane_settings_beat_the_collapsed_networks(ml_1m: Dataset) -> None:
     experiment = read_experiment(EXPERIMENTS / "ncf.yaml", {})
     found = validate(
         experiment.recommender,
-        ml_1m,
-        experiment.windows,
-        experiment.k,
+        rolling_windows(ml_1m, experiment.windows, experiment.k),
         metric=experiment.selection_metric,
         journal=Journal(),
         patience=3,

@@ -14,6 +14,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.evaluation.ranking import rank
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
+from pipeline.space import Choice
 from tests.conftest import checkerboard, make_dataset
 
 # What learns a checkerboard of 20 users and 20 items in a moment, where the defaults do not.
@@ -44,6 +45,17 @@ def assert_scores_everything(model: Recommender, dataset: Dataset) -> None:
     assert scores.shape == (dataset.n_users, dataset.n_items)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_search_space_is_one_of_its_settings(name: str) -> None:
+    cls = family(name)
+    assert bool(cls.space) is (name not in IMPERSONAL)
+    assert "epochs" not in cls.space, "patience chooses them"
+    for field, entry in cls.space.items():
+        choices = entry.choices if isinstance(entry, Choice) else (entry.low, entry.high)
+        for value in choices:
+            cls.settings_class.read({field: value}, where=f"{name}: {field}")
 
 
 @pytest.fixture(scope="module")

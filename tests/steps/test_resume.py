@@ -87,7 +87,11 @@ def test_a_resumed_run_can_be_evaluated(project: Workplace, resumed: MlflowRun) 
 
 
 def interrupt(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, method: str, call: int
+    workplace: Workplace,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    call: int,
+    command: tuple[str, ...] = QUICK,
 ) -> MlflowRun:
     """A run that Ctrl-C ends when its journal's ``method`` is called for the ``call``-th time."""
     calls = 0
@@ -102,7 +106,7 @@ def interrupt(
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, method, interrupted)
-        assert workplace.cli(*QUICK, "--reuse=false").status == 130
+        assert workplace.cli(*command, "--reuse=false").status == 130
     run = workplace.runs(step="train")[0]
     assert run.info.status == "KILLED"
     return run
@@ -130,6 +134,21 @@ def test_an_interruption_at_an_awkward_moment(
     assert untimed(run.data.metrics) == untimed(whole.data.metrics)
     metric = "val/window_0.85/ndcg_at_10"
     assert workplace.history(run, metric) == workplace.history(whole, metric)
+
+
+def test_a_model_without_epochs_is_told_of_once(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace.folder / "popular.yaml").write_text("model: most_popular\nwindows: [0.7, 0.85]\n")
+    command = ("train", "--config", "popular.yaml", "--dataset", "ratings.csv")
+    run = interrupt(workplace, monkeypatch, "record", 2, command)  # logged, but not yet kept
+    logged = run.data.metrics
+    assert {"val/window_0.7/ndcg_at_10", "val/window_0.85/ndcg_at_10"} <= logged.keys()
+    assert workplace.cli("train", "--resume", run.info.run_id).status == 0
+    run = workplace.run(step="train")
+    for window in ("window_0.7", "window_0.85"):
+        name = f"val/{window}/ndcg_at_10"
+        assert workplace.history(run, name) == {0: logged[name]}
 
 
 def test_a_resumed_run_does_not_say_that_it_was_interrupted(

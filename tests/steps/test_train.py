@@ -171,6 +171,8 @@ def test_a_model_without_epochs_is_validated_too(workplace: Workplace) -> None:
     run = workplace.run(step="train")
     values = [run.data.metrics[f"val/{window}/ndcg_at_10"] for window in WINDOWS]
     assert run.data.metrics["val/ndcg_at_10"] == pytest.approx(sum(values) / 2)
+    for window, value in zip(WINDOWS, values, strict=True):
+        assert workplace.history(run, f"val/{window}/ndcg_at_10") == {0: value}
     assert run.data.metrics["val/popularity_overlap_at_10"] == 1.0
     assert "warning" not in run.data.tags  # it is not meant to be personal
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import mlflow
 import numpy as np
@@ -43,6 +43,7 @@ layers: [8, 4]
 dropout: 0.1
 windows: [0.7, 0.85]
 """
+PASSWORD = "s3cret-Passw0rd"  # of a database; must never be seen anywhere
 DEADLINE = 60.0  # seconds, for what takes one or two
 
 
@@ -108,13 +109,18 @@ class Workplace:
                     signal.signal(each, handler)
         return Outcome(status, told.getvalue())
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """A Python module in a process of its own, as in ``start("pipeline", "train")``."""
+    def start(
+        self, *command: str, told: IO[str] | None = None, **variables: str
+    ) -> subprocess.Popen[str]:
+        """A Python module in a process of its own, as in ``start("pipeline", "train")``.
+
+        ``told`` is a file for what it says, instead of a pipe; ``variables`` are environment.
+        """
         return subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=self.folder,
-            env=environment(),
-            stdout=subprocess.PIPE,
+            env={**environment(), **variables},
+            stdout=told or subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             # A shell's background job ignores SIGINT, and its children would, too.

@@ -1,5 +1,5 @@
 """The workplaces of steps serve here, too."""
 
-from tests.steps.conftest import shared, store, workplace
+from tests.steps.conftest import server, shared, store, workplace
 
-__all__ = ["shared", "store", "workplace"]
+__all__ = ["server", "shared", "store", "workplace"]

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.tracking import runs
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track, ui_command
+from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track, tracking_uri, ui_command
 from tests.steps.workplace import Workplace
 
 TAGS = {"step": "train", "model": "none"}
@@ -44,6 +44,20 @@ def test_a_run_that_ends_well_is_finished(here: Workplace) -> None:
     assert run.tags["step"] == "train"
     assert "ended" not in run.tags
     assert mlflow.active_run() is None
+
+
+def test_a_run_has_its_tags_from_the_first_moment(
+    here: Workplace, adopted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "set_tags", lambda run, tags: None)  # the process is killed before it
+    with track("all", TAGS) as parent, track("one", TAGS, parent=parent) as child:
+        pass
+    with track("two", {"step": "again"}, resume=child):
+        pass
+    assert parent.id == adopted
+    assert parent.tags["step"] == "train"
+    assert child.tags["step"] == "again"
+    assert {"model", "git_commit", "git_dirty"} <= parent.tags.keys() & child.tags.keys()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +97,26 @@ def test_an_impatient_second_ctrl_c_does_not_leave_the_run_running(
     assert status == "KILLED"
 
 
+def test_a_signal_while_a_run_ends_well_is_heard_after_it(
+    here: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_run = mlflow.end_run
+
+    def interrupted(status: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        end_run(status)
+
+    monkeypatch.setattr(mlflow, "end_run", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), track("mine", TAGS) as run:
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert run.status == "FINISHED"
+    assert "ended" not in run.tags
+
+
 def test_the_run_of_mlflow_run_is_adopted(here: Workplace, adopted: str) -> None:
     with track("mine", TAGS) as run:
         run.log_params({"learning_rate": 0.001, "epochs": 3})
@@ -109,6 +143,20 @@ def test_children_are_runs_of_their_own(here: Workplace, adopted: str) -> None:
     assert len({parent.id, child.id, failed.id}) == 3
     assert child.tags["mlflow.parentRunId"] == failed.tags["mlflow.parentRunId"] == parent.id
     assert (parent.status, child.status, failed.status) == ("FINISHED", "FINISHED", "FAILED")
+
+
+def test_a_child_is_in_the_experiment_of_its_parent(
+    here: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with track("all", TAGS) as parent:
+        pass
+    other = here.client.create_experiment("other")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other)
+    with track("one", TAGS, parent=parent) as child:
+        pass
+    with track("two", TAGS) as run:
+        pass
+    assert (parent.experiment_id, child.experiment_id, run.experiment_id) == ("0", "0", other)
 
 
 def test_a_resumed_run_is_itself(here: Workplace, adopted: str) -> None:
@@ -220,3 +268,4 @@ def test_the_command_that_opens_the_ui(here: Workplace) -> None:
     assert ui_command() == f"mlflow ui --backend-store-uri {here.uri}"
     mlflow.set_tracking_uri("http://127.0.0.1:5000")
     assert ui_command() == "open http://127.0.0.1:5000"
+    assert tracking_uri() == "http://127.0.0.1:5000"

@@ -2,59 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Iterator
-
 import mlflow
 import pandas as pd
 import pytest
 
-from tests.steps.workplace import DEADLINE, Workplace, environment, wait_until
+from pipeline.tracking.models import run_of_model
+from pipeline.tracking.registry import Champion, champion, make_champion, measured, register
+from pipeline.tracking.runs import Run
+from pipeline.tracking.trials import children, end_lost, track_trial
+from tests.steps.workplace import Workplace
 
-
-@pytest.fixture(scope="module")
-def server(shared: Workplace) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = {
-        "host": "127.0.0.1",
-        "port": port,
-        "workers": 1,
-        "backend-store-uri": shared.uri,
-        "artifacts-destination": shared.folder / "kept",
-    }
-    # A log file and not a pipe: a server whose pipe nobody empties stops answering.
-    with (shared.folder / "server.log").open("w") as told:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *(f"--{k}={v}" for k, v in flags.items())],
-            cwd=shared.folder,
-            env={**environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=told,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    uri = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        wait_until(answers, process)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=DEADLINE)
+TAGS = measured("val/ndcg_at_10", 0.28, "2a815320d2d896f6", (0.7, 0.85))
 
 
 def test_train_and_evaluate_through_a_server(shared: Workplace, server: str) -> None:
@@ -87,4 +45,13 @@ def test_train_and_evaluate_through_a_server(shared: Workplace, server: str) -> 
         assert mean == pytest.approx(run.data.metrics["test/ndcg_at_10"])
         model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
         lists = model.predict(pd.DataFrame({"user": ["nobody"]}), params={"k": 3})
-    assert lists["rank"].tolist() == [1, 2, 3]
+        assert lists["rank"].tolist() == [1, 2, 3]
+        assert champion("films") is None
+        make_champion("films", register(Run(run_id), "films", TAGS))
+        assert champion("films") == Champion("1", run_id, TAGS)
+        assert run_of_model("models:/films@champion").id == run_id
+        assert mlflow.pyfunc.load_model("models:/films@champion").metadata.run_id == run_id
+        # This process works in another experiment than the run.
+        with track_trial("trial", {"step": "trial"}, Run(run_id), 0, LookupError):
+            assert len(end_lost(Run(run_id), lambda: {0: "lost"})) == 1
+        assert len(children(Run(run_id), trial_state="complete")) == 1

@@ -1,0 +1,104 @@
+"""Search spaces: what a study may choose for a field. Default ones stand beside the models.
+
+In a file a list is a choice and a mapping a range:
+
+    loss: [bpr, bce]
+    learning_rate: {low: 1.0e-6, high: 1.0e-3, log: true}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.errors import UserError
+from pipeline.settings import Settings
+
+Value = bool | int | float | str | None
+
+
+class Range(Settings):
+    """Numbers from ``low`` to ``high``, both included; whole ones for a field of whole numbers."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether equal ratios count as equal distances."""
+    step: float | None = Field(None, gt=0)
+    """Distance between the numbers tried; none for all of them."""
+
+    def told(self) -> str:
+        """For people."""
+        step = "" if self.step is None else f", step {self.step:g}"
+        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{step}"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g}, high is {self.high:g}: expected low < high")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("with log, low must be above 0 and there is no step")
+        return self
+
+
+class Choice(Settings):
+    """One of several values, without an order."""
+
+    choices: tuple[Value, ...] = Field(min_length=1)
+
+    def told(self) -> str:
+        """For people."""
+        return " | ".join(str(choice) for choice in self.choices)
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _as_words(cls, choices: Any) -> Any:
+        """A list among the choices, as in layers, becomes the word that a flag would be."""
+        return [_word(choice) if isinstance(choice, list | tuple) else choice for choice in choices]
+
+
+Space = dict[str, Range | Choice]
+"""By field."""
+
+
+def read_space(values: Mapping[str, Any], where: str) -> Space:
+    """The space that a file describes.
+
+    Raises:
+        UserError: an entry is neither a list nor a mapping with low and high.
+    """
+    space: Space = {}
+    for name, value in values.items():
+        here = f"{where}: {name}"
+        if isinstance(value, list):
+            space[name] = Choice.read({"choices": value}, here)
+        elif isinstance(value, Mapping):
+            space[name] = (Choice if "choices" in value else Range).read(value, here)
+        else:
+            raise UserError(
+                f"{here}: {value!r} is one value: expected a list of choices, as in [bpr, bce], "
+                f"or a range, as in {{low: 1, high: 64, log: true}}."
+            )
+    return space
+
+
+def spread(entry: Range | Choice, points: int) -> list[Value]:
+    """At most ``points`` values of a range, evenly spread, ends included; all of a choice."""
+    if isinstance(entry, Choice):
+        return list(entry.choices)
+    if entry.step is not None:
+        steps = int((entry.high - entry.low) / entry.step + 1e-9)
+        return [min(entry.low + number * entry.step, entry.high) for number in range(steps + 1)]
+    low, high = (
+        (math.log(entry.low), math.log(entry.high)) if entry.log else (entry.low, entry.high)
+    )
+    values = [low + (high - low) * place / (points - 1) for place in range(points)]
+    inside = values[1:-1]
+    return [entry.low, *(map(math.exp, inside) if entry.log else inside), entry.high]
+
+
+def _word(values: list[Any] | tuple[Any, ...]) -> str:
+    return ",".join(str(value) for value in values) or "none"

@@ -1,0 +1,107 @@
+"""The fits of a run: a model per validation window, then one on all of training.
+
+Every epoch is shown, logged and journalled, so that a run that was killed goes on from its last.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from pipeline.config import Experiment
+from pipeline.console import ProgressBar
+from pipeline.data.dataset import Dataset
+from pipeline.errors import UserError
+from pipeline.evaluation.validation import Validation, rolling_windows, validate
+from pipeline.models.base import Recommender
+from pipeline.tracking.runs import Run
+from pipeline.training.checkpoint import Journal, Record
+from pipeline.training.trainer import Epoch
+
+CHECKPOINTS = Path("data") / "checkpoints"
+CHECKPOINT = "checkpoint.pt"
+FINAL = "final"
+
+log = logging.getLogger("pipeline")
+
+
+def open_journal(run: Run, *, resuming: bool) -> Journal:
+    """The journal of a run's fits: new, or with what they have done so far.
+
+    Raises:
+        UserError: the checkpoint to resume from cannot be read.
+    """
+    path = CHECKPOINTS / run.id / CHECKPOINT
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not resuming:
+        return Journal(path)
+    if not path.exists():  # killed before its first epoch, or on another machine
+        try:
+            run.fetch(f"checkpoint/{CHECKPOINT}", path.parent).replace(path)
+        except UserError:
+            log.warning("Run %s has no checkpoint yet: it starts from the beginning.", run.id)
+            return Journal(path)
+    return Journal.load(path)
+
+
+def fit(
+    experiment: Experiment, dataset: Dataset, run: Run, journal: Journal
+) -> tuple[Recommender, Validation]:
+    """The model, fitted with the number of epochs that validation chose, and what that found.
+
+    Raises:
+        UserError: training diverged.
+    """
+    params = experiment.params.model_dump()
+    with _Watch(experiment.name, run, params.get("epochs")) as watch:
+        validation = validate(
+            experiment.recommender,
+            rolling_windows(dataset, experiment.windows, experiment.k),
+            metric=experiment.selection_metric,
+            journal=journal,
+            patience=params.get("patience"),
+            on_epoch=watch,
+        )
+    changes = {} if validation.epochs is None else {"epochs": validation.epochs}
+    with _Watch(experiment.name, run, (params | changes).get("epochs")) as watch:
+
+        def after(epoch: Epoch) -> bool:
+            watch(FINAL, epoch.number, epoch.record())
+            journal.record(FINAL, epoch.record(), epoch.state())
+            return False
+
+        model = experiment.recommender(**changes)
+        model.fit(dataset, after, journal.state(FINAL))
+    return model, validation
+
+
+class _Watch:
+    """Shows and logs every epoch of the fits of a run, each in one batch."""
+
+    def __init__(self, title: str, run: Run, epochs: int | None) -> None:
+        self.title, self.run, self.epochs = title, run, epochs
+        self.stack = ExitStack()
+        self.fit: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def __call__(self, fit: str, number: int, record: Record) -> None:
+        prefix = "train" if fit == FINAL else f"val/{fit}"
+        metrics = {f"{prefix}/{name}": value for name, value in record.items()}
+        if fit != self.fit:
+            self.stack.close()
+            self.fit, self.logged = fit, self.run.steps_logged(next(iter(metrics)))
+            if self.epochs is not None:
+                progress = ProgressBar(f"{self.title} {fit}", self.epochs, "epoch")
+                self.progress = self.stack.enter_context(progress)
+        if number not in self.logged:  # a resumed run may do its last epoch again
+            self.run.log_metrics(metrics, number)
+        if self.epochs is not None:
+            ndcg = next((f", {name} {record[name]:.4f}" for name in record if "ndcg" in name), "")
+            self.progress.done(number, f"loss {record['loss']:.4f}{ndcg}")

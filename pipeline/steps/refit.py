@@ -1,0 +1,103 @@
+"""After the budget: the best configuration on all of training, once on the test, registered."""
+
+from __future__ import annotations
+
+import logging
+from statistics import fmean, stdev
+
+from optuna.study import Study
+
+from pipeline.config import Experiment, change
+from pipeline.data.prepared import Prepared
+from pipeline.data.ratings import OnBadRows
+from pipeline.steps.evaluate import evaluate
+from pipeline.steps.inputs import Inputs
+from pipeline.steps.train import train
+from pipeline.tracking.registry import beats, champion, make_champion, measured, register
+from pipeline.tracking.runs import Run
+from pipeline.tracking.trials import STUDY
+from pipeline.tuning.objective import EPOCHS, best_trial
+from pipeline.tuning.plan import Plan
+
+LOOKS = "test_evaluations"  # configurations of this study that have been seen on the test
+
+log = logging.getLogger("pipeline")
+
+
+def refit(
+    study: Study, plan: Plan, prepared: Prepared, on_bad_rows: OnBadRows, dataset: str, parent: Run
+) -> list[str]:
+    """Fit the best configuration with every seed, evaluate each once, register the first.
+
+    What has been done before, for the same configuration, is found again and not done twice.
+
+    Returns:
+        Markdown lines on what came of it.
+
+    Raises:
+        UserError: no trial can be chosen.
+    """
+    best = best_trial(study, plan)
+    log.info("Best is trial %d: %s", best.number, best.params)
+    runs = []
+    for experiment in _seeds(plan, best.params, best.user_attrs.get(EPOCHS)):
+        inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
+        trained = train(inputs, prepared, parent=parent)
+        evaluate(trained, prepared)
+        trained.run.set_tags({STUDY: study.study_name, "from_trial": str(best.number)})
+        runs.append(trained.run)
+    metric = plan.experiment.selection_metric
+    validation = fmean(run.metrics[f"val/{metric}"] for run in runs)
+    names = [metric, f"hit_rate_at_{plan.experiment.k[0]}", plan.coverage_metric]
+    looks = _count_looks(parent, best.number)
+    promoted = _promote(runs[0], plan, prepared, validation)
+    lines = [
+        f"Trial {best.number} was refitted with {len(runs)} seeds and evaluated on the test:\n"
+    ]
+    lines += ["| test | mean | deviation |", "|---|---|---|"]
+    for name in names:
+        values = [run.metrics[f"test/{name}"] for run in runs]
+        spread = stdev(values) if len(values) > 1 else 0.0
+        lines.append(f"| {name} | {fmean(values):.4f} | {spread:.4f} |")
+        parent.log_metrics({f"test/{name}": fmean(values)})
+        log.info(
+            "test %s: %.4f, deviation over %d seeds %.4f", name, fmean(values), len(values), spread
+        )
+    if looks > 1:
+        lines.append(
+            f"\n**The test has been looked at {looks} times in this study**, for so many best "
+            f"trials: its figures flatter more with every look."
+        )
+    return [*lines, f"\n{promoted}\n"]
+
+
+def _seeds(plan: Plan, params: dict[str, object], epochs: int | None) -> list[Experiment]:
+    """The best configuration with a fixed number of epochs, once per seed."""
+    fields = {**params} if epochs is None else {**params, EPOCHS: epochs, "patience": None}
+    tuned = change(plan.experiment, fields, "the best trial")
+    tuned = tuned.model_copy(update={"name": f"{tuned.name}_tuned"})
+    return [
+        tuned.model_copy(update={"seed": tuned.seed + number})
+        for number in range(plan.settings.n_seeds)
+    ]
+
+
+def _count_looks(parent: Run, trial: int) -> int:
+    seen = set(filter(None, parent.tags.get(LOOKS, "").split(",")))
+    seen.add(str(trial))
+    parent.set_tags({LOOKS: ",".join(sorted(seen, key=int))})
+    return len(seen)
+
+
+def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str:
+    """Register the model, and make it the champion where validation says so."""
+    name, metric = plan.settings.model_name, plan.experiment.selection_metric
+    fingerprint, windows = prepared.dataset.fingerprint, plan.experiment.windows
+    tags = measured(f"val/{metric}", validation, fingerprint, windows)
+    version = register(run, name, tags)
+    wins, why = beats(tags, champion(name))
+    if wins:
+        make_champion(name, version)
+    told = f"Version {version} of `{name}` {'is the champion' if wins else 'is registered'}: {why}"
+    log.info("%s", told)
+    return told

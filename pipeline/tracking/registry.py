@@ -1,0 +1,138 @@
+"""Registered models: versions made from runs, and the champion among them.
+
+A version carries the tags that decide whether it may replace the champion: how good it is on
+validation, and on what that was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import UserError
+from pipeline.tracking.models import NAME
+from pipeline.tracking.runs import Run, tracking_uri
+
+CHAMPION = "champion"
+METRIC, FINGERPRINT, WINDOWS = "metric", "dataset_fingerprint", "windows"
+COMPARABLE = {FINGERPRINT: "data", WINDOWS: "windows", METRIC: "metric"}
+"""Tags in which two versions must agree to be compared, and what they tell."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version of a registered model that bears the alias ``champion``."""
+
+    version: str
+    run_id: str
+    tags: dict[str, str]
+
+
+def measured(
+    metric: str, value: float, fingerprint: str, windows: Sequence[float]
+) -> dict[str, str]:
+    """Tags for a version: its ``value`` of ``metric`` on validation, and on what it was measured.
+
+    ``metric`` is named as the run's, as in val/ndcg_at_10; ``fingerprint`` is the dataset's,
+    ``windows`` are the quantiles of its validation windows.
+    """
+    return {
+        METRIC: metric,
+        metric: str(value),
+        FINGERPRINT: fingerprint,
+        WINDOWS: ",".join(str(quantile) for quantile in windows),
+    }
+
+
+def beats(candidate: Mapping[str, str], champion: Champion | None) -> tuple[bool, str]:
+    """Whether a version with the tags of ``measured`` may replace the champion, and why.
+
+    It may where there is no champion, or where that one has a lower value of the same metric on
+    the same data and windows.
+    """
+    if champion is None:
+        return True, "there is no champion yet"
+    holder = f"the champion, version {champion.version},"
+    for tag, what in COMPARABLE.items():
+        theirs = champion.tags.get(tag, "unknown")
+        if theirs != candidate[tag]:
+            return False, (
+                f"{holder} was chosen on other {what} ({theirs}, here {candidate[tag]}): not "
+                f"comparable; give another name"
+            )
+    metric = candidate[METRIC]
+    if metric not in champion.tags:
+        return False, f"{holder} has no tag {metric}: not comparable; give another name"
+    ours, theirs_value = float(candidate[metric]), float(champion.tags[metric])
+    told = f"{holder} has {theirs_value:.4f} on validation, this one {ours:.4f}"
+    return ours > theirs_value, told
+
+
+def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
+    """The version of registered model ``name`` that is made of the run's model, with ``tags``.
+
+    A run that is registered under that name already keeps its version as it is.
+
+    Raises:
+        UserError: the run has no model, or MLflow takes no model of that name or with such tags.
+    """
+    with _told(name):
+        client = mlflow.MlflowClient()
+        earlier = client.search_model_versions(f"name = '{name}' and run_id = '{run.id}'")
+        if earlier:
+            return str(earlier[0].version)
+        logged = client.search_logged_models(
+            [run.experiment_id],
+            filter_string=f"source_run_id = '{run.id}' and name = '{NAME}'",
+            order_by=[{"field_name": "creation_timestamp", "ascending": False}],
+        )
+        # A run that was killed and resumed may have others, and one that is not whole.
+        ready = [model for model in logged if model.status == LoggedModelStatus.READY]
+        if not ready:
+            raise UserError(f"Run {run.id} has no model to register as {name}.")
+        made = mlflow.register_model(f"models:/{ready[0].model_id}", name, tags=dict(tags))
+        return str(made.version)
+
+
+def champion(name: str) -> Champion | None:
+    """The champion of registered model ``name``; none where there is no such model, too.
+
+    Raises:
+        UserError: MLflow takes no such name.
+    """
+    with _told(name):
+        client = mlflow.MlflowClient()
+        try:
+            version = client.get_registered_model(name).aliases.get(CHAMPION)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        if version is None:
+            return None
+        found = client.get_model_version(name, version)
+        return Champion(str(found.version), str(found.run_id), dict(found.tags))
+
+
+def make_champion(name: str, version: str) -> None:
+    """Give the alias ``champion`` to a version, and take it from the one that has it.
+
+    Raises:
+        UserError: there is no such version.
+    """
+    with _told(name):
+        mlflow.MlflowClient().set_registered_model_alias(name, CHAMPION, version)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Make MLflow's refusals errors for people."""
+    try:
+        yield
+    except MlflowException as error:
+        raise UserError(f"Registered model {name}: {tracking_uri()} says: {error}") from None

@@ -1,0 +1,117 @@
+"""A study's trials as child runs of its parent run: opened, ended truly, and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import mlflow
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import UserError
+from pipeline.tracking.runs import Outcome, Run, outcome, track, tracking_uri
+from pipeline.tracking.search import FoundRun
+
+STUDY = "study"
+TRIAL = "trial"  # its number in the study
+TRIAL_STATE = "trial_state"
+
+RUNNING = "running"
+COMPLETE = "complete"
+PRUNED = "pruned"
+FAILED = "failed"
+INTERRUPTED = "interrupted"
+LOST = "lost"  # its process has gone without a word
+
+STATUSES = {
+    COMPLETE: "FINISHED",
+    PRUNED: "FINISHED",
+    FAILED: "FAILED",
+    INTERRUPTED: "KILLED",
+    LOST: "KILLED",
+}
+"""The status of a trial's run, by the state of the trial; a state that is no end has none."""
+ENDS = {"FINISHED": COMPLETE, "FAILED": FAILED, "KILLED": INTERRUPTED}
+"""The state of a trial, by the status that its run ends with."""
+
+
+@contextmanager
+def track_trial(
+    name: str, tags: Mapping[str, str], parent: Run, number: int, pruned: type[BaseException]
+) -> Iterator[Run]:
+    """The run of trial ``number`` for the time of a ``with`` block, ended by what happens there.
+
+    An exception of class ``pruned`` ends it as FINISHED: a hopeless trial is no mistake. Every
+    exception goes on to the caller.
+
+    Raises:
+        UserError: the tracking store cannot be used, or has no such parent.
+    """
+
+    def trial_outcome(error: BaseException | None) -> Outcome:
+        if isinstance(error, pruned):
+            return STATUSES[PRUNED], {TRIAL_STATE: PRUNED}
+        status, why = outcome(error)
+        return status, {**why, TRIAL_STATE: ENDS[status]}
+
+    tags = {**tags, TRIAL: str(number), TRIAL_STATE: RUNNING}
+    with track(name, tags, parent=parent, outcome=trial_outcome) as run:
+        yield run
+
+
+def end_lost(parent: Run, states: Callable[[], Mapping[int, str]]) -> list[str]:
+    """End the runs of trials that are over though their run is RUNNING; their ids.
+
+    ``states`` tells the state of each trial by its number; one that it does not know is lost. It is
+    asked after the search for runs: a trial that has begun since must not count as lost. Any
+    number of processes may do this at once, and again.
+
+    Raises:
+        UserError: the tracking store cannot be searched.
+    """
+    running = [run for run in _children(parent, "RUNNING") if TRIAL in run.data.tags]
+    if not running:
+        return []
+    known = states()
+    ended = []
+    for found in running:
+        state = known.get(int(found.data.tags[TRIAL]), LOST)
+        if state in STATUSES:
+            run = Run(found.info.run_id)
+            run.set_tags({TRIAL_STATE: state})
+            run.client.set_terminated(run.id, STATUSES[state])
+            ended.append(run.id)
+    return ended
+
+
+def children(parent: Run, **tags: str) -> list[FoundRun]:
+    """Finished child runs with these tags, the first that was begun first.
+
+    Raises:
+        UserError: the tracking store cannot be searched.
+    """
+    return [FoundRun.of(run) for run in _children(parent, "FINISHED", **tags)]
+
+
+def _children(parent: Run, status: str, **tags: str) -> list[MlflowRun]:
+    conditions = [
+        f"tags.mlflow.parentRunId = '{parent.id}'",
+        f"attributes.status = '{status}'",
+        *(f"tags.{name} = '{value}'" for name, value in tags.items()),
+    ]
+    try:
+        # Unlike the client's, this search goes through all pages.
+        return list(
+            mlflow.search_runs(
+                experiment_ids=[parent.experiment_id],
+                filter_string=" and ".join(conditions),
+                order_by=["attributes.start_time ASC"],
+                output_format="list",
+            )
+        )
+    except MlflowException as error:
+        raise UserError(
+            f"The tracking store {tracking_uri()} did not list the children of run {parent.id}: "
+            f"{error}"
+        ) from None

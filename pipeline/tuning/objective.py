@@ -1,0 +1,134 @@
+"""How a trial is judged: validation on rolling windows, told epoch by epoch, given up early.
+
+What is told to Optuna is the lift over the popularity list, NDCG / NDCG of that list on the same
+window, so that windows can be compared: the mean over the windows begun, each with its best epoch
+so far. Window w (from 0) has the steps w E + 1 to (w + 1) E, with E the largest number of epochs
+of any trial; whatever the patience, every trial has a value at the last step of each window that
+it has behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipeline.config import Experiment, change
+from pipeline.errors import UserError
+from pipeline.evaluation.validation import EpochDone, Validation, Window, validate
+from pipeline.space import Range
+from pipeline.training.checkpoint import Journal, Record
+from pipeline.tuning.plan import Plan
+
+EPOCHS = "epochs"
+
+
+def configuration(plan: Plan, params: dict[str, Any], where: str) -> Experiment:
+    """The experiment that a trial tries; where epochs are searched, patience has no say.
+
+    Raises:
+        UserError: the model does not take these values together.
+    """
+    fields = {**params, "patience": None} if EPOCHS in params else params
+    return change(plan.experiment, fields, where)
+
+
+def judge(
+    trial: Trial, plan: Plan, experiment: Experiment, windows: Sequence[Window], watch: EpochDone
+) -> Validation:
+    """Validate an experiment window by window and tell the trial what came of it.
+
+    Raises:
+        optuna.TrialPruned: it is hopeless, as the pruner sees it.
+    """
+    lifts = _Lifts(trial, plan, windows)
+
+    def after(fit: str, number: int, record: Record) -> None:
+        watch(fit, number, record)
+        lifts.tell(fit, number, record)
+
+    validation = validate(
+        experiment.recommender,
+        windows,
+        metric=experiment.selection_metric,
+        journal=Journal(),
+        patience=experiment.params.model_dump().get("patience"),
+        on_epoch=after,
+    )
+    for name, value in validation.mean.items():
+        trial.set_user_attr(name, value)
+    if validation.epochs is not None:
+        trial.set_user_attr(EPOCHS, validation.epochs)
+    if plan.settings.coverage_floor:
+        missing = plan.settings.coverage_floor - validation.mean[plan.coverage_metric]
+        trial.set_constraint("coverage_floor", missing)
+    return validation
+
+
+class _Lifts:
+    """The intermediate values of one trial."""
+
+    def __init__(self, trial: Trial, plan: Plan, windows: Sequence[Window]) -> None:
+        self.trial, self.metric, self.length = (
+            trial, plan.experiment.selection_metric, window_steps(plan)
+        )  # fmt: skip
+        self.prunes = len(plan.directions) == 1  # Optuna tells no intermediate values of two
+        self.windows = {window.name: window for window in windows}
+        self.best: dict[str, float] = {}
+        self.last_step = 0
+
+    def tell(self, fit: str, number: int, record: Record) -> None:
+        """Report an epoch, and give up where that is wise."""
+        if not self.prunes:
+            return
+        if self.best and fit not in self.best:  # the window before may have ended early
+            self._report(len(self.best) * self.length)
+        lift = record[self.metric] / self.windows[fit].popularity[self.metric]
+        self.best[fit] = max(lift, self.best.get(fit, lift))
+        self._report((len(self.best) - 1) * self.length + max(number, 1))
+
+    def _report(self, step: int) -> None:
+        if step > self.last_step:
+            self.trial.report(sum(self.best.values()) / len(self.best), step)
+            self.last_step = step
+        is_last = step == self.length * len(self.windows)  # nothing is saved any more
+        if not is_last and self.trial.should_prune():
+            raise optuna.TrialPruned(f"step {step}")
+
+
+def window_steps(plan: Plan) -> int:
+    """Steps of a window: the largest number of epochs that a trial may have, 1 without epochs."""
+    searched = plan.space.get(EPOCHS)
+    if isinstance(searched, Range):
+        return int(searched.high)
+    if searched is not None:
+        return max(int(str(value)) for value in searched.choices)
+    return int(plan.experiment.params.model_dump().get(EPOCHS, 1))
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial reaches the floor for coverage, if there is one."""
+    return all(missing <= 0 for missing in trial.constraints.values())
+
+
+def best_trial(study: Study, plan: Plan) -> FrozenTrial:
+    """The trial to refit: the highest NDCG, of one on the front where there are two objectives.
+
+    Raises:
+        UserError: no trial is complete, or none reaches the floor for coverage.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        raise UserError(f"Study {study.study_name}: no trial is complete, there is no best one.")
+    feasible = [each for each in complete if is_feasible(each)]
+    if not feasible:
+        widest = max(float(each.user_attrs[plan.coverage_metric]) for each in complete)
+        raise UserError(
+            f"Study {study.study_name}: no trial reaches the coverage_floor of "
+            f"{plan.settings.coverage_floor:g} on validation; the widest has {widest:.4f}. "
+            f"Lower the floor, widen the space, or go on with more trials."
+        )
+    return max(feasible, key=lambda each: each.values)  # coverage among equals: the front

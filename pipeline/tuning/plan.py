@@ -1,0 +1,204 @@
+"""The plan of a study: what is tuned, over which space, towards what, with which budget.
+
+A study file is as flat as an experiment's: ``config`` names the experiment that is tuned, ``space``
+what may vary; beside them stand settings of the study and fields of the experiment that differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from optuna.study import StudyDirection
+from pydantic import Field, model_validator
+
+from pipeline.config import (
+    Experiment,
+    change,
+    field_groups,
+    read_experiment,
+    read_yaml,
+    require_known,
+)
+from pipeline.errors import UserError
+from pipeline.models import family
+from pipeline.settings import Settings
+from pipeline.space import Choice, Range, read_space, spread
+
+ROLLING_WINDOWS = (0.4, 0.55, 0.7, 0.85)  # a single window chooses badly
+
+
+class StudySettings(Settings):
+    """How a study searches."""
+
+    objective: Literal["accuracy", "pareto"] = "accuracy"
+    """accuracy: the highest mean validation NDCG; pareto: that and coverage, both."""
+    coverage_floor: float = Field(0.0, ge=0, lt=1)
+    """Mean validation coverage that a configuration needs in order to be chosen; 0 for none."""
+    n_trials: int = Field(50, ge=1)
+    """Trials of the whole study, complete or pruned; a study that goes on counts the old ones."""
+    timeout: float | None = Field(None, gt=0)
+    """Seconds after which no further trial begins, from each start of the study."""
+    sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
+    """What suggests: Optuna's TPE, Gaussian process, CMA-ES, random or grid sampler."""
+    grid_points: int = Field(5, ge=2)
+    """Values that the grid sampler tries of a range without a step."""
+    sampler_seed: int = Field(0, ge=0)
+    """Of the suggestions."""
+    pruner: Literal["median", "successive_halving", "hyperband"] | None = "median"
+    """What ends hopeless trials after a window; a study of two objectives has none."""
+    n_seeds: int = Field(3, ge=1)
+    """Models fitted with the best configuration, with the experiment's seed and those after it."""
+    heartbeat: int = Field(15, ge=1)
+    """Seconds between two signs of life of a trial; after four without one it counts as lost."""
+    model_name: str = "ncf-ledger"
+    """The registered model that the result becomes a version of."""
+
+    @model_validator(mode="after")
+    def _two_objectives(self) -> Self:
+        if self.objective == "pareto" and self.sampler == "cmaes":
+            raise ValueError("sampler=cmaes knows one objective only: take tpe, gp or random")
+        return self
+
+
+BUDGET = ("n_trials", "timeout", "n_seeds", "heartbeat", "model_name")
+"""What may change when a study goes on; all else makes another study."""
+
+
+class Plan(Settings):
+    """An experiment, the space around it, and how to search that."""
+
+    experiment: Experiment
+    space: dict[str, Range | Choice]
+    settings: StudySettings
+
+    @classmethod
+    def restore(cls, values: Mapping[str, Any], where: str) -> Plan:
+        """The plan whose ``model_dump`` gave ``values``."""
+        experiment = Experiment.restore(values["experiment"], where)
+        return cls.read({**values, "experiment": experiment}, where)
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """Every objective is maximised."""
+        return [StudyDirection.MAXIMIZE] * len(self.objectives)
+
+    @property
+    def objectives(self) -> list[str]:
+        """The names of the metrics that are maximised."""
+        metrics = [self.experiment.selection_metric, self.coverage_metric]
+        return metrics if self.settings.objective == "pareto" else metrics[:1]
+
+    @property
+    def coverage_metric(self) -> str:
+        """Coverage, at the length of list that selection looks at."""
+        return f"coverage_at_{self.experiment.k[0]}"
+
+    def is_whole(self, field: str) -> bool:
+        """Whether a field takes whole numbers only."""
+        groups = field_groups(self.experiment.model).values()
+        (info,) = (group.model_fields[field] for group in groups if field in group.given())
+        kinds = get_args(info.annotation) or (info.annotation,)
+        return int in kinds and float not in kinds
+
+    def values(self, field: str, points: int) -> list[Any]:
+        """At most ``points`` values of a field, spread over its range; all of a choice."""
+        entry = self.space[field]
+        found = spread(entry, points)
+        if isinstance(entry, Choice) or not self.is_whole(field):
+            return list(found)
+        return sorted({round(float(str(value))) for value in found})
+
+    def grid(self) -> dict[str, list[Any]]:
+        """The values of each field that the grid sampler combines."""
+        return {name: self.values(name, self.settings.grid_points) for name in self.space}
+
+    @property
+    def budget(self) -> int:
+        """Trials of the whole study; a grid may have fewer."""
+        if self.settings.sampler != "grid":
+            return self.settings.n_trials
+        combinations = math.prod(len(values) for values in self.grid().values())
+        return min(self.settings.n_trials, combinations)
+
+    def differences(self, other: Plan) -> list[str]:
+        """Fields in which another plan would make another study."""
+        ours, theirs = (plan._identity() for plan in (self, other))
+        return sorted(
+            name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        settings = self.settings.model_dump(exclude=set(BUDGET))
+        space = {f"space of {name}": entry.model_dump() for name, entry in self.space.items()}
+        return {**self.experiment.flat(), **settings, **space}
+
+
+def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any]) -> Plan:
+    """The plan of a study file, or of an experiment with its model's default space.
+
+    ``flags`` are settings of the study or fields of the experiment; a field that is given has one
+    value and leaves the space.
+
+    Raises:
+        UserError: neither or both files are given, a file or a field is wrong, or nothing varies.
+    """
+    if (study is None) == (config is None):
+        raise UserError(
+            "Give either --study FILE (as in experiments/studies/ncf.yaml) or --config FILE (as in "
+            "experiments/ease.yaml), whose model's own space is then searched."
+        )
+    content = {} if study is None else read_yaml(study)
+    if study is not None:
+        if "config" not in content:
+            raise UserError(f"{study}: the field 'config', the experiment to tune, is missing")
+        config = study.parent / str(content.pop("config"))
+    assert config is not None
+    where = str(study or config)
+    listed = content.pop("space", None)
+    settings = {name: content.pop(name) for name in StudySettings.given() if name in content}
+    fields = dict(flags)
+    settings |= {name: fields.pop(name) for name in StudySettings.given() if name in fields}
+    model = str({**read_yaml(config), **content, **fields}.get("model"))
+    groups: list[type[Settings]] = [StudySettings, *field_groups(model).values()]
+    require_known([*content, *fields], [name for group in groups for name in group.given()], where)
+    experiment = read_experiment(config, {"windows": ROLLING_WINDOWS, **content, **fields})
+    if not experiment.windows:
+        raise UserError(f"{where}: windows is empty: a study needs windows to choose on.")
+    default = family(experiment.model).space
+    if listed is None:
+        space = {name: entry for name, entry in default.items() if name not in content}
+    else:
+        space = read_space(listed, f"{where}: space")
+    plan = Plan(
+        experiment=experiment,
+        space={name: entry for name, entry in space.items() if name not in fields},
+        settings=StudySettings.read(settings, where),
+    )
+    _require_usable(plan, where)
+    return plan
+
+
+def _require_usable(plan: Plan, where: str) -> None:
+    """Refuse a space with nothing in it, unknown fields, or values that a field does not take."""
+    if not plan.space:
+        raise UserError(
+            f"{where}: there is nothing to search: {plan.experiment.model} has no space of its "
+            f"own, or every field of it is given. Write a 'space' into the study file."
+        )
+    groups = field_groups(plan.experiment.model).values()
+    fixed = {"model", "windows", "k"}  # another model or measure makes another study
+    known = [name for group in groups for name in group.given() if name not in fixed]
+    require_known(plan.space, known, f"{where}: space")
+    for name, entry in plan.space.items():
+        if isinstance(entry, Range) and plan.is_whole(name):
+            fractions = [each for each in (entry.low, entry.high, entry.step or 1) if each % 1]
+            if fractions:
+                raise UserError(
+                    f"{where}: space: {name}: {fractions[0]:g} is no whole number, and {name} "
+                    f"takes no others: expected whole low, high and step."
+                )
+        for value in plan.values(name, 3):  # the ends, and one between: 0.5 is no truth value
+            change(plan.experiment, {name: value}, f"{where}: space: {name}")

@@ -1,0 +1,131 @@
+"""Where studies are kept: a database, so that they outlive the processes that work on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from urllib.parse import quote, quote_plus
+
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from pipeline.errors import UserError
+
+VARIABLE = "OPTUNA_STORAGE"
+EMBEDDED = "sqlite:///optuna.db"
+RETRIES = 2  # of a trial whose worker was lost; then it may be the trial that kills workers
+LOST_AFTER = 4  # heartbeats without one
+BUSY_SECONDS = 60  # that SQLite waits for another process's transaction
+
+RETRY = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+
+
+class _Storage(RDBStorage):
+    """Has a sign of life of each trial from its first moment.
+
+    Optuna's own begin with the objective; a worker that is killed before, while its sampler seeks
+    parameters, would leave a trial that runs for ever.
+    """
+
+    def _create_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None = None
+    ) -> FrozenTrial:
+        trial = super()._create_new_trial(study_id, template_trial)
+        if trial.state == TrialState.RUNNING:
+            self.record_heartbeat(trial._trial_id)
+        return trial
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        is_set = super().set_trial_state_values(trial_id, state, values)
+        if is_set and state == TrialState.RUNNING:  # it was queued
+            self.record_heartbeat(trial_id)
+        return is_set
+
+
+def storage_url(flag: str | None) -> str:
+    """The storage in use: the flag, else OPTUNA_STORAGE, else a SQLite file here.
+
+    Raises:
+        UserError: the flag holds a password, which would stand in the process list and, by
+            ``mlflow run``, in a run.
+    """
+    if flag and _secrets(_parsed(flag)):
+        raise UserError(
+            f"--storage {shown(flag)}: a password in a flag can be read by others. Put the URL "
+            f"into the environment variable {VARIABLE}. If this came by mlflow run -P, its run "
+            f"has kept the password: change it."
+        )
+    return flag or os.environ.get(VARIABLE) or EMBEDDED
+
+
+def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:
+    """The storage; trials without a sign of life for four times ``heartbeat`` [s] are run again.
+
+    Without a heartbeat it is good for reading only.
+
+    Raises:
+        UserError: it cannot be reached or used.
+    """
+    parsed = _parsed(url)
+    engine = {"connect_args": {"timeout": BUSY_SECONDS}} if _is_sqlite(parsed) else {}
+    try:
+        return _Storage(
+            url,
+            engine_kwargs={"pool_pre_ping": True, **engine},
+            heartbeat_interval=heartbeat,
+            grace_period=LOST_AFTER * heartbeat if heartbeat else None,
+            heartbeat_stale_trial_callback=RETRY,
+        )
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        why = hidden(str(error).splitlines()[0], url)
+        raise UserError(f"The storage {shown(url)} cannot be used: {why}") from None
+
+
+def try_again(study: Study, number: int) -> None:
+    """Queue a trial that an interruption has ended."""
+    (trial,) = (each for each in study.get_trials() if each.number == number)
+    if trial.state == TrialState.FAIL:
+        RETRY(study, trial)
+
+
+def shown(url: str) -> str:
+    """The URL with its password hidden."""
+    return hidden(_parsed(url).render_as_string(hide_password=True), url)
+
+
+def hidden(text: str, url: str) -> str:
+    """``text`` without the password of ``url``."""
+    for secret in _secrets(_parsed(url)):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(url: URL) -> list[str]:
+    """The password, before the host or among the parameters; as it is, and as URLs spell it."""
+    values = [value for name, value in url.query.items() if "password" in name.lower()]
+    texts = [value if isinstance(value, str) else ",".join(value) for value in values]
+    found = [text for text in [str(url.password or ""), *texts] if text]
+    return [spelling for text in found for spelling in (text, quote(text, ""), quote_plus(text))]
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+        return parsed
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        scheme = url.partition("://")[0] if "://" in url else ""
+        raise UserError(
+            f"The storage URL{f' with {scheme}://' if scheme else ''} is none that a study can be "
+            f"kept in: expected one as in sqlite:///optuna.db or "
+            f"postgresql://user:password@host/database."
+        ) from None

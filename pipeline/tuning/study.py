@@ -1,0 +1,171 @@
+"""A study in its storage: made or gone on with, and how far it is.
+
+The study holds all that a worker needs to join it: the plan, the data, the parent run. Nothing but
+the storage and the tracking server is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.errors import UserError
+from pipeline.tuning.objective import best_trial, window_steps
+from pipeline.tuning.plan import Plan
+from pipeline.tuning.storage import open_storage, shown
+from pipeline.tuning.suggestions import make_pruner, make_sampler
+
+PLAN, DATA, PARENT_RUN = "plan", "data", "parent_run"
+STOPPED = "stopped"  # why no further trial is to begin, if so
+FIRST = "first"  # number of the first trial since the study was started last
+ERROR = "error"  # of a trial that failed by itself
+SURPLUS = "surplus"  # of a trial that began when the budget was already taken
+FAILURES = 10  # in a row, after which the study itself is at fault
+
+State = TrialState
+
+
+def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]) -> Study:
+    """The study called ``name``: a new one, or the one that is there, if it is of the same plan.
+
+    ``data`` is what a worker needs to find the dataset again.
+
+    Raises:
+        UserError: there is a study with this name and another plan or other data.
+    """
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=plan.directions,
+        load_if_exists=True,
+        sampler=make_sampler(plan),
+    )
+    known = study.user_attrs
+    if PLAN in known:
+        differing = Plan.restore(known[PLAN], f"study {name}").differences(plan)
+        differing += ["dataset"] if known[DATA]["fingerprint"] != data["fingerprint"] else []
+        if differing:
+            raise UserError(
+                f"There is a study {name} with another {', '.join(differing)}. Give the same "
+                f"to go on with it, or another --study_name to begin a new one."
+            )
+    study.set_metric_names(plan.objectives)
+    study.set_user_attr(DATA, data)
+    study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    study.set_user_attr(STOPPED, "")
+    study.set_user_attr(FIRST, len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def join_study(url: str, name: str, worker: int) -> tuple[Study, Plan]:
+    """The study called ``name`` and its plan, with the sampler and pruner of a worker.
+
+    Raises:
+        UserError: there is none, or no launcher has begun it.
+    """
+    storage = open_storage(url)
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        raise UserError(f"The storage {shown(url)} has no study {name}. It has: {known}.") from None
+    if PARENT_RUN not in study.user_attrs:
+        raise UserError(f"Study {name} has not begun yet: start 'tune' without a role first.")
+    plan = Plan.restore(study.user_attrs[PLAN], f"study {name}")
+    steps = window_steps(plan)
+    joined = optuna.load_study(
+        study_name=name,
+        storage=open_storage(url, plan.settings.heartbeat),
+        sampler=make_sampler(plan, worker, len(study.get_trials(deepcopy=False))),
+        pruner=make_pruner(plan, steps, steps * len(plan.experiment.windows)),
+    )
+    return joined, plan
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far a study is."""
+
+    complete: int
+    pruned: int
+    failed: int
+    """Ended by an error of their own."""
+    lost: int
+    """Ended from outside, and run again."""
+    running: int
+    waiting: int
+    best: FrozenTrial | None
+    failures: Sequence[FrozenTrial]
+    """The last ones in a row, since the study was started last."""
+
+    @property
+    def done(self) -> int:
+        """Trials that count."""
+        return self.complete + self.pruned
+
+    @property
+    def gave_up(self) -> str:
+        """Why the study is to stop, if its trials only fail."""
+        if len(self.failures) < FAILURES:
+            return ""
+        error = self.failures[-1].user_attrs[ERROR]
+        return (
+            f"{FAILURES} trials failed in a row; the last one, {self.failures[-1].number}: {error}"
+        )
+
+    def told(self) -> str:
+        """The counts and the best value in a few words."""
+        words = [f"best {self.best.values[0]:.4f} (trial {self.best.number})"] if self.best else []
+        counts = {"pruned": self.pruned, "failed": self.failed, "lost": self.lost}
+        return ", ".join([*words, *(f"{count} {word}" for word, count in counts.items() if count)])
+
+
+def tally(study: Study, plan: Plan) -> Tally:
+    """Count the trials of a study."""
+    trials = study.get_trials(deepcopy=False)
+    count = {state: sum(each.state == state for each in trials) for state in State}
+    failed = [each for each in trials if each.state == State.FAIL and ERROR in each.user_attrs]
+    surplus = sum(SURPLUS in each.user_attrs for each in trials)
+    try:
+        best = best_trial(study, plan)
+    except UserError:
+        best = None
+    return Tally(
+        complete=count[State.COMPLETE],
+        pruned=count[State.PRUNED],
+        failed=len(failed),
+        lost=count[State.FAIL] - len(failed) - surplus,
+        running=count[State.RUNNING],
+        waiting=count[State.WAITING],
+        best=best,
+        failures=_failures_in_a_row(trials, study.user_attrs.get(FIRST, 0)),
+    )
+
+
+def states(study: Study) -> dict[int, str]:
+    """Every trial's state in a word, by number: as Optuna's, but a FAIL is failed or lost."""
+    words = {}
+    for each in study.get_trials(deepcopy=False):
+        word = each.state.name.lower()
+        if each.state == State.FAIL:
+            word = "failed" if ERROR in each.user_attrs else "lost"
+        words[each.number] = word
+    return words
+
+
+def _failures_in_a_row(trials: Sequence[FrozenTrial], first: int) -> list[FrozenTrial]:
+    ended = [each for each in trials if each.number >= first and each.datetime_complete]
+    ended.sort(key=lambda each: str(each.datetime_complete))
+    row: list[FrozenTrial] = []
+    for each in ended:
+        if each.state != State.FAIL:
+            row = []
+        elif ERROR in each.user_attrs:
+            row.append(each)
+    return row

@@ -1,0 +1,115 @@
+"""What a worker does: one trial after the other, until the study's budget is taken.
+
+The budget is kept to the trial although workers know nothing of each other: a trial begins when
+fewer than the budget are complete, pruned or running. Should two workers begin the last one at the
+same moment, the one with the higher number ends at once and counts for nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import optuna
+from optuna.samplers import GridSampler
+from optuna.storages import fail_stale_trials
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from pipeline.errors import UserError
+from pipeline.tuning.plan import Plan
+from pipeline.tuning.storage import try_again
+from pipeline.tuning.study import ERROR, PLAN, STOPPED, SURPLUS, tally
+
+IDLE_SECONDS = 0.5
+
+RunTrial = Callable[[Trial], float | Sequence[float]]
+
+log = logging.getLogger("pipeline")
+
+
+class SurplusError(Exception):
+    """A trial for which there is no budget."""
+
+
+def work(study: Study, run_trial: RunTrial, stopping: Callable[[], bool]) -> None:
+    """Run trials until the budget is taken, the study is stopped, or ``stopping`` says so.
+
+    A trial that fails, fails alone. While the last trials run elsewhere this waits, because one of
+    them may be lost. An interrupted trial is queued, to be run again.
+    """
+    begun: list[Trial] = []
+
+    def objective(trial: Trial) -> float | Sequence[float]:
+        begun.append(trial)
+        try:
+            _require_budget(study, trial)
+            values = run_trial(trial)
+            if not np.isfinite(np.array(values, dtype=float)).all():
+                raise UserError(f"validation gave {values}: expected numbers")
+            return values
+        except optuna.TrialPruned:
+            raise
+        except SurplusError as error:
+            trial.set_user_attr(SURPLUS, str(error))
+            raise
+        except Exception as error:
+            expected = isinstance(error, UserError)
+            told = str(error) if expected else f"{type(error).__name__}: {error}"
+            trial.set_user_attr(ERROR, told[:2000])
+            log.warning("trial %d failed: %s", trial.number, told, exc_info=not expected)
+            raise
+
+    while not stopping() and not _is_over(study):
+        fail_stale_trials(study)
+        if _taken(study) >= _budget(study):
+            time.sleep(IDLE_SECONDS)
+            continue
+        begun.clear()
+        try:
+            study.optimize(objective, n_trials=1, catch=(Exception,))
+        except KeyboardInterrupt:
+            if begun:
+                try_again(study, begun[-1].number)
+            raise
+        except Exception:  # Optuna raises several kinds when it is told of a trial that is over
+            if not (begun and _has_ended(study, begun[-1])):
+                raise
+            log.warning("trial %d counted as lost while it ran here", begun[-1].number)
+
+
+def _has_ended(study: Study, trial: Trial) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    return any(each.number == trial.number and each.state.is_finished() for each in trials)
+
+
+def _is_over(study: Study) -> bool:
+    now = tally(study, _plan(study))
+    exhausted = isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study)
+    nothing_left = exhausted and not now.running and not now.waiting
+    over = now.done >= _budget(study) or now.gave_up or nothing_left
+    return bool(over or study.user_attrs[STOPPED])
+
+
+def _plan(study: Study) -> Plan:
+    """Read anew: whoever goes on with a study may give it more budget."""
+    return Plan.restore(study.user_attrs[PLAN], f"study {study.study_name}")
+
+
+def _budget(study: Study) -> int:
+    return _plan(study).budget
+
+
+def _taken(study: Study, before: int | None = None) -> int:
+    """Trials done, and running ones, those with a number below ``before`` alone."""
+    trials = study.get_trials(deepcopy=False)
+    done = sum(each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials)
+    running = [each.number for each in trials if each.state == TrialState.RUNNING]
+    return done + sum(before is None or number < before for number in running)
+
+
+def _require_budget(study: Study, trial: Trial) -> None:
+    if _taken(study, before=trial.number) >= _budget(study):
+        raise SurplusError("another worker began the last trial of the budget")

@@ -1,0 +1,135 @@
+"""Worker processes on this machine: started, watched, replaced when they die, ended in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+DEATHS = 5  # of workers, in a row and without a trial done between them, before we give up
+MOST_ON_CPU = 4  # workers, unless more are asked for: each holds the data in memory
+END_SECONDS = 20.0  # that workers have to end their runs once they are told to
+
+
+@dataclass
+class Workers:
+    """Processes that run ``command`` with their number behind it."""
+
+    command: Sequence[str]
+    environments: Sequence[Mapping[str, str]]
+    """What each process has in its environment beside ours; one entry per worker."""
+    logs: Path
+    """Folder for what they say."""
+    processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    deaths: int = 0
+
+    def start(self) -> None:
+        """Start them all."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for number in range(len(self.environments)):
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        with self.log(number).open("ab") as told:
+            self.processes[number] = subprocess.Popen(
+                [*self.command, str(number)],
+                env={**os.environ, **self.environments[number]},
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us alone, who tell them what to do
+            )
+
+    def log(self, number: int) -> Path:
+        """Where a worker writes."""
+        return self.logs / f"worker-{number}.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether any is left."""
+        return any(process.poll() is None for process in self.processes.values())
+
+    def replace_dead(self, *, progress: bool) -> list[str]:
+        """Start a new worker for each that was killed or failed; says what happened to them.
+
+        ``progress`` is whether trials have been done since the last call.
+
+        Raises:
+            UserError: worker after worker dies without a trial done.
+        """
+        if progress:
+            self.deaths = 0
+        told = []
+        for number, process in list(self.processes.items()):
+            status = process.poll()
+            if status is None or status == 0:
+                continue
+            self.deaths += 1
+            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+            if self.deaths > DEATHS:
+                raise UserError(
+                    f"{self.deaths} workers in a row ended without a trial done, the last one by "
+                    f"{how}. What it said is in {self.log(number)}:\n{self._last_words(number)}"
+                )
+            self._start(number)
+            told.append(f"worker {number} ended by {how}; another takes its place")
+        return told
+
+    def _last_words(self, number: int) -> str:
+        return "\n".join(self.log(number).read_text(errors="replace").splitlines()[-5:])
+
+    def signal(self, which: signal.Signals) -> None:
+        """Send a signal to each that is left."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(which)
+
+    def end(self) -> None:
+        """End those that are left, gently if they let themselves."""
+        self.signal(signal.SIGTERM)
+        until = time.monotonic() + END_SECONDS
+        while self.running and time.monotonic() < until:
+            time.sleep(0.05)
+        self.signal(signal.SIGKILL)
+        for process in self.processes.values():
+            process.wait()
+
+
+def worker_environments(
+    workers: int | None, workers_per_gpu: int, gpus: Sequence[str], cores: int
+) -> list[dict[str, str]]:
+    """The environment of each worker: its GPU, and its share of the cores.
+
+    ``gpus`` are the names by which CUDA knows the devices; workers take them in turn. Without a
+    number of workers there are ``workers_per_gpu`` on each, or one per core of the CPU, up to four.
+    """
+    count = workers or len(gpus) * workers_per_gpu or min(cores, MOST_ON_CPU)
+    if gpus and count > len(gpus) * workers_per_gpu:
+        raise UserError(
+            f"workers={count} on {len(gpus)} GPUs with workers_per_gpu={workers_per_gpu}: expected "
+            f"at most {len(gpus) * workers_per_gpu}. Raise workers_per_gpu to let trials share one."
+        )
+    threads = {name: str(max(1, cores // count)) for name in THREADS}
+    places = [
+        {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        for number in range(count)
+    ]
+    return [{**threads, **place} for place in places]
+
+
+def visible_gpus(wanted: str | None) -> list[str]:
+    """The CUDA devices that a network would train on; none where ``wanted`` is the CPU or None."""
+    if wanted in (None, "cpu"):
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[:count] or [str(number) for number in range(count)]

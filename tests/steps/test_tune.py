@@ -1,0 +1,245 @@
+"""tune: a study from its file to a registered model, gone on with, joined, and refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from mlflow.entities import Run as MlflowRun
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from tests.steps.workplace import DEADLINE, ROOT, Workplace, make_project
+
+SVD_STUDY = """
+config: svd.yaml
+space:
+  components: {low: 2, high: 12}
+windows: [0.7, 0.85]
+n_trials: 5
+n_seeds: 1
+heartbeat: 2
+"""
+TUNE = ("pipeline", "tune", "--study", "study.yaml", "--dataset", "ratings.csv")
+
+
+@pytest.fixture(scope="module")
+def project(
+    tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path
+) -> Workplace:
+    """A project with a study, which is run once."""
+    place = make_project(tmp_path_factory.mktemp("tune"), ratings, store)
+    (place.folder / "study.yaml").write_text(SVD_STUDY)
+    (place.folder / "svd.yaml").write_text("model: svd\nvalues: ratings\n")
+    return place
+
+
+@pytest.fixture(scope="module")
+def told(project: Workplace) -> str:
+    outcome = project.call(*TUNE)
+    assert outcome.status == 0, outcome.told
+    return outcome.told
+
+
+def study_of(project: Workplace) -> Study:
+    storage = f"sqlite:///{project.folder}/optuna.db"
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def tuned(project: Workplace) -> MlflowRun:
+    return project.run(step="tune")
+
+
+def test_a_trial_is_a_child_run(project: Workplace, told: str) -> None:
+    study, parent = study_of(project), tuned(project)
+    assert study.user_attrs["parent_run"] == parent.info.run_id
+    children = {int(run.data.tags["trial"]): run for run in project.runs(step="trial")}
+    assert sorted(children) == [0, 1, 2, 3, 4]
+    for trial in study.trials:
+        run = children[trial.number]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["trial_state"] == trial.state.name.lower()
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params == {"components": str(trial.params["components"])}
+        assert "val/window_0.7/ndcg_at_10" in run.data.metrics
+        if trial.state == TrialState.COMPLETE:
+            assert run.data.metrics["val/ndcg_at_10"] == trial.value
+            assert trial.user_attrs["coverage_at_10"] == run.data.metrics["val/coverage_at_10"]
+
+
+def test_the_best_is_refitted_evaluated_and_the_champion(project: Workplace, told: str) -> None:
+    study = study_of(project)
+    (run,) = project.runs(step="train")
+    assert run.data.params["components"] == str(study.best_params["components"])
+    assert run.data.tags["experiment"] == "svd_tuned"
+    assert run.data.metrics["val/ndcg_at_10"] == pytest.approx(study.best_value, abs=1e-12)
+    parent = tuned(project)
+    assert parent.info.status == "FINISHED"
+    for metric in ("ndcg", "hit_rate", "coverage"):
+        name = f"test/{metric}_at_10"
+        assert parent.data.metrics[name] == run.data.metrics[name]
+    version = project.client.get_model_version_by_alias("ncf-ledger", "champion")
+    assert version.run_id == run.info.run_id
+    assert "Version 1 of `ncf-ledger` is the champion: there is no champion yet" in told
+
+
+def test_the_parent_shows_the_study(project: Workplace, told: str) -> None:
+    parent = tuned(project)
+    note = parent.data.tags["mlflow.note.content"]
+    assert "components" in note
+    assert f"{study_of(project).best_value:.4f}" in note
+    figures = {Path(file.path).name for file in project.client.list_artifacts(
+        parent.info.run_id, "figures"
+    )}  # fmt: skip
+    assert {"history.png", "slice.png", "intermediate_values.png"} <= figures
+    assert parent.data.metrics["trials/complete"] + parent.data.metrics["trials/pruned"] == 5
+    assert parent.data.metrics["best/ndcg_at_10"] == study_of(project).best_value
+    assert re.search(r"trial 5 of 5, best 0\.\d+ \(trial \d\)", told)
+
+
+def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None:
+    before = {trial.number: trial.params for trial in study_of(project).trials}
+    again = project.call(*TUNE, "--n_trials", "7")
+    assert again.status == 0, again.told
+    after = study_of(project).trials
+    assert len(after) == 7
+    assert {number: after[number].params for number in before} == before
+    parent = tuned(project)  # still the only one
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials/complete"] + parent.data.metrics["trials/pruned"] == 7
+    looks = parent.data.tags["test_evaluations"].split(",")
+    noted = f"looked at {len(looks)} times" in parent.data.tags["mlflow.note.content"]
+    assert noted == (len(looks) > 1)
+
+
+def test_another_plan_needs_another_name(project: Workplace, told: str) -> None:
+    refused = project.cli(*TUNE[1:], "--iterations", "3", "--sampler", "random")
+    assert refused.status == 1
+    assert "with another iterations, sampler" in refused.told
+    assert "--study_name" in refused.told
+
+
+def test_dry_run_leaves_nothing(workplace: Workplace) -> None:
+    (workplace.folder / "svd.yaml").write_text("model: svd\n")
+    outcome = workplace.cli("tune", "--config", "svd.yaml", "--dry_run", "true")
+    assert outcome.status == 0, outcome.told
+    assert re.search(r"components\s+2 to 64, log(\s+\d+){5}", outcome.told)
+    assert re.search(r"values\s+binary \| ratings(\s+(binary|ratings)){5}", outcome.told)
+    assert not (workplace.folder / "optuna.db").exists()
+    assert not workplace.runs()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "Give either --study FILE"),
+        (["--role", "worker"], "give its --study_name"),
+        (["--role", "worker", "--study_name", "x"], "has no study x. It has: none."),
+        (["--config", "svd.yaml", "--samplr", "tpe"], "did you mean 'sampler'?"),
+        (
+            ["--config", "svd.yaml", "--storage", "postgresql://u:hidden1@h/d"],
+            "OPTUNA_STORAGE",
+        ),
+    ],
+)
+def test_mistakes_are_told(workplace: Workplace, flags: list[str], told: str) -> None:
+    (workplace.folder / "svd.yaml").write_text("model: svd\n")
+    outcome = workplace.cli("tune", *flags)
+    assert outcome.status == 1
+    assert told in " ".join(outcome.told.split())
+    assert "hidden1" not in outcome.told
+
+
+def test_a_study_of_failures_stops_with_the_reason(project: Workplace) -> None:
+    flags = (
+        "--config", "small.yaml", "--dataset", "ratings.csv", "--windows", "0.85",
+        "--study_name", "diverging", "--epochs", "2", "--storage", "sqlite:///failures.db",
+    )  # fmt: skip
+    (project.folder / "failing.yaml").write_text(
+        yaml.safe_dump(
+            {"config": "small.yaml", "space": {"learning_rate": {"low": 1e30, "high": 1e35}}}
+        )
+    )
+    outcome = project.call("pipeline", "tune", "--study", "failing.yaml", *flags[2:])
+    assert outcome.status == 1
+    assert "10 trials failed in a row; the last one, 9: " in outcome.told
+    assert "Lower learning_rate" in outcome.told
+    assert "Traceback" not in outcome.told
+    (parent,) = project.runs(study="diverging", step="tune")
+    assert parent.info.status == "FAILED"
+    trials = project.runs(study="diverging", step="trial")
+    assert [run.info.status for run in trials] == ["FAILED"] * 10
+    assert {run.data.tags["trial_state"] for run in trials} == {"failed"}
+
+
+def test_a_worse_model_does_not_become_champion(project: Workplace, told: str) -> None:
+    worse = {"config": "random.yaml", "space": {"seed": [1, 2]}, "n_trials": 2, "sampler": "grid"}
+    (project.folder / "random.yaml").write_text("model: random\n")
+    (project.folder / "worse.yaml").write_text(
+        yaml.safe_dump({**yaml.safe_load(SVD_STUDY), **worse})
+    )
+    champion = project.client.get_model_version_by_alias("ncf-ledger", "champion")
+    outcome = project.call("pipeline", "tune", "--study", "worse.yaml", *TUNE[4:])
+    assert outcome.status == 0, outcome.told
+    still = project.client.get_model_version_by_alias("ncf-ledger", "champion")
+    assert still.version == champion.version
+    assert re.search(r"is registered: the champion, version \d, has 0\.\d+ on val", outcome.told)
+
+
+def test_a_worker_joins_with_nothing_but_two_urls(
+    tmp_path: Path, ratings: pd.DataFrame, store: Path, server: str, postgresql: str
+) -> None:
+    """Another folder, no data, no study file: what it needs comes from the two servers."""
+    here = make_project(tmp_path, ratings, store)
+    (here.folder / "study.yaml").write_text(SVD_STUDY)
+    (here.folder / "svd.yaml").write_text("model: svd\nvalues: ratings\n")
+    elsewhere = Workplace(tmp_path / "elsewhere")
+    elsewhere.folder.mkdir()
+    urls = {"MLFLOW_TRACKING_URI": server, "OPTUNA_STORAGE": postgresql}
+    urls |= {"MLFLOW_EXPERIMENT_NAME": "joined", "PYTHONPATH": str(ROOT)}
+    flags = ("--study_name", "joined", "--n_trials", "12", "--pruner", "none")
+    launcher = here.start(*TUNE, *flags, **urls)
+    worker = join(elsewhere, launcher, urls)
+    assert launcher.wait(timeout=2 * DEADLINE) == 0
+    assert worker.wait(timeout=DEADLINE) == 0
+    assert worker.stdout is not None
+    said = worker.stdout.read()
+    done = re.findall(r"^trial (\d+): 0\.\d+", said, re.MULTILINE)
+    assert done, said
+    study = optuna.load_study(study_name="joined", storage=postgresql)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 12
+    assert len(done) < 12
+    fingerprint = study.user_attrs["data"]["fingerprint"]
+    meta = elsewhere.folder / "data" / "prepared" / fingerprint / "meta.json"
+    assert json.loads(meta.read_text())["name"] == "ratings"
+
+
+def join(
+    elsewhere: Workplace, launcher: subprocess.Popen[str], urls: dict[str, str]
+) -> subprocess.Popen[str]:
+    """A worker that joins as soon as the launcher has opened the study's run."""
+    assert launcher.stdout is not None
+    for line in launcher.stdout:
+        if "tune joined: run" in line:
+            break
+    words = ("tune", "--role", "worker", "--study_name", "joined")
+    return elsewhere.start("pipeline", *words, **urls)
+
+
+def test_mlflow_run(project: Workplace, told: str) -> None:
+    outcome = project.call(
+        "mlflow", "run", ".", "--env-manager", "local", "-e", "tune", "-P", "study=study.yaml",
+        "-P", "dataset=ratings.csv", "-P", "study_name=by-mlflow", "-P", "n_trials=2",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.told
+    (parent,) = project.runs(study="by-mlflow", step="tune")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["study"] == "study.yaml"
+    assert len(project.runs(study="by-mlflow", step="trial")) == 2

@@ -1,0 +1,244 @@
+"""Study files, flags on top of them, and what is refused before a study begins."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.study import StudyDirection
+
+from pipeline.config import Experiment, change
+from pipeline.data.split import SplitSettings
+from pipeline.errors import UserError
+from pipeline.models import FAMILIES, family
+from pipeline.space import Choice, Range
+from pipeline.tuning.plan import BUDGET, ROLLING_WINDOWS, Plan, StudySettings, read_plan
+from tests.tuning.conftest import MakePlan
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+TUNED = [name for name in FAMILIES if family(name).space]
+
+
+def message(make_plan: MakePlan, *args: Any, **fields: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        make_plan(*args, **fields)
+    return str(caught.value)
+
+
+def test_a_study_file_is_flat(make_plan: MakePlan) -> None:
+    plan = make_plan(
+        "ncf",
+        n_trials=7,
+        coverage_floor=0.1,
+        embedding_dim=4,
+        min_held_out=3,
+        k=[5, 10],
+        space={"loss": ["bpr", "bce"], "epochs": {"low": 2, "high": 9}},
+    )
+    assert (plan.settings.n_trials, plan.settings.coverage_floor) == (7, 0.1)
+    assert plan.experiment.name == plan.experiment.model == "ncf"
+    assert plan.experiment.flat()["embedding_dim"] == 4
+    assert plan.experiment.split.min_held_out == 3
+    assert plan.space == {"loss": Choice(choices=("bpr", "bce")), "epochs": Range(low=2, high=9)}
+    assert plan.objectives == ["ndcg_at_5"]
+
+
+@pytest.mark.parametrize("model", TUNED)
+def test_a_model_brings_a_space(model: str) -> None:
+    plan = read_plan(None, EXPERIMENTS / f"{model}.yaml", {})
+    assert plan.space == family(model).space
+    assert plan.settings == StudySettings()
+
+
+@pytest.mark.parametrize("model", TUNED)
+def test_every_corner_of_a_models_space_is_taken(model: str) -> None:
+    """A configuration is checked as a whole only when it is tried."""
+    plan = read_plan(None, EXPERIMENTS / f"{model}.yaml", {})
+    ends = [[values[0], values[-1]] for values in (plan.values(name, 2) for name in plan.space)]
+    for values in list(product(*ends))[:64]:
+        change(plan.experiment, dict(zip(plan.space, values, strict=True)), model)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("studies/*.yaml")), ids=lambda p: p.stem)
+def test_every_study_of_the_project_reads(path: Path) -> None:
+    assert read_plan(path, None, {}).space
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+def test_settings_of_studies_have_names_of_their_own(model: str) -> None:
+    groups = (Experiment, SplitSettings, family(model).settings_class)
+    fields = {name for group in groups for name in group.model_fields}
+    assert not fields & (StudySettings.model_fields.keys() | {"config", "space"})
+
+
+def test_windows_roll_unless_others_are_given(make_plan: MakePlan) -> None:
+    assert make_plan().experiment.windows == ROLLING_WINDOWS
+    assert make_plan(windows=[0.5, 0.7]).experiment.windows == (0.5, 0.7)
+    assert make_plan(flags={"windows": "0.6"}, windows=[0.5]).experiment.windows == (0.6,)
+    assert "windows is empty: a study needs windows" in message(make_plan, windows=[])
+
+
+def test_flags_stand_above_the_file(make_plan: MakePlan) -> None:
+    flags = {"n_trials": "3", "seed": "7", "sampler": "random"}
+    plan = make_plan(flags=flags, n_trials=9, seed=1)
+    assert (plan.settings.n_trials, plan.settings.sampler) == (3, "random")
+    assert plan.experiment.seed == 7
+
+
+def test_a_flag_leaves_the_space(make_plan: MakePlan) -> None:
+    space = {"components": {"low": 2, "high": 9}, "iterations": [3, 4]}
+    plan = make_plan(flags={"components": "6"}, space=space)
+    assert list(plan.space) == ["iterations"]
+    assert plan.experiment.flat()["components"] == 6
+
+
+def test_a_field_of_the_file_leaves_the_models_own_space(make_plan: MakePlan) -> None:
+    plan = make_plan(components=6)
+    assert plan.space.keys() == family("svd").space.keys() - {"components"}
+    assert plan.experiment.flat()["components"] == 6
+
+
+def test_nothing_to_search(make_plan: MakePlan) -> None:
+    assert "there is nothing to search: most_popular has no" in message(make_plan, "most_popular")
+    assert "there is nothing to search" in message(make_plan, space={})
+    space = {"components": [1, 2]}
+    found = message(make_plan, flags={"components": "5"}, space=space)
+    assert "there is nothing to search" in found
+
+
+def test_no_pruner_is_called_none(make_plan: MakePlan) -> None:
+    assert make_plan(pruner="none").settings.pruner is None
+    assert make_plan(flags={"pruner": "none"}).settings.pruner is None
+
+
+def test_neither_or_both_files(tmp_path: Path) -> None:
+    for study, config in ((None, None), (tmp_path / "a.yaml", tmp_path / "b.yaml")):
+        with pytest.raises(UserError, match="Give either --study FILE"):
+            read_plan(study, config, {})
+
+
+def test_a_study_file_without_an_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text("n_trials: 3\n")
+    with pytest.raises(UserError, match=r"odd\.yaml: the field 'config'.*is missing"):
+        read_plan(path, None, {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "content"),
+    [
+        ({"n_trails": 3}, "unknown field 'n_trails'"),
+        ({"n_trials": 0}, "n_trials=0: Input should be greater than or equal to 1"),
+        ({"coverage_floor": 1}, "coverage_floor=1"),
+        ({"sampler": "nsga"}, "sampler='nsga'"),
+        ({"objective": "pareto", "sampler": "cmaes"}, "sampler=cmaes knows one objective only"),
+        ({"components": 0}, "components=0"),
+        ({"space": {"component": [1, 2]}}, "did you mean 'components'?"),
+        ({"space": {"components": 3}}, "components: 3 is one value"),
+        ({"space": {"components": {"low": 0, "high": 3}}}, "components=0"),
+        ({"space": {"components": [3, "many"]}}, "components='many'"),
+        ({"space": {"components": {"low": 1.5, "high": 3.5}}}, "1.5 is no whole number"),
+        ({"space": {"components": {"low": 1, "high": 3, "step": 0.5}}}, "0.5 is no whole number"),
+        ({"space": {"values": {"low": 1, "high": 3}}}, "values=1"),
+        ({"space": {"model": ["svd", "als"]}}, "unknown field 'model'"),
+        ({"space": {"windows": ["0.5", "0.6"]}}, "unknown field 'windows'"),
+        ({"space": {"k": [10, 20]}}, "unknown field 'k'"),
+        ({"space": {"n_trials": [10, 20]}}, "unknown field 'n_trials'"),
+    ],
+)
+def test_what_is_refused(make_plan: MakePlan, fields: dict[str, Any], content: str) -> None:
+    assert content in message(make_plan, **fields)
+
+
+def test_a_truth_value_has_no_range(make_plan: MakePlan) -> None:
+    assert "bias=0.5" in message(make_plan, "ncf", space={"bias": {"low": 0, "high": 1}})
+
+
+def test_whole_numbers(make_plan: MakePlan) -> None:
+    plan = make_plan("ncf", space={"loss": ["bce", "bpr"]})
+    whole = ("epochs", "patience", "seed", "embedding_dim", "batch_size", "min_held_out")
+    assert [name for name in whole if not plan.is_whole(name)] == []
+    others = ("learning_rate", "dropout", "loss", "bias", "test_cut")
+    assert [name for name in others if plan.is_whole(name)] == []
+
+
+def test_values_of_a_grid(make_plan: MakePlan) -> None:
+    plan = make_plan(
+        "ncf",
+        sampler="grid",
+        grid_points=4,
+        space={
+            "embedding_dim": {"low": 4, "high": 32, "log": True},
+            "batch_size": {"low": 1, "high": 3},
+            "epochs": {"low": 5, "high": 25, "step": 10},
+            "dropout": {"low": 0, "high": 0.3},
+            "loss": ["bpr", "bce"],
+        },
+    )
+    grid = plan.grid()
+    assert grid["embedding_dim"] == [4, 8, 16, 32]
+    assert grid["batch_size"] == [1, 2, 3]
+    assert grid["epochs"] == [5, 15, 25]
+    assert grid["dropout"] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert grid["loss"] == ["bpr", "bce"]
+    assert all(type(value) is int for value in grid["embedding_dim"] + grid["epochs"])
+    assert plan.budget == 50
+
+
+def test_a_grid_may_have_fewer_points_than_the_budget(make_plan: MakePlan) -> None:
+    space = {"components": [2, 3], "iterations": [1, 2, 3]}
+    assert make_plan(sampler="grid", space=space).budget == 6
+    assert make_plan(sampler="grid", space=space, n_trials=4).budget == 4
+    assert make_plan(sampler="tpe", space=space).budget == 50
+
+
+def test_objectives(make_plan: MakePlan) -> None:
+    one, two = make_plan(), make_plan(objective="pareto", k=[5])
+    assert (one.objectives, len(one.directions)) == (["ndcg_at_10"], 1)
+    assert two.objectives == ["ndcg_at_5", "coverage_at_5"]
+    assert two.directions == [StudyDirection.MAXIMIZE] * 2
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "pareto"])
+@pytest.mark.parametrize("model", TUNED)
+def test_a_plan_is_restored_from_json(make_plan: MakePlan, model: str, objective: str) -> None:
+    plan = make_plan(model, objective=objective, timeout=3.5, coverage_floor=0.2)
+    assert Plan.restore(json.loads(json.dumps(plan.model_dump(mode="json"))), "study a") == plan
+
+
+def test_every_setting_but_the_budget_makes_another_study(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    assert plan.differences(plan) == []
+    changed = {
+        "objective": "pareto",
+        "coverage_floor": 0.1,
+        "n_trials": 3,
+        "timeout": 9,
+        "sampler": "random",
+        "grid_points": 3,
+        "sampler_seed": 4,
+        "pruner": None,
+        "n_seeds": 1,
+        "heartbeat": 2,
+        "model_name": "mine",
+    }
+    assert changed.keys() == StudySettings.model_fields.keys()
+    for name, value in changed.items():
+        assert plan.differences(make_plan(**{name: value})) == [name] * (name not in BUDGET)
+
+
+def test_other_experiments_and_spaces_make_other_studies(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    assert plan.differences(make_plan(seed=3, min_held_out=2)) == ["min_held_out", "seed"]
+    space = {"components": {"low": 2, "high": 9}, "iterations": [1, 2]}
+    other = make_plan(space=space)
+    assert other.differences(make_plan(space=space | {"iterations": [1, 3]})) == [
+        "space of iterations"
+    ]
+    assert other.differences(make_plan(space=space, flags={"iterations": 1})) == [
+        "iterations",
+        "space of iterations",
+    ]

@@ -1,0 +1,212 @@
+"""Studies: begun, gone on with, joined, counted."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import GPSampler
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
+
+from pipeline.errors import UserError
+from pipeline.tuning.plan import Plan
+from pipeline.tuning.storage import open_storage
+from pipeline.tuning.study import (
+    ERROR,
+    FAILURES,
+    FIRST,
+    STOPPED,
+    SURPLUS,
+    join_study,
+    open_study,
+    states,
+    tally,
+)
+from tests.tuning.conftest import DATA, MakePlan, MakeStudy
+
+BEGINNING = datetime(2024, 2, 29, 12)
+FAILED: dict[str, Any] = {"state": TrialState.FAIL, "user_attrs": {ERROR: "ValueError: odd"}}
+LOST = {"state": TrialState.FAIL}
+SUPERFLUOUS = {"state": TrialState.FAIL, "user_attrs": {SURPLUS: "too late"}}
+COMPLETE: dict[str, Any] = {"value": 0.25}
+PRUNED: dict[str, Any] = {"state": TrialState.PRUNED, "value": 0.5}
+RUNNING = {"state": TrialState.RUNNING}
+WAITING = {"state": TrialState.WAITING}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'studies.db'}"
+
+
+def add(study: Study, *trials: dict[str, Any]) -> None:
+    """Trials that end a minute after each other."""
+    for trial in trials:
+        frozen = create_trial(**trial)
+        if frozen.state.is_finished():
+            minutes = len(study.get_trials())
+            frozen.datetime_complete = BEGINNING + timedelta(minutes=minutes)
+        study.add_trial(frozen)
+
+
+def test_a_new_study(make_plan: MakePlan) -> None:
+    plan = make_plan(objective="pareto")
+    study = open_study(optuna.storages.InMemoryStorage(), "mine", plan, DATA)
+    assert study.study_name == "mine"
+    assert study.directions == plan.directions
+    assert study.metric_names == plan.objectives
+    assert study.user_attrs["data"] == DATA
+    assert Plan.restore(study.user_attrs["plan"], "mine") == plan
+    assert (study.user_attrs[STOPPED], study.user_attrs[FIRST]) == ("", 0)
+
+
+def test_the_same_plan_goes_on(make_plan: MakePlan) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    study = open_study(storage, "mine", make_plan(n_trials=3), DATA)
+    add(study, COMPLETE, FAILED)
+    study.set_user_attr(STOPPED, "Ctrl-C")
+    again = open_study(storage, "mine", make_plan(n_trials=9, timeout=60), DATA)
+    assert [trial.value for trial in again.trials] == [0.25, None]
+    assert (again.user_attrs[STOPPED], again.user_attrs[FIRST]) == ("", 2)
+    assert Plan.restore(again.user_attrs["plan"], "mine").settings.n_trials == 9
+
+
+@pytest.mark.parametrize(
+    ("fields", "fingerprint", "told"),
+    [
+        ({"seed": 3, "sampler": "random"}, DATA["fingerprint"], "another sampler, seed."),
+        ({"objective": "pareto"}, DATA["fingerprint"], "another objective."),
+        ({"space": {"components": [1, 2]}}, DATA["fingerprint"], "another space of components"),
+        ({}, "0" * 16, "another dataset."),
+    ],
+)
+def test_another_plan_needs_another_name(
+    make_plan: MakePlan, fields: dict[str, Any], fingerprint: str, told: str
+) -> None:
+    storage, plan = optuna.storages.InMemoryStorage(), make_plan()
+    study = open_study(storage, "mine", plan, DATA)
+    study.set_user_attr(STOPPED, "Ctrl-C")
+    with pytest.raises(UserError) as caught:
+        open_study(storage, "mine", make_plan(**fields), DATA | {"fingerprint": fingerprint})
+    assert f"There is a study mine with {told}" in str(caught.value)
+    assert "another --study_name" in str(caught.value)
+    assert Plan.restore(study.user_attrs["plan"], "mine") == plan
+    assert study.user_attrs[STOPPED] == "Ctrl-C"
+    open_study(storage, "other", make_plan(**fields), DATA)
+
+
+def test_a_worker_joins(make_plan: MakePlan, make_study: MakeStudy, url: str) -> None:
+    plan = make_plan("ncf", sampler="gp", pruner="hyperband", epochs=7, heartbeat=3)
+    made = make_study(plan, open_storage(url, 3))
+    study, joined = join_study(url, "a study", 4)
+    assert joined == plan
+    assert study.study_name == made.study_name
+    assert isinstance(study.sampler, GPSampler)
+    pruner = study.pruner
+    assert isinstance(pruner, optuna.pruners.HyperbandPruner)
+    assert (pruner._min_resource, pruner._max_resource) == (7, 28)
+    assert study._storage.get_heartbeat_interval() == 3  # type: ignore[attr-defined]
+
+
+def test_workers_and_starts_begin_elsewhere(
+    make_plan: MakePlan, make_study: MakeStudy, url: str
+) -> None:
+    made = make_study(make_plan(sampler="random"), open_storage(url, 15))
+
+    def first(worker: int) -> float:
+        study, _ = join_study(url, "a study", worker)
+        return study.ask().suggest_float("x", 0, 1)
+
+    made.sampler = optuna.samplers.RandomSampler()
+    values = [first(0), first(1), first(0)]
+    assert len(set(values)) == 3
+
+
+def test_no_study_to_join(make_plan: MakePlan, url: str) -> None:
+    storage = open_storage(url, 15)
+    with pytest.raises(UserError, match=r"has no study mine\. It has: none"):
+        join_study(url, "mine", 0)
+    open_study(storage, "other", make_plan(), DATA)
+    with pytest.raises(UserError, match=r"has no study mine\. It has: other"):
+        join_study(url, "mine", 0)
+    with pytest.raises(UserError, match="other has not begun yet: start 'tune' without a role"):
+        join_study(url, "other", 0)
+
+
+def test_counts(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    plan = make_plan()
+    study = make_study(plan)
+    add(study, COMPLETE, PRUNED, COMPLETE | {"value": 0.375}, FAILED, LOST, LOST, SUPERFLUOUS)
+    add(study, RUNNING, WAITING, PRUNED)
+    now = tally(study, plan)
+    assert (now.complete, now.pruned, now.done) == (2, 2, 4)
+    assert (now.failed, now.lost, now.running, now.waiting) == (1, 2, 1, 1)
+    assert now.best is not None
+    assert now.best.number == 2
+    assert now.told() == "best 0.3750 (trial 2), 2 pruned, 1 failed, 2 lost"
+    words = "complete pruned complete failed lost lost lost running waiting pruned"
+    assert states(study) == dict(enumerate(words.split()))
+
+
+def test_counts_of_nothing(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    plan = make_plan()
+    now = tally(make_study(plan), plan)
+    assert (now.done, now.best, now.told(), now.gave_up) == (0, None, "", "")
+
+
+def test_no_best_below_the_floor(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    plan = make_plan(coverage_floor=0.5)
+    study = make_study(plan)
+    below = {"coverage_at_10": 0.25}
+    add(study, COMPLETE | {"user_attrs": below, "constraints": {"coverage_floor": 0.25}})
+    assert tally(study, plan).best is None
+
+
+def gave_up(make_plan: MakePlan, make_study: MakeStudy, *trials: dict[str, Any]) -> str:
+    plan = make_plan()
+    study = make_study(plan)
+    add(study, *trials)
+    return tally(study, plan).gave_up
+
+
+def test_failures_in_a_row(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    told = gave_up(make_plan, make_study, COMPLETE, *[FAILED] * FAILURES)
+    assert told == "10 trials failed in a row; the last one, 10: ValueError: odd"
+    for trials in (
+        [FAILED] * (FAILURES - 1),
+        [*[FAILED] * (FAILURES - 1), COMPLETE, FAILED],
+        [*[FAILED] * (FAILURES - 1), PRUNED, FAILED],
+        [LOST] * FAILURES,
+        [SUPERFLUOUS] * FAILURES,
+    ):
+        assert gave_up(make_plan, make_study, *trials) == ""
+    others = [LOST, SUPERFLUOUS, RUNNING]
+    assert gave_up(make_plan, make_study, *[FAILED] * 5, *others, *[FAILED] * 5)
+
+
+def test_a_row_is_one_in_time(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    """A long trial with a low number may end between later ones."""
+    plan = make_plan()
+    study = make_study(plan)
+    long = create_trial(value=0.25)
+    long.datetime_complete = BEGINNING + timedelta(minutes=5, seconds=30)
+    study.add_trial(long)
+    add(study, *[FAILED] * FAILURES)
+    assert tally(study, plan).gave_up == ""
+
+
+def test_failures_before_the_last_start_do_not_count(
+    make_plan: MakePlan, make_study: MakeStudy
+) -> None:
+    storage, plan = optuna.storages.InMemoryStorage(), make_plan()
+    add(make_study(plan, storage), *[FAILED] * FAILURES)
+    again = make_study(plan, storage)
+    assert tally(again, plan).gave_up == ""
+    add(again, *[FAILED] * (FAILURES - 1))
+    assert tally(again, plan).gave_up == ""
+    add(again, FAILED)
+    assert tally(again, plan).gave_up
