@@ -75,7 +75,7 @@ def _seeds(plan: Plan, params: dict[str, object], epochs: int | None) -> list[Ex
     """The best configuration with a fixed number of epochs, once per seed."""
     fields = {**params} if epochs is None else {**params, EPOCHS: epochs, "patience": None}
     tuned = change(plan.experiment, fields, "the best trial")
-    tuned = tuned.model_copy(update={"name": f"{tuned.name}_tuned"})
+    tuned = tuned.model_copy(update={"name": f"{plan.name}_tuned"})
     return [
         tuned.model_copy(update={"seed": tuned.seed + number})
         for number in range(plan.settings.n_seeds)

@@ -8,24 +8,26 @@ import platform
 import signal
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import optuna
 from optuna.study import Study
 from optuna.trial import Trial
 
 from pipeline.data.prepared import receive
-from pipeline.evaluation.validation import rolling_windows
+from pipeline.evaluation.validation import Validation, rolling_windows
 from pipeline.process import end_with
 from pipeline.steps.prepare import dataset_tags
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import STUDY, track_trial
 from pipeline.training.checkpoint import Record
-from pipeline.tuning.objective import configuration, judge
+from pipeline.tuning.objective import EPOCHS, configuration, judge, repeat
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.study import DATA, PARENT_RUN, join_study
 from pipeline.tuning.suggestions import distributions, suggest
 from pipeline.tuning.work import work
 
+SAME = "same_as_trial"  # an earlier trial that tried the same
 DATASET = "dataset"  # the parent's artifact that workers on other hosts take the data from
 
 log = logging.getLogger("pipeline")
@@ -72,19 +74,25 @@ class _Trials:
         ) as run:
             params = suggest(trial, self.space)
             run.log_params(params)
-
-            def watch(fit: str, number: int, record: Record) -> None:
-                run.log_metrics({f"val/{fit}/{key}": record[key] for key in record}, number)
-
-            experiment = configuration(self.plan, params, name)
-            validation = judge(trial, self.plan, experiment, self.windows, watch)
-            metrics = {f"val/{key}": value for key, value in validation.mean.items()}
-            if validation.epochs is not None:
-                metrics["val/epochs"] = validation.epochs
-            run.log_metrics(metrics, validation.epochs or 0)
-        values = [validation.mean[metric] for metric in self.plan.objectives]
+            earlier = repeat(trial, self.study)
+            if earlier is not None:
+                run.set_tags({SAME: str(earlier.number)})
+                means, epochs = earlier.user_attrs, earlier.user_attrs.get(EPOCHS)
+            else:
+                validation = self._judge(trial, params, run)
+                means, epochs = validation.mean, validation.epochs
+            metrics = {f"val/{key}": value for key, value in means.items() if "_at_" in key}
+            run.log_metrics(metrics | ({"val/epochs": epochs} if epochs else {}), epochs or 0)
+        values = [float(means[metric]) for metric in self.plan.objectives]
         log.info("%s: %s", name, ", ".join(f"{value:.4f}" for value in values))
         return values
+
+    def _judge(self, trial: Trial, params: dict[str, Any], run: Run) -> Validation:
+        def watch(fit: str, number: int, record: Record) -> None:
+            run.log_metrics({f"val/{fit}/{key}": record[key] for key in record}, number)
+
+        experiment = configuration(self.plan, params, f"trial {trial.number}")
+        return judge(trial, self.plan, experiment, self.windows, watch)
 
 
 def _stopping_on_ctrl_c() -> Callable[[], bool]:

@@ -78,7 +78,7 @@ def tune(plan: Plan, dataset: str, on_bad_rows: OnBadRows, launch: Launch) -> No
     """
     prepared = find_prepared(dataset, plan.experiment.split, on_bad_rows)
     fingerprint = prepared.dataset.fingerprint
-    name = launch.name or f"{plan.experiment.name}-{fingerprint[:8]}"
+    name = launch.name or f"{plan.name}-{fingerprint[:8]}"
     folder = STUDIES / name
     with lock(folder / "launcher.lock", f"study {name}"):
         storage = open_storage(launch.storage, plan.settings.heartbeat)
@@ -109,7 +109,7 @@ def dry_run(plan: Plan) -> None:
     space = distributions(plan)
     table = Table(
         "field", "space", *(f"{number + 1}" for number in range(SUGGESTIONS)), box=SIMPLE_HEAD,
-        title=f"{plan.experiment.name}: {plan.budget} trials for {', '.join(plan.objectives)}",
+        title=f"{plan.name}: {plan.budget} trials for {', '.join(plan.objectives)}",
     )  # fmt: skip
     suggested = [suggest(study.ask(), space) for _ in range(SUGGESTIONS)]
     for name, entry in plan.space.items():

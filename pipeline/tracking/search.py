@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import mlflow
 from mlflow.entities import Run as MlflowRun
@@ -17,8 +16,8 @@ SEARCHES = ("tags.step = 'train'", f"tags.source = '{SOURCE}'")
 
 
 @dataclass(frozen=True)
-class FoundRun:
-    """What a run holds besides its artifacts."""
+class EvaluatedRun:
+    """What a run with test metrics holds besides its artifacts."""
 
     id: str
     name: str
@@ -27,17 +26,6 @@ class FoundRun:
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
-
-    @classmethod
-    def of(cls, run: MlflowRun) -> Self:
-        """What MLflow has found."""
-        data, info = run.data, run.info
-        name, started = str(info.run_name), int(info.start_time or 0)
-        return cls(str(info.run_id), name, started, data.tags, data.params, data.metrics)
-
-
-class EvaluatedRun(FoundRun):
-    """One that has test metrics."""
 
     @property
     def from_ledger(self) -> bool:
@@ -92,8 +80,11 @@ def get_evaluated(run_ids: Sequence[str]) -> list[EvaluatedRun]:
 
 
 def _evaluated(run: MlflowRun) -> EvaluatedRun | None:
-    tested = any(key.startswith("test/") for key in run.data.metrics)
-    return EvaluatedRun.of(run) if tested else None
+    data, info = run.data, run.info
+    if not any(key.startswith("test/") for key in data.metrics):
+        return None
+    name, started = str(info.run_name), int(info.start_time or 0)
+    return EvaluatedRun(str(info.run_id), name, started, data.tags, data.params, data.metrics)
 
 
 def _latest_first(runs: list[EvaluatedRun]) -> list[EvaluatedRun]:

@@ -1,4 +1,4 @@
-"""A study's trials as child runs of its parent run: opened, ended truly, and found again."""
+"""A study's trials as child runs of its parent run: opened, and ended truly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking.runs import Outcome, Run, outcome, track, tracking_uri
-from pipeline.tracking.search import FoundRun
 
 STUDY = "study"
 TRIAL = "trial"  # its number in the study
@@ -61,52 +60,38 @@ def track_trial(
 
 
 def end_lost(parent: Run, states: Callable[[], Mapping[int, str]]) -> list[str]:
-    """End the runs of trials that are over though their run is RUNNING; their ids.
+    """Make the runs of trials that are over say so, whatever became of their workers; their ids.
 
-    ``states`` tells the state of each trial by its number; one that it does not know is lost. It is
-    asked after the search for runs: a trial that has begun since must not count as lost. Any
-    number of processes may do this at once, and again.
+    A run may be RUNNING still, because its process was killed, or be FINISHED though its process
+    was killed before the study heard of it. ``states`` tells the state of each trial by its number;
+    one that it does not know is lost. It is asked after the search for runs: a trial that has begun
+    since must not count as lost. Any number of processes may do this at once, and again.
 
     Raises:
         UserError: the tracking store cannot be searched.
     """
-    running = [run for run in _children(parent, "RUNNING") if TRIAL in run.data.tags]
-    if not running:
-        return []
-    known = states()
+    found = [run for run in _children(parent) if TRIAL in run.data.tags]
+    known = states() if found else {}
     ended = []
-    for found in running:
-        state = known.get(int(found.data.tags[TRIAL]), LOST)
-        if state in STATUSES:
-            run = Run(found.info.run_id)
+    for each in found:
+        state = known.get(int(each.data.tags[TRIAL]), LOST)
+        told = each.data.tags.get(TRIAL_STATE)
+        true = told == state or (told, state) == (INTERRUPTED, LOST)
+        if state in STATUSES and (each.info.status == "RUNNING" or not true):
+            run = Run(each.info.run_id)
             run.set_tags({TRIAL_STATE: state})
             run.client.set_terminated(run.id, STATUSES[state])
             ended.append(run.id)
     return ended
 
 
-def children(parent: Run, **tags: str) -> list[FoundRun]:
-    """Finished child runs with these tags, the first that was begun first.
-
-    Raises:
-        UserError: the tracking store cannot be searched.
-    """
-    return [FoundRun.of(run) for run in _children(parent, "FINISHED", **tags)]
-
-
-def _children(parent: Run, status: str, **tags: str) -> list[MlflowRun]:
-    conditions = [
-        f"tags.mlflow.parentRunId = '{parent.id}'",
-        f"attributes.status = '{status}'",
-        *(f"tags.{name} = '{value}'" for name, value in tags.items()),
-    ]
+def _children(parent: Run) -> list[MlflowRun]:
     try:
         # Unlike the client's, this search goes through all pages.
         return list(
             mlflow.search_runs(
                 experiment_ids=[parent.experiment_id],
-                filter_string=" and ".join(conditions),
-                order_by=["attributes.start_time ASC"],
+                filter_string=f"tags.mlflow.parentRunId = '{parent.id}'",
                 output_format="list",
             )
         )

@@ -68,6 +68,32 @@ def judge(
     return validation
 
 
+def repeat(trial: Trial, study: Study) -> FrozenTrial | None:
+    """An earlier trial with the same parameters, whose outcome is made this one's, if there is one.
+
+    Everything random has its seed, so that the same configuration gives the same numbers again.
+
+    Raises:
+        optuna.TrialPruned: the earlier one was.
+    """
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    for earlier in study.get_trials(deepcopy=False, states=states):
+        if earlier.params == trial.params:
+            break
+    else:
+        return None
+    if len(study.directions) == 1:
+        for step, value in earlier.intermediate_values.items():
+            trial.report(value, step)
+    for name, value in earlier.user_attrs.items():
+        trial.set_user_attr(name, value)
+    for name, value in earlier.constraints.items():
+        trial.set_constraint(name, value)
+    if earlier.state == TrialState.PRUNED:
+        raise optuna.TrialPruned(f"as trial {earlier.number}")
+    return earlier
+
+
 class _Lifts:
     """The intermediate values of one trial."""
 

@@ -70,6 +70,8 @@ BUDGET = ("n_trials", "timeout", "n_seeds", "heartbeat", "model_name")
 class Plan(Settings):
     """An experiment, the space around it, and how to search that."""
 
+    name: str
+    """That of the study file, or of the experiment, without ending."""
     experiment: Experiment
     space: dict[str, Range | Choice]
     settings: StudySettings
@@ -173,6 +175,7 @@ def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any])
     else:
         space = read_space(listed, f"{where}: space")
     plan = Plan(
+        name=(study or config).stem,
         experiment=experiment,
         space={name: entry for name, entry in space.items() if name not in fields},
         settings=StudySettings.read(settings, where),

@@ -21,7 +21,6 @@ from pipeline.tracking.trials import (
     STUDY,
     TRIAL,
     TRIAL_STATE,
-    children,
     end_lost,
     track_trial,
 )
@@ -167,7 +166,7 @@ def test_the_run_of_a_killed_process_is_ended(workplace: Workplace) -> None:
             assert run.tags[TRIAL] == "3"
             assert end_lost(parent, lambda: {3: LOST}) == [run.id]
         assert ends([run]) == [("KILLED", LOST)]
-        assert end_lost(parent, lambda: {3: FAILED}) == []  # an end is an end
+        assert end_lost(parent, lambda: {3: LOST}) == []
         assert ends([run]) == [("KILLED", LOST)]
 
 
@@ -203,29 +202,23 @@ def test_a_trial_that_begins_meanwhile_is_not_lost(here: Workplace, parent: Run)
     assert ends(begun_since) == [("RUNNING", RUNNING)]
 
 
-def test_children_are_found_with_what_they_hold(
-    here: Workplace, parent: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(3):
-        with track_trial(f"trial {number}", TAGS, parent, number, HopelessError) as run:
-            run.log_params({"embedding_dim": 2**number})
-            run.log_metrics({"val/ndcg_at_10": number / 10})
+def test_a_trial_whose_end_the_study_never_heard_of_is_lost(parent: Run) -> None:
+    with track_trial("trial 0", TAGS, parent, 0, HopelessError) as run:
+        pass
+    assert ends([run]) == [("FINISHED", COMPLETE)]
+    assert end_lost(parent, lambda: {0: RUNNING}) == []
+    assert end_lost(parent, lambda: {0: LOST}) == [run.id]
+    assert ends([run]) == [("KILLED", LOST)]
+
+
+def test_an_interrupted_trial_stays_one(parent: Run) -> None:
     with (
-        pytest.raises(HopelessError),
-        track_trial("trial 3", TAGS, parent, 3, HopelessError) as pruned,
+        pytest.raises(KeyboardInterrupt),
+        track_trial("trial 0", TAGS, parent, 0, HopelessError) as run,
     ):
-        raise HopelessError
-    begun(parent, 4)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", here.client.create_experiment("other"))
-    found = children(parent, trial_state=COMPLETE, study="small")
-    assert [each.id for each in children(parent, trial_state=PRUNED)] == [pruned.id]
-    assert len(children(parent)) == 4
-    assert children(parent, study="large") == []
-    assert [(each.name, each.params, each.metrics) for each in found] == [
-        ("trial 0", {"embedding_dim": "1"}, {"val/ndcg_at_10": 0.0}),
-        ("trial 1", {"embedding_dim": "2"}, {"val/ndcg_at_10": 0.1}),
-        ("trial 2", {"embedding_dim": "4"}, {"val/ndcg_at_10": 0.2}),
-    ]
+        raise KeyboardInterrupt
+    assert end_lost(parent, lambda: {0: LOST}) == []
+    assert ends([run]) == [("KILLED", INTERRUPTED)]
 
 
 def test_an_unknown_parent_is_told(here: Workplace) -> None:
