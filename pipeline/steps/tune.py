@@ -39,7 +39,7 @@ from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.runs import Run, track, tracking_uri, ui_command
 from pipeline.tracking.trials import STUDY, end_lost
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.storage import VARIABLE, open_storage, shown
+from pipeline.tuning.storage import LOST_AFTER, VARIABLE, open_storage, shown
 from pipeline.tuning.study import (
     DATA,
     PARENT_RUN,
@@ -172,7 +172,7 @@ def _search(study: Study, plan: Plan, parent: Run, workers: Workers, report: Stu
             ProgressBar(f"{study.study_name}", plan.budget, "trial") as bar,
             interruptions.handled(),
         ):
-            while workers.running:
+            while workers.running or (workers.dead and not interruptions.seen):
                 time.sleep(WATCH_SECONDS)
                 fail_stale_trials(study)
                 before, now = now, tally(study, plan)
@@ -184,6 +184,7 @@ def _search(study: Study, plan: Plan, parent: Run, workers: Workers, report: Stu
                 bar.done(now.done, now.told())
                 report.redraw(now)
                 _stop_if_due(study, now, interruptions.seen, time.monotonic() > until)
+        _settle(study, plan)
     finally:
         workers.end()
         end_lost(parent, lambda: states(study))
@@ -191,6 +192,14 @@ def _search(study: Study, plan: Plan, parent: Run, workers: Workers, report: Stu
         raise KeyboardInterrupt
     if now.gave_up:
         raise UserError(f"Study {study.study_name} stopped: {now.gave_up}")
+
+
+def _settle(study: Study, plan: Plan) -> None:
+    """Wait until no trial runs, or those that do have shown that they are alive somewhere else."""
+    until = time.monotonic() + (LOST_AFTER + 1) * plan.settings.heartbeat
+    while tally(study, plan).running and time.monotonic() < until:
+        time.sleep(WATCH_SECONDS)
+        fail_stale_trials(study)
 
 
 def _stop_if_due(study: Study, now: Tally, interruptions: int, timed_out: bool) -> None:

@@ -238,7 +238,6 @@ def _cut(label: str) -> str:
 def _sized(axes: Axes, width: float, height: float) -> Figure:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    figure.set_layout_engine("constrained")
     figure.set_size_inches(width, height)
     return figure
 

@@ -56,6 +56,11 @@ class Workers:
         """Whether any is left."""
         return any(process.poll() is None for process in self.processes.values())
 
+    @property
+    def dead(self) -> list[int]:
+        """Those that were killed or failed."""
+        return [n for n, process in self.processes.items() if process.poll() not in (None, 0)]
+
     def replace_dead(self, *, progress: bool) -> list[str]:
         """Start a new worker for each that was killed or failed; says what happened to them.
 
@@ -67,10 +72,8 @@ class Workers:
         if progress:
             self.deaths = 0
         told = []
-        for number, process in list(self.processes.items()):
-            status = process.poll()
-            if status is None or status == 0:
-                continue
+        for number in self.dead:
+            status = self.processes[number].returncode
             self.deaths += 1
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
             if self.deaths > DEATHS:
