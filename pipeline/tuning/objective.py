@@ -112,7 +112,8 @@ class _Lifts:
             return
         if self.best and fit not in self.best:  # the window before may have ended early
             self._report(len(self.best) * self.length)
-        lift = record[self.metric] / self.windows[fit].popularity[self.metric]
+        popular = self.windows[fit].popularity[self.metric] or 1.0  # a list without a hit: no lift
+        lift = record[self.metric] / popular
         self.best[fit] = max(lift, self.best.get(fit, lift))
         self._report((len(self.best) - 1) * self.length + max(number, 1))
 

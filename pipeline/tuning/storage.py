@@ -72,6 +72,11 @@ def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:
         UserError: it cannot be reached or used.
     """
     parsed = _parsed(url)
+    if _is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
+        raise UserError(
+            f"The storage {url} is in memory, which workers cannot share and which is gone at the "
+            f"end: expected a file, as in {EMBEDDED}."
+        )
     engine = {"connect_args": {"timeout": BUSY_SECONDS}} if _is_sqlite(parsed) else {}
     try:
         return _Storage(

@@ -47,6 +47,10 @@ def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]
         sampler=make_sampler(plan),
     )
     known = study.user_attrs
+    if PLAN not in known and study.get_trials(deepcopy=False):
+        raise UserError(
+            f"The study {name} in this storage was not made by 'tune': give another --study_name."
+        )
     if PLAN in known:
         differing = Plan.restore(known[PLAN], f"study {name}").differences(plan)
         differing += ["dataset"] if known[DATA]["fingerprint"] != data["fingerprint"] else []

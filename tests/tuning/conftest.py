@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,6 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from sqlalchemy import text
 
+from pipeline.tuning import work
 from pipeline.tuning.plan import Plan, read_plan
 from pipeline.tuning.study import PARENT_RUN, open_study
 
@@ -24,6 +26,18 @@ DATA = {"dataset": "small", "fingerprint": "f" * 16}
 def pytest_itemcollected(item: pytest.Item) -> None:
     """pytest forgets the filter for warnings that the package itself sets."""
     item.add_marker(pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers look again soon whether there is something to do."""
+    monkeypatch.setattr(work, "IDLE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A storage of the test's own."""
+    return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
 def age(study: Study, seconds: int, *numbers: int) -> None:

@@ -15,7 +15,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, Window, rolling_windows
 from pipeline.training.checkpoint import Record
-from pipeline.tuning.objective import best_trial, configuration, judge, window_steps
+from pipeline.tuning.objective import best_trial, configuration, judge, repeat, window_steps
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.suggestions import make_pruner
 from tests.tuning.conftest import MakePlan
@@ -274,3 +274,55 @@ def test_the_best_of_two_objectives_lies_on_the_front(make_plan: MakePlan) -> No
     study.add_trials([tried([0.4, 0.1], 0.1), tried([0.4, 0.2], 0.2), tried([0.3, 0.9], 0.9)])
     assert best_trial(study, plan).number == 1
     assert best_trial(study, plan) in study.best_trials
+
+
+def repeated(study: Study, value: float | None = None) -> FrozenTrial:
+    """A further trial of a study with one parameter, which takes an earlier one's outcome."""
+
+    def objective(trial: Trial) -> float:
+        trial.suggest_float("x", 0, 1)
+        earlier = repeat(trial, study)
+        return float(earlier.values[0]) if earlier is not None else float("nan")
+
+    study.enqueue_trial({"x": 0.5 if value is None else value})
+    study.optimize(objective, n_trials=1)
+    return study.trials[-1]
+
+
+def ended(state: TrialState, value: float | None, x: float = 0.5) -> FrozenTrial:
+    trial = create_trial(
+        state=state,
+        value=value,
+        params={"x": x},
+        distributions={"x": FloatDistribution(0, 1)},
+        intermediate_values={1: 1.5},
+        user_attrs={COVERAGE: 0.1},
+    )
+    trial.set_constraint("coverage_floor", -0.1)
+    return trial
+
+
+def test_a_trial_that_tries_the_same_has_the_same_outcome() -> None:
+    study = optuna.create_study()
+    study.add_trial(ended(TrialState.COMPLETE, 0.3))
+    again = repeated(study)
+    assert (again.state, again.value) == (TrialState.COMPLETE, 0.3)
+    assert again.user_attrs == {COVERAGE: 0.1}
+    assert again.intermediate_values == {1: 1.5}
+    assert again.constraints == {"coverage_floor": -0.1}
+
+
+def test_a_trial_that_tries_what_was_pruned_is_pruned() -> None:
+    study = optuna.create_study()
+    study.add_trial(ended(TrialState.PRUNED, None))
+    again = repeated(study)
+    assert again.state == TrialState.PRUNED
+    assert again.intermediate_values == {1: 1.5}
+
+
+@pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.COMPLETE])
+def test_neither_a_failure_nor_another_trial_is_repeated(state: TrialState) -> None:
+    study = optuna.create_study()
+    study.add_trial(ended(TrialState.FAIL, None))
+    study.add_trial(ended(state, 0.3 if state == TrialState.COMPLETE else None, x=0.25))
+    assert repeated(study).state == TrialState.FAIL  # it was tried, and gave no number

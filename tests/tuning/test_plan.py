@@ -47,16 +47,17 @@ def test_a_study_file_is_flat(make_plan: MakePlan) -> None:
 
 
 @pytest.mark.parametrize("model", TUNED)
-def test_a_model_brings_a_space(model: str) -> None:
-    plan = read_plan(None, EXPERIMENTS / f"{model}.yaml", {})
+def test_a_model_brings_a_space(model: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"model: {model}\n")
+    plan = read_plan(None, tmp_path / "mine.yaml", {})
     assert plan.space == family(model).space
     assert plan.settings == StudySettings()
 
 
 @pytest.mark.parametrize("model", TUNED)
-def test_every_corner_of_a_models_space_is_taken(model: str) -> None:
+def test_every_corner_of_a_models_space_is_taken(make_plan: MakePlan, model: str) -> None:
     """A configuration is checked as a whole only when it is tried."""
-    plan = read_plan(None, EXPERIMENTS / f"{model}.yaml", {})
+    plan = make_plan(model)
     ends = [[values[0], values[-1]] for values in (plan.values(name, 2) for name in plan.space)]
     for values in list(product(*ends))[:64]:
         change(plan.experiment, dict(zip(plan.space, values, strict=True)), model)

@@ -41,11 +41,6 @@ SECRETS = [
 ]
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'studies.db'}"
-
-
 def leaks(message: str, url: str, secret: str) -> list[str]:
     """Spellings of a secret that a message tells: as it is, or as it stands in the URL."""
     rest = url.partition("//u:")[2].rpartition("@")[0] or url.rpartition("password=")[2]
@@ -172,3 +167,9 @@ def test_only_an_interrupted_trial_is_queued(url: str) -> None:
     study.optimize(lambda trial: 1.0, n_trials=1)
     try_again(study, 0)
     assert len(study.trials) == 1
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_storage_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="in memory, which workers cannot share"):
+        open_storage(url, 15)

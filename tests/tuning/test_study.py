@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -36,11 +35,6 @@ COMPLETE: dict[str, Any] = {"value": 0.25}
 PRUNED: dict[str, Any] = {"state": TrialState.PRUNED, "value": 0.5}
 RUNNING = {"state": TrialState.RUNNING}
 WAITING = {"state": TrialState.WAITING}
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
 def add(study: Study, *trials: dict[str, Any]) -> None:
@@ -112,6 +106,7 @@ def test_a_worker_joins(make_plan: MakePlan, make_study: MakeStudy, url: str) ->
     assert study._storage.get_heartbeat_interval() == 3  # type: ignore[attr-defined]
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used")
 def test_workers_and_starts_begin_elsewhere(
     make_plan: MakePlan, make_study: MakeStudy, url: str
 ) -> None:
@@ -210,3 +205,11 @@ def test_failures_before_the_last_start_do_not_count(
     assert tally(again, plan).gave_up == ""
     add(again, FAILED)
     assert tally(again, plan).gave_up
+
+
+def test_a_study_of_somebody_else_is_left_alone(make_plan: MakePlan, url: str) -> None:
+    optuna.create_study(storage=url, study_name="theirs").optimize(lambda _: 1.0, n_trials=1)
+    with pytest.raises(UserError, match="theirs in this storage was not made by 'tune'"):
+        open_study(open_storage(url, 15), "theirs", make_plan(), DATA)
+    (theirs,) = optuna.load_study(storage=url, study_name="theirs").trials
+    assert theirs.value == 1.0

@@ -56,7 +56,8 @@ def replace(workers: Workers, *, progress: bool = False) -> list[str]:
 @pytest.mark.parametrize(
     ("workers", "per_gpu", "gpus", "cores", "threads", "places"),
     [
-        (None, 1, [], 8, 8, [None]),
+        (None, 1, [], 8, 2, [None] * 4),
+        (None, 1, [], 2, 1, [None] * 2),
         (3, 1, [], 8, 2, [None] * 3),
         (4, 1, [], 2, 1, [None] * 4),
         (None, 1, ["0", "1"], 8, 4, ["0", "1"]),
