@@ -9,8 +9,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: .venv/installed
 	mlflow run . --env-manager local
 
+# Two processes with a thread each: many tests wait for processes of their own.
 test: .venv/installed-dev
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
 	ruff check .
