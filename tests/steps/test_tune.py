@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import optuna
 import pandas as pd
@@ -15,7 +16,15 @@ from mlflow.entities import Run as MlflowRun
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from tests.steps.workplace import DEADLINE, ROOT, Workplace, make_project
+from tests.steps.hosts import hosts, relay
+from tests.steps.workplace import (
+    DEADLINE,
+    PASSWORD,
+    ROOT,
+    Workplace,
+    make_project,
+    served,
+)
 
 SVD_STUDY = """
 config: svd.yaml
@@ -195,44 +204,53 @@ def test_a_worse_model_does_not_become_champion(project: Workplace, told: str) -
     assert re.search(r"is registered: the champion, version \d, has 0\.\d+ on val", outcome.told)
 
 
-def test_a_worker_joins_with_nothing_but_two_urls(
-    tmp_path: Path, ratings: pd.DataFrame, store: Path, server: str, postgresql: str
+def test_two_hosts_share_nothing_but_two_urls(
+    tmp_path: Path, ratings: pd.DataFrame, store: Path, shared: Workplace, postgresql: str
 ) -> None:
-    """Another folder, no data, no study file: what it needs comes from the two servers."""
+    """The second has no data and no study file: what it needs comes from the two servers."""
     here = make_project(tmp_path, ratings, store)
     (here.folder / "study.yaml").write_text(SVD_STUDY)
     (here.folder / "svd.yaml").write_text("model: svd\nvalues: ratings\n")
     elsewhere = Workplace(tmp_path / "elsewhere")
     elsewhere.folder.mkdir()
-    urls = {"MLFLOW_TRACKING_URI": server, "OPTUNA_STORAGE": postgresql}
-    urls |= {"MLFLOW_EXPERIMENT_NAME": "joined", "PYTHONPATH": str(ROOT)}
-    flags = ("--study_name", "joined", "--n_trials", "12", "--pruner", "none")
-    launcher = here.start(*TUNE, *flags, **urls)
-    worker = join(elsewhere, launcher, urls)
-    assert launcher.wait(timeout=2 * DEADLINE) == 0
-    assert worker.wait(timeout=DEADLINE) == 0
-    assert worker.stdout is not None
-    said = worker.stdout.read()
-    done = re.findall(r"^trial (\d+): 0\.\d+", said, re.MULTILINE)
-    assert done, said
+    socket = f"{parse_qs(urlsplit(postgresql).query)['host'][0]}/.s.PGSQL.5432"
+    with (
+        hosts("ncf-launcher", "ncf-worker") as (address, on),
+        relay(address, socket) as port,
+        served(shared, address) as server,
+    ):
+        urls = {
+            "MLFLOW_TRACKING_URI": server,
+            "OPTUNA_STORAGE": f"postgresql://postgres:{PASSWORD}@{address}:{port}/postgres",
+            "MLFLOW_EXPERIMENT_NAME": "joined",
+            "PYTHONPATH": str(ROOT),
+        }
+        flags = ("--study_name", "joined", "--n_trials", "12", "--pruner", "none")
+        launcher = here.start(*TUNE, *flags, "--workers", "1", on=on["ncf-launcher"], **urls)
+        wait_for_line(launcher, "tune joined: run")
+        words = ("pipeline", "tune", "--role", "worker", "--study_name", "joined")
+        worker = elsewhere.start(*words, on=on["ncf-worker"], **urls)
+        told, _ = launcher.communicate(timeout=2 * DEADLINE)
+        said, _ = worker.communicate(timeout=DEADLINE)
+    assert (launcher.returncode, worker.returncode) == (0, 0), told + said
     study = optuna.load_study(study_name="joined", storage=postgresql)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 12
-    assert len(done) < 12
+    done = re.findall(r"^trial (\d+): 0\.\d+", said, re.MULTILINE)
+    assert 0 < len(done) < 12, told + said
     fingerprint = study.user_attrs["data"]["fingerprint"]
     meta = elsewhere.folder / "data" / "prepared" / fingerprint / "meta.json"
     assert json.loads(meta.read_text())["name"] == "ratings"
+    assert PASSWORD not in told + said
 
 
-def join(
-    elsewhere: Workplace, launcher: subprocess.Popen[str], urls: dict[str, str]
-) -> subprocess.Popen[str]:
-    """A worker that joins as soon as the launcher has opened the study's run."""
-    assert launcher.stdout is not None
-    for line in launcher.stdout:
-        if "tune joined: run" in line:
-            break
-    words = ("tune", "--role", "worker", "--study_name", "joined")
-    return elsewhere.start("pipeline", *words, **urls)
+def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return
+    pytest.fail(f"the process has ended: {''.join(lines)}")
 
 
 def test_mlflow_run(project: Workplace, told: str) -> None:

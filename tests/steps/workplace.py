@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,14 +112,19 @@ class Workplace:
         return Outcome(status, told.getvalue())
 
     def start(
-        self, *command: str, told: IO[str] | None = None, **variables: str
+        self,
+        *command: str,
+        on: Sequence[str] = (),
+        told: IO[str] | None = None,
+        **variables: str,
     ) -> subprocess.Popen[str]:
         """A Python module in a process of its own, as in ``start("pipeline", "train")``.
 
-        ``told`` is a file for what it says, instead of a pipe; ``variables`` are environment.
+        ``on`` is what brings it to another host, ``told`` a file for what it says, instead of a
+        pipe, and ``variables`` are environment.
         """
         return subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [*on, sys.executable, "-m", *command],
             cwd=self.folder,
             env={**environment(), **variables},
             stdout=told or subprocess.PIPE,
@@ -192,6 +199,42 @@ def make_project(folder: Path, ratings: pd.DataFrame, store: Path | None) -> Wor
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*")
         )
     return make_workplace(folder, ratings, store)
+
+
+@contextmanager
+def served(place: Workplace, address: str) -> Iterator[str]:
+    """The URL of a tracking server on the store of ``place``, which proxies artifacts."""
+    with socket.socket() as free:
+        free.bind((address, 0))
+        port = free.getsockname()[1]
+    flags = {
+        "host": address,
+        "port": port,
+        "workers": 1,
+        "backend-store-uri": place.uri,
+        "artifacts-destination": place.folder / "kept",
+    }
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    # A log file and not a pipe: a server whose pipe nobody empties stops answering.
+    with (place.folder / "server.log").open("w") as told:
+        process = place.start(
+            "mlflow", "server", *words, told=told, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+        )
+    url = f"http://{address}:{port}"
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, process)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=DEADLINE)
 
 
 def environment() -> dict[str, str]:
