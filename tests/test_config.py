@@ -60,7 +60,7 @@ NOTEBOOK = {
     "layers": [16, 8],
     "dropout": 0.4,
     "bias": False,
-    "factor_start": False,
+    "start": None,
 }
 
 

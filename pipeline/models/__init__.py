@@ -18,6 +18,7 @@ FAMILIES = {
     "als": "pipeline.models.factors:ALS",
     "ease": "pipeline.models.regression:EASE",
     "slim": "pipeline.models.regression:SLIM",
+    "sequential_ridge": "pipeline.models.sequential:SequentialRidge",
     "two_tower": "pipeline.models.two_tower:TwoTower",
     "ncf": "pipeline.models.ncf:NCF",
 }

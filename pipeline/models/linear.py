@@ -3,20 +3,22 @@
     item weights      scores = X[u] W        X: training interactions, W: item by item
     latent factors    scores = p_u q^T
 
-Each takes interactions as ones or as ratings ("values"): ratings used as confidence tell a liked
+Most take interactions as ones or as ratings ("values"): ratings used as confidence tell a liked
 item from one merely seen.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy import sparse
 
 from pipeline.data.dataset import Values
 from pipeline.models.base import Arrays, Recommender
+from pipeline.models.exposure import exposure
 from pipeline.settings import Settings
 from pipeline.space import Choice
 
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
 Matrix: TypeAlias = "sparse.csr_matrix | npt.NDArray[np.float32]"
 
 
-class InteractionSettings(Settings):
+class LinearSettings(Settings):
+    """What every linear model can be asked for."""
+
+    exposure_users: int = Field(0, ge=0)
+    """Bring every item into the lists of about so many users; 0 leaves the scores alone."""
+
+
+class InteractionSettings(LinearSettings):
     """What a model without a network sees of the ratings."""
 
     values: Values = "binary"
@@ -41,8 +50,8 @@ VALUES = Choice(choices=("binary", "ratings"))
 class LinearRecommender(Recommender):
     """A model whose scores are the product of two matrices, learned at once."""
 
-    settings_class = InteractionSettings
-    settings: InteractionSettings
+    settings_class = LinearSettings
+    settings: LinearSettings
     left: Matrix
     """[n_users, inner]."""
     right: Matrix
@@ -58,8 +67,12 @@ class LinearRecommender(Recommender):
         on_epoch: OnEpoch | None = None,
         state: dict[str, Any] | None = None,
     ) -> Self:
-        """Learn the two matrices."""
+        """Learn the two matrices; exposure adds a column to the one and a row to the other."""
         self.left, self.right = self.learn(dataset)
+        if self.settings.exposure_users:
+            lift = exposure(self.scores, dataset, self.settings.exposure_users)
+            self.left = _stack(self.left, lift.users[:, None], axis=1)
+            self.right = _stack(self.right, lift.items[None], axis=0)
         return self
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
@@ -75,6 +88,13 @@ class LinearRecommender(Recommender):
     def load_arrays(self, arrays: Arrays) -> None:
         """Take both matrices."""
         self.left, self.right = _unpack("left", arrays), _unpack("right", arrays)
+
+
+def _stack(matrix: Matrix, more: npt.NDArray[np.float32], axis: Literal[0, 1]) -> Matrix:
+    if isinstance(matrix, np.ndarray):
+        return np.concatenate([matrix, more], axis)
+    stack = sparse.hstack if axis else sparse.vstack
+    return stack([matrix, sparse.csr_matrix(more)], format="csr")
 
 
 def _pack(name: str, matrix: Matrix) -> Arrays:

@@ -9,7 +9,7 @@ of look-ups, not by their width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,17 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pipeline.models.base import Arrays, Recommender
+from pipeline.models.exposure import Exposure, exposure
+from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
 from pipeline.space import Choice, Range, Space
 from pipeline.training.layers import dropout, rows
-from pipeline.training.trainer import OnEpoch, Trainer, TrainingSettings, choose_device
+from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
 
 PAIR_BYTES = 32 * 2**20  # memory for the hidden layers of one block of user-item pairs
+TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
 
 
@@ -40,8 +43,17 @@ class NCFSettings(TrainingSettings):
     """Before each linear layer of the MLP."""
     bias: bool = False
     """Add a bias per user and per item to the logit."""
-    factor_start: bool = False
-    """Start GMF from truncated SVD factors of the ratings instead of noise."""
+    start: Literal["svd", "sequential_ridge"] | None = None
+    """Where GMF starts: at truncated SVD factors of the ratings, at those of sequential_ridge
+    (either with embedding_dim components), or in noise."""
+    start_ridge: float = Field(1e4, gt=0)
+    """ridge of a start from sequential_ridge."""
+    start_ease_share: float = Field(3.0, ge=0)
+    """ease_share of a start from sequential_ridge."""
+    start_ease_regularization: float = Field(1e5, gt=0)
+    """ease_regularization of a start from sequential_ridge."""
+    exposure_users: int = Field(0, ge=0)
+    """Bring every item into the lists of about so many users; 0 leaves the scores alone."""
 
     @field_validator("layers")
     @classmethod
@@ -147,13 +159,16 @@ class NCF(Recommender):
         "negative_power": Range(low=0, high=1),
         "rating_confidence": Range(low=0, high=2),
         "l2": Range(low=1e-8, high=1e-2, log=True),
-        "embedding_dim": Range(low=4, high=32, log=True),
+        "embedding_dim": Range(low=4, high=64, log=True),
         "layers": Choice(choices=("none", "16,8", "32,16")),
         "dropout": Range(low=0, high=0.5),
-        "factor_start": Choice(choices=(False, True)),
+        "start": Choice(choices=("none", "svd", "sequential_ridge")),
+        "start_ridge": Range(low=3e3, high=1e5, log=True),
+        "start_ease_share": Range(low=0, high=5),
     }
     settings: NCFSettings
     network: NCFNetwork
+    exposure: Exposure | None = None
 
     def fit(
         self,
@@ -168,49 +183,97 @@ class NCF(Recommender):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings)
-        if self.settings.factor_start and state is None:
-            self._start_from_factors(dataset)
+        if self.settings.start is not None and state is None:
+            self._start(dataset)
         self.network.to(device)
         generator = torch.Generator(device).manual_seed(self.seed)
         trainer = Trainer(self.network, dataset, self.settings, generator)
         if state is not None:
             trainer.load_state(state)
-        trainer.run(on_epoch)
+
+        def after(epoch: Epoch) -> bool:
+            self._expose(dataset)
+            return on_epoch is not None and on_epoch(epoch)
+
+        self.exposure = None
+        trainer.run(after if on_epoch is not None else None)
+        if self.exposure is None:
+            self._expose(dataset)
         return self
 
-    def _start_from_factors(self, dataset: Dataset) -> None:
-        """GMF rows from ratings ~ U S V^T, S split evenly, and an output that adds them up."""
+    def _start(self, dataset: Dataset) -> None:
+        """GMF rows from two factors of the scores of another model, and an output that adds."""
+        find = self._svd if self.settings.start == "svd" else self._sequential_ridge
+        rank = min(self.settings.embedding_dim, dataset.n_users, dataset.n_items)
+        users, items = find(dataset, rank)
+        with torch.no_grad():
+            self.network.user_rows[:, :rank] = torch.from_numpy(users)
+            self.network.item_rows[:, :rank] = torch.from_numpy(items)
+            self.network.output.weight[:, :rank] = 1.0
+
+    def _svd(self, dataset: Dataset, rank: int) -> Factors:
+        """Ratings ~ U S V^T, with S split evenly."""
         from sklearn.utils.extmath import randomized_svd
 
-        rank = min(self.settings.embedding_dim, dataset.n_users, dataset.n_items)
         left, values, right = randomized_svd(
             dataset.train_matrix("ratings"), rank, n_iter=10, random_state=self.seed
         )
         root = np.sqrt(values)
-        with torch.no_grad():
-            self.network.user_rows[:, :rank] = torch.from_numpy(left * root)
-            self.network.item_rows[:, :rank] = torch.from_numpy(right.T * root)
-            self.network.output.weight[:, :rank] = 1.0
+        return left * root, right.T * root
+
+    def _sequential_ridge(self, dataset: Dataset, rank: int) -> Factors:
+        """sequential_ridge's factors, each component as large in users as in items."""
+        settings = SequentialRidgeSettings(
+            components=rank,
+            ridge=self.settings.start_ridge,
+            ease_share=self.settings.start_ease_share,
+            ease_regularization=self.settings.start_ease_regularization,
+        )
+        users, items = SequentialRidge(settings, self.seed).factors(dataset)
+        norms = [np.linalg.norm(side, axis=0) + TINY for side in (users, items)]
+        balance = np.sqrt(norms[1] / norms[0])
+        # How large the scores are depends on the ratings and the penalties, and a loss on logits
+        # minds. One constant for all makes their mean square 1 and leaves every order as it is.
+        mean_square = ((users.T @ users) * (items.T @ items)).sum() / (len(users) * len(items))
+        scale = (mean_square + TINY) ** -0.25
+        return users * balance * scale, items / balance * scale
+
+    def _expose(self, dataset: Dataset) -> None:
+        """Exposure of the network as it is now; training knows nothing of it."""
+        self.exposure = None
+        if self.settings.exposure_users:
+            self.exposure = exposure(self.scores, dataset, self.settings.exposure_users)
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """Logits, [len(users), n_items]."""
+        """Logits, with exposure if any, [len(users), n_items]."""
         table = self.network.item_rows
         widest = max(self.settings.layers[1:], default=1)
         block = max(1, PAIR_BYTES // (4 * widest * len(table)))
         indices = torch.from_numpy(users).long().to(table.device)
         blocks = [self.network.score(part).cpu() for part in indices.split(block)]
-        return torch.cat(blocks).numpy() if blocks else np.empty((0, len(table)), np.float32)
+        logits = torch.cat(blocks).numpy() if blocks else np.empty((0, len(table)), np.float32)
+        if self.exposure is not None:
+            logits += self.exposure.users[users, None] * self.exposure.items
+        return logits
 
     def arrays(self) -> Arrays:
-        """The network's parameters by name."""
-        return {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        """The network's parameters by name, and the exposure if any."""
+        learned = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        if self.exposure is not None:
+            learned |= {f"exposure.{name}": part for name, part in self.exposure._asdict().items()}
+        return learned
 
     def load_arrays(self, arrays: Arrays) -> None:
         """Make the network and give it these parameters."""
+        lifts = [f"exposure.{side}" for side in Exposure._fields]
+        found = [arrays[name] for name in lifts if name in arrays]
+        self.exposure = Exposure(*found) if found else None
         n_users, n_items = len(arrays["user_rows"]), len(arrays["item_rows"])
         with torch.random.fork_rng(devices=[]):
             self.network = NCFNetwork(n_users, n_items, self.settings)
-        self.network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
+        self.network.load_state_dict(
+            {k: torch.from_numpy(v) for k, v in arrays.items() if k not in lifts}
+        )
         self.network.to(choose_device(self.settings.device))
 
     def collapsed(self) -> str | None:

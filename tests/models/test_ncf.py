@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset
+from pipeline.evaluation.ranking import top_k
 from pipeline.models import ncf
 from pipeline.models.ncf import NCF, NCFNetwork, NCFSettings
+from pipeline.models.sequential import SequentialRidge, SequentialRidgeSettings
 from tests.conftest import checkerboard
 
+SIDES = ("user", "item")
 SHAPES = [(), (16, 8), (2, 1), (8, 3), (32, 16, 8), (8, 8, 4, 2)]
 
 
@@ -133,10 +136,10 @@ def still(**settings: Any) -> NCFSettings:
 
 
 @pytest.mark.parametrize("layers", [(), (8, 4)])
-def test_factor_start_is_the_truncated_svd_of_the_ratings(
+def test_an_svd_start_is_the_truncated_svd_of_the_ratings(
     dataset: Dataset, layers: tuple[int, ...]
 ) -> None:
-    model = NCF(still(embedding_dim=2, factor_start=True, layers=layers), seed=0).fit(dataset)
+    model = NCF(still(embedding_dim=2, start="svd", layers=layers), seed=0).fit(dataset)
     left, values, right = np.linalg.svd(dataset.train_matrix("ratings").toarray())
     expected = (left[:, :2] * values[:2]) @ right[:2]
     arrays = model.arrays()
@@ -150,9 +153,9 @@ def test_factor_start_is_the_truncated_svd_of_the_ratings(
         np.testing.assert_allclose(model.scores(everyone), expected, atol=1e-3)
 
 
-def test_factor_start_with_more_dimensions_than_the_ratings_have() -> None:
+def test_an_svd_start_with_more_dimensions_than_the_ratings_have() -> None:
     board = checkerboard()
-    settings = still(embedding_dim=30, factor_start=True, layers=())
+    settings = still(embedding_dim=30, start="svd", layers=())
     arrays = NCF(settings, seed=0).fit(board).arrays()
     users, items = arrays["user_rows"], arrays["item_rows"]
     ratings = board.train_matrix("ratings").toarray()
@@ -161,9 +164,48 @@ def test_factor_start_with_more_dimensions_than_the_ratings_have() -> None:
     assert np.abs(users[:, 20:]).max() > 0.01
 
 
+RIDGE = {"ridge": 500.0, "ease_share": 0.5, "ease_regularization": 2e4}
+
+
+def test_a_start_from_sequential_ridge_ranks_as_it_does(dataset: Dataset) -> None:
+    """One constant lies between the scores: the order is the same, and logits are of order 1."""
+    start = {f"start_{name}": value for name, value in RIDGE.items()}
+    settings = still(embedding_dim=5, start="sequential_ridge", layers=(), **start)
+    logits = NCF(settings, seed=3).fit(dataset).scores(users := np.arange(dataset.n_users))
+    linear = SequentialRidge(SequentialRidgeSettings(components=5, **RIDGE), seed=3).fit(dataset)
+    scores = linear.scores(users)
+    assert float(np.square(logits).mean()) == pytest.approx(1, rel=1e-3)
+    scale = (logits * scores).sum() / np.square(scores).sum()
+    np.testing.assert_allclose(logits, scale * scores, atol=1e-4)
+    np.testing.assert_array_equal(
+        *(top_k(found, dataset.seen, 10) for found in (logits, scale * scores))
+    )
+
+
+def test_components_of_a_start_are_as_large_in_users_as_in_items(dataset: Dataset) -> None:
+    settings = still(embedding_dim=5, start="sequential_ridge", layers=(8, 4))
+    arrays = NCF(settings, seed=3).fit(dataset).arrays()
+    users, items = (np.linalg.norm(arrays[f"{side}_rows"][:, :5], axis=0) for side in SIDES)
+    np.testing.assert_allclose(users, items, rtol=1e-3)
+    np.testing.assert_allclose(arrays["output.weight"][0, :5], 1)
+
+
+def test_a_start_from_nothing_that_can_be_learned() -> None:
+    settings = still(embedding_dim=5, start="sequential_ridge", start_ease_share=0)
+    scores = NCF(settings, seed=0).fit(checkerboard()).scores(np.arange(20))
+    assert np.isfinite(scores).all()
+
+
+def test_the_start_has_the_defaults_of_its_model() -> None:
+    ours, theirs = NCFSettings(), SequentialRidgeSettings()
+    assert {name: getattr(ours, f"start_{name}") for name in RIDGE} == {
+        name: getattr(theirs, name) for name in RIDGE
+    }
+
+
 def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    NCF(still(dropout=0.4, factor_start=True), seed=3).fit(checkerboard())
+    NCF(still(dropout=0.4, start="svd"), seed=3).fit(checkerboard())
     assert torch.equal(torch.get_rng_state(), before)
 
 

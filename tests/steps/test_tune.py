@@ -130,6 +130,17 @@ def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None
     assert noted == (len(looks) > 1)
 
 
+def test_a_timeout_ends_the_search_but_not_the_study(project: Workplace, told: str) -> None:
+    before = len(study_of(project).trials)
+    again = project.call(*TUNE, "--n_trials", "1000", "--timeout", "1")
+    assert again.status == 0, again.told
+    assert "No further trial begins: the timeout is over." in again.told
+    trials = study_of(project).trials
+    assert before <= len(trials) < 1000
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert tuned(project).info.status == "FINISHED"
+
+
 def test_another_plan_needs_another_name(project: Workplace, told: str) -> None:
     refused = project.cli(*TUNE[1:], "--iterations", "3", "--sampler", "random")
     assert refused.status == 1

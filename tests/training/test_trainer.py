@@ -230,7 +230,7 @@ def test_the_cpu_is_always_there() -> None:
         {},
         {"loss": "bpr", "dropout": 0.4, "weight_decay": 1e-4},
         {"loss": "softmax", "negatives": 3, "verified_negatives": True, "negative_power": 0.75},
-        {"l2": 0.01, "rating_confidence": 1.0, "bias": True, "factor_start": True},
+        {"l2": 0.01, "rating_confidence": 1.0, "bias": True, "start": "svd"},
     ],
     ids=["plain", "bpr", "softmax", "factors"],
 )

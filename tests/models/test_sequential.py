@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import SplitSettings
+from pipeline.errors import UserError
+from pipeline.evaluation.ranking import rank
+from pipeline.models import sequential
+from pipeline.models.regression import EASE, EASESettings
+from pipeline.models.sequential import SequentialRidge, SequentialRidgeSettings
+from tests.conftest import checkerboard, make_items
+
+LENGTH = 50  # of a history in the parade
+
+
+def ridge(dataset: Dataset, **settings: object) -> SequentialRidge:
+    read = SequentialRidgeSettings.read(settings, where="test")
+    return SequentialRidge(read, seed=0).fit(dataset)
+
+
+def everyone(dataset: Dataset) -> npt.NDArray[np.int32]:
+    return np.arange(dataset.n_users, dtype=np.int32)
+
+
+def parade(n_items: int = 120, first: npt.NDArray[np.int64] | None = None) -> Dataset:
+    """Users walk around a circle of items in one direction, ``LENGTH`` steps from ``first``."""
+    starts = np.arange(n_items) if first is None else first
+    users, steps = np.divmod(np.arange(len(starts) * LENGTH), LENGTH)
+    rows = pd.DataFrame(
+        {
+            "user": users,
+            "item": (starts[users] + steps) % n_items,
+            "rating": np.float32(4),
+            "timestamp": 1_000_000_000 + steps,
+        }
+    )
+    nothing = rows.iloc[:0]
+    return Dataset.from_existing_split(
+        "parade", rows, nothing, make_items(rows["item"]), SplitSettings()
+    )
+
+
+def first_places(model: SequentialRidge | EASE, dataset: Dataset) -> npt.NDArray[np.int32]:
+    return rank(model, everyone(dataset), dataset.seen, 1, dataset.n_items)[:, 0]
+
+
+def test_what_comes_next_is_first_where_ease_cannot_tell_it_from_what_came_before() -> None:
+    walk = parade()
+    following = (everyone(walk) + LENGTH) % walk.n_items
+    before = (everyone(walk) - 1) % walk.n_items
+    found = ridge(walk, ridge=10, ease_share=0)
+    np.testing.assert_array_equal(first_places(found, walk), following)
+
+    ease = EASE(EASESettings(values="ratings", regularization=100), seed=0).fit(walk)
+    scores = ease.scores(everyone(walk))
+    np.testing.assert_allclose(
+        scores[everyone(walk), following], scores[everyone(walk), before], rtol=0.01
+    )
+    assert (first_places(ease, walk) != following).any()
+
+
+def naive(dataset: Dataset, axes: npt.NDArray[np.float64], penalty: float) -> list[object]:
+    """The regression of the docstring, user by user and item by item."""
+    histories = [
+        rows.sort_values(["timestamp", "item"]) for _, rows in dataset.train.groupby("user")
+    ]
+    found = []
+    for item in range(dataset.n_items):
+        matrix, aim = penalty * np.eye(axes.shape[1]), np.zeros(axes.shape[1])
+        for rows in histories:
+            for cut in (0.2, 0.4, 0.6, 0.8):
+                places = np.arange(len(rows)) < cut * len(rows)
+                past, later = rows[places], rows[~places]
+                if len(past) < 30 or item in set(past["item"]):
+                    continue
+                z = past["rating"].to_numpy(np.float64) @ axes[past["item"]]
+                matrix += np.outer(z, z)
+                aim += z * (later["rating"][later["item"] == item] ** 2).sum()
+        found.append(np.linalg.solve(matrix, aim))
+    return found
+
+
+def histories(lengths: list[int], n_items: int = 90) -> Dataset:
+    """Random histories of these lengths, with equal moments among them."""
+    rng = np.random.default_rng(0)
+    frames = [
+        pd.DataFrame(
+            {
+                "user": user,
+                "item": rng.choice(n_items, length, replace=False),
+                "rating": rng.integers(1, 6, length).astype(np.float32),
+                "timestamp": rng.integers(1_000_000_000, 1_000_000_000 + length, length),
+            }
+        )
+        for user, length in enumerate(lengths)
+    ]
+    rows = pd.concat(frames)
+    nothing = rows.iloc[:0]
+    return Dataset.from_existing_split(
+        "random", rows, nothing, make_items(rows["item"]), SplitSettings()
+    )
+
+
+def test_the_regression_is_its_formula() -> None:
+    """36 and 37 interactions leave 29 and 30 before the last cut; 50 are cut at whole numbers."""
+    made = histories([10, 36, 37, 50, 75, 80])
+    axes = np.random.default_rng(0).normal(size=(made.n_items, 5))
+    expected = np.array(naive(made, axes, 7.0))
+    assert np.abs(expected).max() > 0.01
+    found = sequential._later_on_past(made, axes, 7.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_without_long_histories_it_is_ease() -> None:
+    """With all components the factors are those of EASE itself, on what a user has not seen."""
+    board = checkerboard()
+    found = ridge(board, ease_regularization=500, ease_share=1).scores(everyone(board))
+    ease = EASE(EASESettings(values="ratings", regularization=500), seed=0).fit(board)
+    unseen = board.seen.toarray() == 0
+    expected = ease.scores(everyone(board))[unseen]
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found[unseen], expected, atol=1e-4)
+
+
+def test_both_parts_are_added(dataset: Dataset) -> None:
+    def items(share: float, penalty: float = 100) -> npt.NDArray[np.float32]:
+        settings = SequentialRidgeSettings(components=6, ridge=penalty, ease_share=share)
+        return SequentialRidge(settings, seed=0).factors(dataset)[1]
+
+    nothing, half, whole = (items(share) for share in (0, 1, 2))
+    np.testing.assert_allclose(half - nothing, whole - half, atol=1e-5)
+    assert np.abs(nothing).max() > 0.01
+    assert np.abs(half - nothing).max() > 0.001
+    assert np.abs(items(0, penalty=1e12)).max() < 1e-4
+
+
+def test_equal_moments_are_ordered_by_item() -> None:
+    """A walk that never passes the last item is in the order of items anyway."""
+    walk = parade(first=np.arange(70))
+    at_once = replace(walk, train=walk.train.assign(timestamp=1_000_000_000))
+    np.testing.assert_array_equal(
+        ridge(at_once).scores(everyone(walk)), ridge(walk).scores(everyone(walk))
+    )
+
+
+def test_the_order_of_the_ratings_matters() -> None:
+    walk = parade()
+    back = replace(walk, train=walk.train.assign(timestamp=-walk.train["timestamp"]))
+    before = (everyone(walk) - 1) % walk.n_items
+    np.testing.assert_array_equal(first_places(ridge(back, ridge=10, ease_share=0), back), before)
+
+
+def test_what_comes_after_the_cut_is_not_looked_at(dataset: Dataset) -> None:
+    assert len(dataset.later) > 0
+    blind = replace(dataset, later=dataset.later.iloc[:0])
+    np.testing.assert_array_equal(
+        ridge(blind).scores(everyone(dataset)), ridge(dataset).scores(everyone(dataset))
+    )
+
+
+def test_what_cannot_be_inverted_is_told() -> None:
+    with pytest.raises(UserError, match=r"plus 1e-300 I cannot be inverted\. Raise ridge"):
+        ridge(parade(first=np.zeros(3, np.int64)), ridge=1e-300)
