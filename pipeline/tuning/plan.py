@@ -48,7 +48,7 @@ class StudySettings(Settings):
     sampler_seed: int = Field(0, ge=0)
     """Of the suggestions."""
     pruner: Literal["median", "successive_halving", "hyperband"] | None = "median"
-    """What ends hopeless trials after a window; a study of two objectives has none."""
+    """What ends hopeless trials after a window; not with two objectives or a floor."""
     n_seeds: int = Field(3, ge=1)
     """Models fitted with the best configuration, with the experiment's seed and those after it."""
     heartbeat: int = Field(15, ge=1)

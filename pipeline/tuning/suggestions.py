@@ -91,6 +91,8 @@ def make_sampler(plan: Plan, worker: int = 0, trials: int = 0) -> BaseSampler:
 
 def make_pruner(plan: Plan, first: int, last: int) -> BasePruner:
     """The pruner; ``first`` and ``last`` are the steps at which a trial has a window behind it."""
+    if plan.settings.coverage_floor:  # pruners see NDCG alone, and would end what is broad for it
+        return NopPruner()
     match plan.settings.pruner:
         case "median":
             return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=first)

@@ -126,8 +126,9 @@ def test_pruners_end_some_trials_after_a_window(
     assert any(max(trial.intermediate_values) < STEPS * WINDOWS for trial in pruned)
 
 
-def test_no_pruner(make_plan: MakePlan) -> None:
-    plan = make_plan("ncf", space=SPACE, pruner="none", sampler="random")
+@pytest.mark.parametrize("fields", [{"pruner": "none"}, {"coverage_floor": 0.1}])
+def test_no_pruner(make_plan: MakePlan, fields: dict[str, Any]) -> None:
+    plan = make_plan("ncf", space=SPACE, sampler="random", **fields)
     assert {trial.state for trial in run(plan, 20).trials} == {TrialState.COMPLETE}
 
 
