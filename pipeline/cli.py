@@ -194,6 +194,8 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
 
         if not options["study_name"]:
             raise UserError("role=worker joins a study that exists: give its --study_name.")
+        if fields:
+            raise UserError("role=worker takes its settings from the study: give no fields.")
         join(storage, options["study_name"], options["launcher"], options["number"])
         return
     from pipeline.steps.tune import Launch, dry_run

@@ -50,6 +50,7 @@ class ProgressBar:
                 TextColumn("{task.fields[told]}"),
                 TimeRemainingColumn(),
                 console=console,
+                speed_estimate_period=3600,  # a unit may take minutes
             )
             self.task = self.bar.add_task(title, total=total, told="")
 

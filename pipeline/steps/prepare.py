@@ -43,7 +43,7 @@ def prepare(
     prepared = find_prepared(dataset, split, on_bad_rows, reuse=reuse)
     inputs = {"fingerprint": prepared.dataset.fingerprint, "windows": list(windows)}
     key = step_key("prepare", inputs)
-    earlier = find_finished(key) if reuse else None
+    earlier = find_finished(key, parent) if reuse else None
     if earlier is not None:
         log.info("prepare: reused run %s", earlier.id)
         return prepared

@@ -39,6 +39,7 @@ def refit(
     """
     best = best_trial(study, plan)
     log.info("Best is trial %d: %s", best.number, best.params)
+    looks = _count_looks(parent, best.number)
     runs = []
     for experiment in _seeds(plan, best.params, best.user_attrs.get(EPOCHS)):
         inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
@@ -49,7 +50,6 @@ def refit(
     metric = plan.experiment.selection_metric
     validation = fmean(run.metrics[f"val/{metric}"] for run in runs)
     names = [metric, f"hit_rate_at_{plan.experiment.k[0]}", plan.coverage_metric]
-    looks = _count_looks(parent, best.number)
     promoted = _promote(runs[0], plan, prepared, validation)
     lines = [
         f"Trial {best.number} was refitted with {len(runs)} seeds and evaluated on the test:\n"
@@ -90,12 +90,18 @@ def _count_looks(parent: Run, trial: int) -> int:
 
 
 def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str:
-    """Register the model, and make it the champion where validation says so."""
+    """Register the first seed's model, and make it the champion where validation says so.
+
+    What is compared is the mean over seeds: one seed may have been lucky.
+    """
     name, metric = plan.settings.model_name, plan.experiment.selection_metric
     fingerprint, windows = prepared.dataset.fingerprint, plan.experiment.windows
     tags = measured(f"val/{metric}", validation, fingerprint, windows)
     version = register(run, name, tags)
-    wins, why = beats(tags, champion(name))
+    holder = champion(name)
+    wins, why = beats(tags, holder)
+    if holder is not None and holder.version == version:
+        wins, why = True, f"still, with {validation:.4f} on validation"
     if wins:
         make_champion(name, version)
     told = f"Version {version} of `{name}` {'is the champion' if wins else 'is registered'}: {why}"

@@ -56,7 +56,7 @@ def train(
     experiment, dataset = inputs.experiment, prepared.dataset
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
     key = step_key("train", content)
-    earlier = find_finished(key) if reuse and resume is None else None
+    earlier = find_finished(key, parent) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, None)

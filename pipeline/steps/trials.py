@@ -23,7 +23,7 @@ from pipeline.tracking.trials import STUDY, track_trial
 from pipeline.training.checkpoint import Record
 from pipeline.tuning.objective import EPOCHS, configuration, judge, repeat
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.study import DATA, PARENT_RUN, join_study
+from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study
 from pipeline.tuning.suggestions import distributions, suggest
 from pipeline.tuning.work import work
 
@@ -49,6 +49,8 @@ def join(storage: str, study_name: str, launcher: int | None, number: int | None
     study, plan = join_study(storage, study_name, number)
     log.info("Worker of study %s: %d trials in all", study_name, plan.budget)
     work(study, _Trials(study, plan), _stopping_on_ctrl_c())
+    stopped = study.user_attrs[STOPPED]
+    log.info("Worker of study %s ends%s", study_name, f": {stopped}" if stopped else "")
 
 
 class _Trials:

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public name for it
 
 from pipeline.errors import UserError
-from pipeline.tracking.runs import Run
+from pipeline.tracking.runs import Run, shown_uri
 
 SOURCE = "ledger-csv"
 KEY = "ledger_row"
@@ -59,7 +59,7 @@ class PastRuns:
                 group[run.data.tags[KEY]] = Run(run.info.run_id)
         except MlflowException as error:
             raise UserError(
-                f"The tracking store {mlflow.get_tracking_uri()} did not list its runs: {error}"
+                f"The tracking store {shown_uri()} did not list its runs: {error}"
             ) from None
 
     def add(self, past: PastRun) -> Run:

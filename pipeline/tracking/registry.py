@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking.models import NAME
-from pipeline.tracking.runs import Run, tracking_uri
+from pipeline.tracking.runs import Run, shown_uri
 
 CHAMPION = "champion"
 METRIC, FINGERPRINT, WINDOWS = "metric", "dataset_fingerprint", "windows"
@@ -135,4 +135,4 @@ def _told(name: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise UserError(f"Registered model {name}: {tracking_uri()} says: {error}") from None
+        raise UserError(f"Registered model {name}: {shown_uri()} says: {error}") from None

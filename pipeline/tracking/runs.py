@@ -38,7 +38,7 @@ class Run:
         try:
             return self.client.get_run(self.id)
         except MlflowException as error:
-            raise UserError(f"Run {self.id}: {mlflow.get_tracking_uri()} says: {error}") from None
+            raise UserError(f"Run {self.id}: {shown_uri()} says: {error}") from None
 
     @property
     def tags(self) -> dict[str, str]:
@@ -173,9 +173,7 @@ def track(
                 tags={**tags, **_code_version()},
             )
     except MlflowException as error:
-        raise UserError(
-            f"The tracking store {mlflow.get_tracking_uri()} did not open a run: {error}"
-        ) from None
+        raise UserError(f"The tracking store {shown_uri()} did not open a run: {error}") from None
     run = Run(started.info.run_id)
     try:
         if RANDOM_NAME.fullmatch(run.name):
@@ -194,9 +192,13 @@ def track(
 
 def _end(run: Run, outcome: Outcome) -> None:
     status, tags = outcome
-    if tags:
-        run.set_tags(tags)
-    mlflow.end_run(status)
+    try:
+        if tags:
+            run.set_tags(tags)
+    finally:
+        # MLflow forgets the run whatever the store answers, and with it another's MLFLOW_RUN_ID.
+        with _not_adopting(True):
+            mlflow.end_run(status)
 
 
 def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -243,18 +245,17 @@ def adopted() -> Run | None:
     return Run(run_id) if run_id else None
 
 
-def find_finished(step_key: str) -> Run | None:
-    """The latest finished run of the current experiment with this key."""
+def find_finished(step_key: str, parent: Run | None = None) -> Run | None:
+    """The latest finished run with this key in the parent's MLflow experiment, or the current."""
     try:
         found = mlflow.search_runs(
+            experiment_ids=[parent.experiment_id] if parent else None,
             filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
             max_results=1,
             output_format="list",
         )
     except MlflowException as error:
-        raise UserError(
-            f"The tracking store {mlflow.get_tracking_uri()} cannot be searched: {error}"
-        ) from None
+        raise UserError(f"The tracking store {shown_uri()} cannot be searched: {error}") from None
     return Run(found[0].info.run_id) if found else None
 
 
@@ -263,9 +264,14 @@ def tracking_uri() -> str:
     return mlflow.get_tracking_uri()
 
 
+def shown_uri() -> str:
+    """The store in use, for people: without its password."""
+    return re.sub(r"(://[^/@]*?):[^/]*@", r"\1:***@", tracking_uri())
+
+
 def ui_command() -> str:
     """The command that opens the UI on the store in use."""
-    uri = tracking_uri()
+    uri = shown_uri()
     return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 

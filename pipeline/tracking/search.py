@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking.ledger import SOURCE
+from pipeline.tracking.runs import shown_uri
 
 SEARCHES = ("tags.step = 'train'", f"tags.source = '{SOURCE}'")
 
@@ -69,7 +70,7 @@ def get_evaluated(run_ids: Sequence[str]) -> list[EvaluatedRun]:
         try:
             run = _evaluated(client.get_run(run_id))
         except MlflowException as error:
-            raise UserError(f"Run {run_id}: {mlflow.get_tracking_uri()} says: {error}") from None
+            raise UserError(f"Run {run_id}: {shown_uri()} says: {error}") from None
         if run is None:
             raise UserError(
                 f"Run {run_id} has no test metrics: expected a run of train that is evaluated, as "
@@ -100,7 +101,7 @@ def _experiment_id(experiment: str) -> str:
         except MlflowException:
             known = ", ".join(each.name for each in client.search_experiments())
             raise UserError(
-                f"{mlflow.get_tracking_uri()} has no experiment with the name or id "
+                f"{shown_uri()} has no experiment with the name or id "
                 f"'{experiment}'. It has: {known}."
             ) from None
     return str(found.experiment_id)

@@ -10,7 +10,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking.runs import Outcome, Run, outcome, track, tracking_uri
+from pipeline.tracking.runs import ENDED, Outcome, Run, outcome, shown_uri, track
 
 STUDY = "study"
 TRIAL = "trial"  # its number in the study
@@ -85,6 +85,19 @@ def end_lost(parent: Run, states: Callable[[], Mapping[int, str]]) -> list[str]:
     return ended
 
 
+def end_left(parent: Run) -> None:
+    """End the other children, of a refit, whose process is gone: nobody else runs any.
+
+    Raises:
+        UserError: the tracking store cannot be searched.
+    """
+    for found in _children(parent):
+        if TRIAL not in found.data.tags and found.info.status == "RUNNING":
+            run = Run(found.info.run_id)
+            run.set_tags({ENDED: "its process was killed"})
+            run.client.set_terminated(run.id, "KILLED")
+
+
 def _children(parent: Run) -> list[MlflowRun]:
     try:
         # Unlike the client's, this search goes through all pages.
@@ -97,6 +110,6 @@ def _children(parent: Run) -> list[MlflowRun]:
         )
     except MlflowException as error:
         raise UserError(
-            f"The tracking store {tracking_uri()} did not list the children of run {parent.id}: "
+            f"The tracking store {shown_uri()} did not list the children of run {parent.id}: "
             f"{error}"
         ) from None

@@ -27,12 +27,20 @@ EPOCHS = "epochs"
 
 
 def configuration(plan: Plan, params: dict[str, Any], where: str) -> Experiment:
-    """The experiment that a trial tries; where epochs are searched, patience has no say.
+    """The experiment that a trial tries.
+
+    Where epochs are searched, patience has no say; where they are not and there is no patience, all
+    epochs are done, and the best is chosen among them.
 
     Raises:
         UserError: the model does not take these values together.
     """
-    fields = {**params, "patience": None} if EPOCHS in params else params
+    given = plan.experiment.params.model_dump()
+    fields = dict(params)
+    if EPOCHS in params:
+        fields["patience"] = None
+    elif "patience" in given and given["patience"] is None:
+        fields["patience"] = given[EPOCHS]
     return change(plan.experiment, fields, where)
 
 

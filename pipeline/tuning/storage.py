@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from pipeline.errors import UserError
@@ -72,6 +74,8 @@ def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:
         UserError: it cannot be reached or used.
     """
     parsed = _parsed(url)
+    if "@" in (parsed.host or ""):
+        raise UserError("The storage URL has an '@' in its password: write it as %40.")
     if _is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
         raise UserError(
             f"The storage {url} is in memory, which workers cannot share and which is gone at the "
@@ -79,16 +83,35 @@ def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:
         )
     engine = {"connect_args": {"timeout": BUSY_SECONDS}} if _is_sqlite(parsed) else {}
     try:
-        return _Storage(
+        storage = _Storage(
             url,
             engine_kwargs={"pool_pre_ping": True, **engine},
             heartbeat_interval=heartbeat,
             grace_period=LOST_AFTER * heartbeat if heartbeat else None,
             heartbeat_stale_trial_callback=RETRY,
         )
+        if _is_sqlite(parsed):
+            _lock_at_once(storage.engine)
+        return storage
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         why = hidden(str(error).splitlines()[0], url)
         raise UserError(f"The storage {shown(url)} cannot be used: {why}") from None
+
+
+def _lock_at_once(engine: Engine) -> None:
+    """Let a SQLite transaction lock when it begins, not when it first writes.
+
+    Otherwise two workers that look at a queued trial at the same moment would both take it.
+    """
+    engine.dispose()  # connections of before the change
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_us(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def try_again(study: Study, number: int) -> None:
@@ -112,7 +135,7 @@ def hidden(text: str, url: str) -> str:
 
 def _secrets(url: URL) -> list[str]:
     """The password, before the host or among the parameters; as it is, and as URLs spell it."""
-    values = [value for name, value in url.query.items() if "password" in name.lower()]
+    values = [value for name, value in url.query.items() if "pass" in name.lower()]
     texts = [value if isinstance(value, str) else ",".join(value) for value in values]
     found = [text for text in [str(url.password or ""), *texts] if text]
     return [spelling for text in found for spelling in (text, quote(text, ""), quote_plus(text))]

@@ -22,13 +22,12 @@ from pipeline.tuning.storage import open_storage, shown
 from pipeline.tuning.suggestions import make_pruner, make_sampler
 
 PLAN, DATA, PARENT_RUN = "plan", "data", "parent_run"
+READY = "ready"  # whether the parent run has all that a worker needs
 STOPPED = "stopped"  # why no further trial is to begin, if so
 FIRST = "first"  # number of the first trial since the study was started last
 ERROR = "error"  # of a trial that failed by itself
 SURPLUS = "surplus"  # of a trial that began when the budget was already taken
 FAILURES = 10  # in a row, after which the study itself is at fault
-
-State = TrialState
 
 
 def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]) -> Study:
@@ -79,7 +78,7 @@ def join_study(url: str, name: str, worker: int) -> tuple[Study, Plan]:
     except KeyError:
         known = ", ".join(optuna.get_all_study_names(storage)) or "none"
         raise UserError(f"The storage {shown(url)} has no study {name}. It has: {known}.") from None
-    if PARENT_RUN not in study.user_attrs:
+    if not study.user_attrs.get(READY):
         raise UserError(f"Study {name} has not begun yet: start 'tune' without a role first.")
     plan = Plan.restore(study.user_attrs[PLAN], f"study {name}")
     steps = window_steps(plan)
@@ -133,20 +132,20 @@ class Tally:
 def tally(study: Study, plan: Plan) -> Tally:
     """Count the trials of a study."""
     trials = study.get_trials(deepcopy=False)
-    count = {state: sum(each.state == state for each in trials) for state in State}
-    failed = [each for each in trials if each.state == State.FAIL and ERROR in each.user_attrs]
+    count = {state: sum(each.state == state for each in trials) for state in TrialState}
+    failed = [each for each in trials if each.state == TrialState.FAIL and ERROR in each.user_attrs]
     surplus = sum(SURPLUS in each.user_attrs for each in trials)
     try:
         best = best_trial(study, plan)
     except UserError:
         best = None
     return Tally(
-        complete=count[State.COMPLETE],
-        pruned=count[State.PRUNED],
+        complete=count[TrialState.COMPLETE],
+        pruned=count[TrialState.PRUNED],
         failed=len(failed),
-        lost=count[State.FAIL] - len(failed) - surplus,
-        running=count[State.RUNNING],
-        waiting=count[State.WAITING],
+        lost=count[TrialState.FAIL] - len(failed) - surplus,
+        running=count[TrialState.RUNNING],
+        waiting=count[TrialState.WAITING],
         best=best,
         failures=_failures_in_a_row(trials, study.user_attrs.get(FIRST, 0)),
     )
@@ -157,7 +156,7 @@ def states(study: Study) -> dict[int, str]:
     words = {}
     for each in study.get_trials(deepcopy=False):
         word = each.state.name.lower()
-        if each.state == State.FAIL:
+        if each.state == TrialState.FAIL:
             word = "failed" if ERROR in each.user_attrs else "lost"
         words[each.number] = word
     return words
@@ -168,7 +167,7 @@ def _failures_in_a_row(trials: Sequence[FrozenTrial], first: int) -> list[Frozen
     ended.sort(key=lambda each: str(each.datetime_complete))
     row: list[FrozenTrial] = []
     for each in ended:
-        if each.state != State.FAIL:
+        if each.state != TrialState.FAIL:
             row = []
         elif ERROR in each.user_attrs:
             row.append(each)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+OUR_RUN = "MLFLOW_RUN_ID"  # of `mlflow run`: no worker is to end it
 DEATHS = 5  # of workers, in a row and without a trial done between them, before we give up
 MOST_ON_CPU = 4  # workers, unless more are asked for: each holds the data in memory
 END_SECONDS = 20.0  # that workers have to end their runs once they are told to
@@ -38,9 +39,10 @@ class Workers:
 
     def _start(self, number: int) -> None:
         with self.log(number).open("ab") as told:
+            ours = {name: value for name, value in os.environ.items() if name != OUR_RUN}
             self.processes[number] = subprocess.Popen(
                 [*self.command, str(number)],
-                env={**os.environ, **self.environments[number]},
+                env={**ours, **self.environments[number]},
                 stdin=subprocess.DEVNULL,
                 stdout=told,
                 stderr=subprocess.STDOUT,
@@ -108,7 +110,7 @@ class Workers:
 def worker_environments(
     workers: int | None, workers_per_gpu: int, gpus: Sequence[str], cores: int
 ) -> list[dict[str, str]]:
-    """The environment of each worker: its GPU, and its share of the cores.
+    """The environment of each worker: its GPU, and its share of the cores, unless ours says.
 
     ``gpus`` are the names by which CUDA knows the devices; workers take them in turn. Without a
     number of workers there are ``workers_per_gpu`` on each, or one per core of the CPU, up to four.
@@ -119,12 +121,19 @@ def worker_environments(
             f"workers={count} on {len(gpus)} GPUs with workers_per_gpu={workers_per_gpu}: expected "
             f"at most {len(gpus) * workers_per_gpu}. Raise workers_per_gpu to let trials share one."
         )
-    threads = {name: str(max(1, cores // count)) for name in THREADS}
+    threads = {name: str(max(1, cores // count)) for name in THREADS if name not in os.environ}
     places = [
         {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
         for number in range(count)
     ]
     return [{**threads, **place} for place in places]
+
+
+def available_cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def visible_gpus(wanted: str | None) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking import runs
@@ -269,3 +270,40 @@ def test_the_command_that_opens_the_ui(here: Workplace) -> None:
     mlflow.set_tracking_uri("http://127.0.0.1:5000")
     assert ui_command() == "open http://127.0.0.1:5000"
     assert tracking_uri() == "http://127.0.0.1:5000"
+
+
+def test_a_store_that_fails_while_a_run_ends_leaves_no_run_open(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Run, tags: dict[str, str]) -> None:
+        raise MlflowException("away for a moment")
+
+    with workplace.entered():
+        first = track("first", {})
+        first.__enter__()
+        monkeypatch.setattr(Run, "set_tags", fail)
+        error = ValueError("by itself")
+        with pytest.raises(MlflowException):
+            first.__exit__(ValueError, error, None)
+        monkeypatch.undo()
+        assert mlflow.active_run() is None
+        with track("second", {}) as run:
+            pass
+        assert run.status == "FINISHED"
+
+
+def test_a_run_inside_does_not_take_the_run_of_mlflow_run_away(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with workplace.entered():
+        with track("parent", {}) as parent:
+            pass
+        monkeypatch.setenv("MLFLOW_RUN_ID", "f" * 32)
+        with track("child", {}, parent=parent):
+            pass
+        assert os.environ["MLFLOW_RUN_ID"] == "f" * 32
+
+
+def test_a_password_in_the_tracking_uri_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "postgresql://u:hunter2@h:5432/d")
+    assert "postgresql://u:***@h:5432/d" in ui_command()

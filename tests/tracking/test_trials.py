@@ -21,6 +21,7 @@ from pipeline.tracking.trials import (
     STUDY,
     TRIAL,
     TRIAL_STATE,
+    end_left,
     end_lost,
     track_trial,
 )
@@ -209,6 +210,15 @@ def test_a_trial_whose_end_the_study_never_heard_of_is_lost(parent: Run) -> None
     assert end_lost(parent, lambda: {0: RUNNING}) == []
     assert end_lost(parent, lambda: {0: LOST}) == [run.id]
     assert ends([run]) == [("KILLED", LOST)]
+
+
+def test_a_refit_whose_process_is_gone_is_ended(here: Workplace, parent: Run) -> None:
+    trial = begun(parent, 0)
+    tags = {"mlflow.parentRunId": parent.id}
+    refit = Run(here.client.create_run("0", tags=tags).info.run_id)
+    end_left(parent)
+    assert (refit.status, trial.status) == ("KILLED", "RUNNING")
+    assert refit.tags["ended"] == "its process was killed"
 
 
 def test_an_interrupted_trial_stays_one(parent: Run) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from pipeline.tuning import work
 from pipeline.tuning.plan import Plan, read_plan
-from pipeline.tuning.study import PARENT_RUN, open_study
+from pipeline.tuning.study import PARENT_RUN, READY, open_study
 
 MakePlan = Callable[..., Plan]
 MakeStudy = Callable[..., Study]
@@ -75,6 +75,7 @@ def make_study() -> MakeStudy:
     def make(plan: Plan, storage: Any = None, name: str = "a study") -> Study:
         study = open_study(storage or optuna.storages.InMemoryStorage(), name, plan, DATA)
         study.set_user_attr(PARENT_RUN, "0" * 32)
+        study.set_user_attr(READY, True)
         return study
 
     return make

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
@@ -173,3 +178,37 @@ def test_only_an_interrupted_trial_is_queued(url: str) -> None:
 def test_a_storage_in_memory_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="in memory, which workers cannot share"):
         open_storage(url, 15)
+
+
+def test_an_at_sign_in_a_password_is_not_taken_for_a_host() -> None:
+    with pytest.raises(UserError) as told:
+        open_storage("postgresql://u:hun@ter2@127.0.0.1/d", 15)
+    assert "write it as %40" in str(told.value)
+    assert "ter2" not in str(told.value)
+
+
+def test_two_that_look_at_a_queued_trial_at_once_do_not_both_take_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storages = [open_storage(url, 15), open_storage(url, 15)]
+    study = optuna.create_study(storage=storages[0])
+    study.enqueue_trial({"x": 0.5})
+    found = models.TrialModel.find_or_raise_by_id
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        trial = found(*args, **kwargs)
+        time.sleep(0.2)  # so that both have looked before either writes
+        return trial
+
+    monkeypatch.setattr(models.TrialModel, "find_or_raise_by_id", slowly)
+    number = study.get_trials()[0]._trial_id
+    with ThreadPoolExecutor(2) as pool:
+        takes = [pool.submit(_take, storage, number) for storage in storages]
+        assert sorted(take.result() for take in takes) == [False, True]
+
+
+def _take(storage: RDBStorage, trial_id: int) -> bool:
+    try:
+        return storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    except UpdateFinishedTrialError:
+        return False

@@ -73,10 +73,18 @@ def test_environments(
     cores: int,
     threads: int,
     places: list[str | None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
     found = worker_environments(workers, per_gpu, gpus, cores)
     assert [each.get("CUDA_VISIBLE_DEVICES") for each in found] == places
     assert all(each[name] == str(threads) for each in found for name in THREADS)
+
+
+def test_threads_that_a_person_has_chosen_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert "OMP_NUM_THREADS" not in worker_environments(2, 1, [], 8)[0]
 
 
 def test_more_workers_than_gpus_have_room_for() -> None:
