@@ -183,6 +183,7 @@ def test_a_study_of_failures_stops_with_the_reason(project: Workplace) -> None:
     flags = (
         "--config", "small.yaml", "--dataset", "ratings.csv", "--windows", "0.85",
         "--study_name", "diverging", "--epochs", "2", "--storage", "sqlite:///failures.db",
+        "--workers", "1",
     )  # fmt: skip
     (project.folder / "failing.yaml").write_text(
         yaml.safe_dump(
