@@ -246,7 +246,9 @@ def test_two_hosts_share_nothing_but_two_urls(
         said, _ = worker.communicate(timeout=DEADLINE)
     assert (launcher.returncode, worker.returncode) == (0, 0), told + said
     study = optuna.load_study(study_name="joined", storage=postgresql)
-    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 12
+    # Where both begin the last trial at once, one of them is surplus and counts for nothing.
+    trials = [trial for trial in study.trials if "surplus" not in trial.user_attrs]
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
     done = re.findall(r"^trial (\d+): 0\.\d+", said, re.MULTILINE)
     assert 0 < len(done) < 12, told + said
     fingerprint = study.user_attrs["data"]["fingerprint"]
