@@ -173,9 +173,7 @@ def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: 
     default="launcher",
     help="worker joins the study that --study_name names, from any host.",
 )
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes here [default: one, or as GPUs allow]."
-)
+@click.option("--workers", type=click.IntRange(1), help="Here [default: all GPUs or 4 cores].")
 @click.option("--workers_per_gpu", type=click.IntRange(1), default=1, help="Trials on one GPU.")
 @click.option("--dry_run", type=bool, default=False, help="true shows the space, runs nothing.")
 @click.option("--launcher", type=int, hidden=True)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -33,14 +33,18 @@ def end_on_signals() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup, or in the background
             signal.signal(number, _interrupt)
     if "MLFLOW_RUN_ID" in os.environ and Path("/proc/self/stat").exists():
-        threading.Thread(target=_watch_ancestors, daemon=True).start()
+        ours = _starter()
+        _end_when(lambda: _starter() != ours or _is_orphan(ours))
 
 
 def end_with(launcher: int) -> None:
     """End when the process that started us is gone, however it went."""
+    _end_when(lambda: os.getppid() != launcher)
 
+
+def _end_when(gone: Callable[[], bool]) -> None:
     def watch() -> None:
-        while os.getppid() == launcher:
+        while not gone():
             time.sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -84,13 +88,6 @@ def _in_transaction(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _watch_ancestors() -> None:
-    ours = _starter()
-    while _starter() == ours and not _is_orphan(ours):
-        time.sleep(POLL_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _is_orphan(starter: int) -> bool:

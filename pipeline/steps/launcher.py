@@ -35,7 +35,7 @@ def search(study: Study, plan: Plan, parent: Run, report: StudyReport, workers: 
     """
     interruptions = _Interruptions(workers)
     try:
-        if tally(study, plan).done < plan.budget:
+        if tally(study).done < plan.budget:
             log.info("What workers say is in %s.", workers.logs)
             workers.start()
             with interruptions.handled():
@@ -45,7 +45,7 @@ def search(study: Study, plan: Plan, parent: Run, report: StudyReport, workers: 
         workers.end()
         _settle(study, plan, patiently=False)
         end_lost(parent, lambda: states(study))
-    now = tally(study, plan)
+    now = tally(study)
     if interruptions.seen:
         raise KeyboardInterrupt
     if now.gave_up:
@@ -66,12 +66,12 @@ def _watch(
     interruptions: _Interruptions,
 ) -> None:
     until = time.monotonic() + (plan.settings.timeout or float("inf"))
-    now = tally(study, plan)
+    now = tally(study)
     with ProgressBar(study.study_name, plan.budget, "trial") as bar:
         while workers.running or (workers.dead and not interruptions.seen):
             time.sleep(WATCH_SECONDS)
             fail_stale_trials(study)
-            before, now = now, tally(study, plan)
+            before, now = now, tally(study)
             if now.lost > before.lost:
                 end_lost(parent, lambda: states(study))
             if not interruptions.seen:
@@ -88,7 +88,7 @@ def _settle(study: Study, plan: Plan, *, patiently: bool) -> None:
     Without patience the living are not waited for any longer than it takes to tell them apart.
     """
     until = time.monotonic() + (LOST_AFTER + 1) * plan.settings.heartbeat
-    while tally(study, plan).running and (patiently or time.monotonic() < until):
+    while tally(study).running and (patiently or time.monotonic() < until):
         time.sleep(WATCH_SECONDS)
         fail_stale_trials(study)
 

@@ -36,7 +36,7 @@ class StudyReport:
 
     def log(self) -> None:
         """Log counts, best value, plots and description."""
-        now = tally(self.study, self.plan)
+        now = tally(self.study)
         self.drawn = now.done
         counts = {
             "complete": now.complete,

@@ -88,7 +88,7 @@ def tune(plan: Plan, dataset: str, on_bad_rows: OnBadRows, launch: Launch) -> No
                 end_left(parent)
                 report.results = refit(study, plan, prepared, on_bad_rows, dataset, parent)
             except KeyboardInterrupt:
-                done = tally(study, plan).done
+                done = tally(study).done
                 told = f"Study {name} is kept, with {done} of {plan.budget} trials done."
                 log.warning("%s The same command goes on with it.", told)
                 raise

@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedFormatter, LogLocator, MaxNLocator, NullLocat
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.tuning.objective import EPOCHS, is_feasible, window_steps
+from pipeline.tuning.objective import EPOCHS, find_best, is_feasible, window_steps
 from pipeline.tuning.plan import Plan
 
 COLOURS = {
@@ -205,12 +205,11 @@ def _target(plan: Plan) -> dict[str, Any]:
 
 def _kinds(study: Study) -> dict[int, str]:
     """What there is to say of each trial, by number: one of COLOURS."""
-    kinds = {each.number: each.state.name.lower() for each in study.get_trials(deepcopy=False)}
-    feasible = [each for each in _complete(study) if is_feasible(each)]
-    kinds |= {each.number: "below the floor" for each in _complete(study) if each not in feasible}
-    if feasible:
-        kinds[max(feasible, key=lambda each: each.values).number] = "best"
-    return kinds
+    trials = study.get_trials(deepcopy=False)
+    kinds = {each.number: each.state.name.lower() for each in trials}
+    kinds |= {each.number: "below the floor" for each in _complete(study) if not is_feasible(each)}
+    best = find_best(trials)
+    return kinds if best is None else {**kinds, best.number: "best"}
 
 
 def _complete(study: Study) -> list[FrozenTrial]:

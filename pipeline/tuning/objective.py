@@ -149,21 +149,30 @@ def is_feasible(trial: FrozenTrial) -> bool:
     return all(missing <= 0 for missing in trial.constraints.values())
 
 
+def find_best(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The complete, feasible trial with the highest NDCG; coverage decides among equals.
+
+    Where there are two objectives it lies on the front. None where no trial can be chosen.
+    """
+    complete = [each for each in trials if each.state == TrialState.COMPLETE]
+    return max(filter(is_feasible, complete), key=lambda each: each.values, default=None)
+
+
 def best_trial(study: Study, plan: Plan) -> FrozenTrial:
-    """The trial to refit: the highest NDCG, of one on the front where there are two objectives.
+    """The trial to refit, as ``find_best`` finds it.
 
     Raises:
         UserError: no trial is complete, or none reaches the floor for coverage.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    best = find_best(complete)
+    if best is not None:
+        return best
     if not complete:
         raise UserError(f"Study {study.study_name}: no trial is complete, there is no best one.")
-    feasible = [each for each in complete if is_feasible(each)]
-    if not feasible:
-        widest = max(float(each.user_attrs[plan.coverage_metric]) for each in complete)
-        raise UserError(
-            f"Study {study.study_name}: no trial reaches the coverage_floor of "
-            f"{plan.settings.coverage_floor:g} on validation; the widest has {widest:.4f}. "
-            f"Lower the floor, widen the space, or go on with more trials."
-        )
-    return max(feasible, key=lambda each: each.values)  # coverage among equals: the front
+    widest = max(float(each.user_attrs[plan.coverage_metric]) for each in complete)
+    raise UserError(
+        f"Study {study.study_name}: no trial reaches the coverage_floor of "
+        f"{plan.settings.coverage_floor:g} on validation; the widest has {widest:.4f}. "
+        f"Lower the floor, widen the space, or go on with more trials."
+    )

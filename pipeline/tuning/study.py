@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import UserError
-from pipeline.tuning.objective import best_trial, window_steps
+from pipeline.tuning.objective import find_best, window_steps
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import open_storage, shown
 from pipeline.tuning.suggestions import make_pruner, make_sampler
@@ -129,16 +129,12 @@ class Tally:
         return ", ".join([*words, *(f"{count} {word}" for word, count in counts.items() if count)])
 
 
-def tally(study: Study, plan: Plan) -> Tally:
+def tally(study: Study) -> Tally:
     """Count the trials of a study."""
     trials = study.get_trials(deepcopy=False)
     count = {state: sum(each.state == state for each in trials) for state in TrialState}
     failed = [each for each in trials if each.state == TrialState.FAIL and ERROR in each.user_attrs]
     surplus = sum(SURPLUS in each.user_attrs for each in trials)
-    try:
-        best = best_trial(study, plan)
-    except UserError:
-        best = None
     return Tally(
         complete=count[TrialState.COMPLETE],
         pruned=count[TrialState.PRUNED],
@@ -146,7 +142,7 @@ def tally(study: Study, plan: Plan) -> Tally:
         lost=count[TrialState.FAIL] - len(failed) - surplus,
         running=count[TrialState.RUNNING],
         waiting=count[TrialState.WAITING],
-        best=best,
+        best=find_best(trials),
         failures=_failures_in_a_row(trials, study.user_attrs.get(FIRST, 0)),
     )
 

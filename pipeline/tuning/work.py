@@ -21,7 +21,7 @@ from optuna.trial import Trial, TrialState
 from pipeline.errors import UserError
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import try_again
-from pipeline.tuning.study import ERROR, PLAN, STOPPED, SURPLUS, tally
+from pipeline.tuning.study import ERROR, PLAN, STOPPED, SURPLUS, Tally, tally
 
 IDLE_SECONDS = 0.5
 
@@ -62,9 +62,13 @@ def work(study: Study, run_trial: RunTrial, stopping: Callable[[], bool]) -> Non
             log.warning("trial %d failed: %s", trial.number, told, exc_info=not expected)
             raise
 
-    while not stopping() and not _is_over(study):
+    while not stopping():
         fail_stale_trials(study)
-        if _taken(study) >= _budget(study):
+        plan = _plan(study)
+        now = tally(study)
+        if _is_over(study, plan, now):
+            return
+        if now.done + now.running >= plan.budget:
             time.sleep(IDLE_SECONDS)
             continue
         begun.clear()
@@ -85,31 +89,22 @@ def _has_ended(study: Study, trial: Trial) -> bool:
     return any(each.number == trial.number and each.state.is_finished() for each in trials)
 
 
-def _is_over(study: Study) -> bool:
-    now = tally(study, _plan(study))
-    exhausted = isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study)
-    nothing_left = exhausted and not now.running and not now.waiting
-    over = now.done >= _budget(study) or now.gave_up or nothing_left
-    return bool(over or study.user_attrs[STOPPED])
-
-
 def _plan(study: Study) -> Plan:
     """Read anew: whoever goes on with a study may give it more budget."""
     return Plan.restore(study.user_attrs[PLAN], f"study {study.study_name}")
 
 
-def _budget(study: Study) -> int:
-    return _plan(study).budget
-
-
-def _taken(study: Study, before: int | None = None) -> int:
-    """Trials done, and running ones, those with a number below ``before`` alone."""
-    trials = study.get_trials(deepcopy=False)
-    done = sum(each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials)
-    running = [each.number for each in trials if each.state == TrialState.RUNNING]
-    return done + sum(before is None or number < before for number in running)
+def _is_over(study: Study, plan: Plan, now: Tally) -> bool:
+    exhausted = isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study)
+    nothing_left = exhausted and not now.running and not now.waiting
+    over = now.done >= plan.budget or now.gave_up or nothing_left
+    return bool(over or study.user_attrs[STOPPED])
 
 
 def _require_budget(study: Study, trial: Trial) -> None:
-    if _taken(study, before=trial.number) >= _budget(study):
+    """Of the trials that run, those with lower numbers go first."""
+    trials = study.get_trials(deepcopy=False)
+    done = sum(each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials)
+    first = sum(each.state == TrialState.RUNNING and each.number < trial.number for each in trials)
+    if done + first >= _plan(study).budget:
         raise SurplusError("another worker began the last trial of the budget")

@@ -137,7 +137,7 @@ def test_counts(make_plan: MakePlan, make_study: MakeStudy) -> None:
     study = make_study(plan)
     add(study, COMPLETE, PRUNED, COMPLETE | {"value": 0.375}, FAILED, LOST, LOST, SUPERFLUOUS)
     add(study, RUNNING, WAITING, PRUNED)
-    now = tally(study, plan)
+    now = tally(study)
     assert (now.complete, now.pruned, now.done) == (2, 2, 4)
     assert (now.failed, now.lost, now.running, now.waiting) == (1, 2, 1, 1)
     assert now.best is not None
@@ -149,7 +149,7 @@ def test_counts(make_plan: MakePlan, make_study: MakeStudy) -> None:
 
 def test_counts_of_nothing(make_plan: MakePlan, make_study: MakeStudy) -> None:
     plan = make_plan()
-    now = tally(make_study(plan), plan)
+    now = tally(make_study(plan))
     assert (now.done, now.best, now.told(), now.gave_up) == (0, None, "", "")
 
 
@@ -158,14 +158,14 @@ def test_no_best_below_the_floor(make_plan: MakePlan, make_study: MakeStudy) -> 
     study = make_study(plan)
     below = {"coverage_at_10": 0.25}
     add(study, COMPLETE | {"user_attrs": below, "constraints": {"coverage_floor": 0.25}})
-    assert tally(study, plan).best is None
+    assert tally(study).best is None
 
 
 def gave_up(make_plan: MakePlan, make_study: MakeStudy, *trials: dict[str, Any]) -> str:
     plan = make_plan()
     study = make_study(plan)
     add(study, *trials)
-    return tally(study, plan).gave_up
+    return tally(study).gave_up
 
 
 def test_failures_in_a_row(make_plan: MakePlan, make_study: MakeStudy) -> None:
@@ -191,7 +191,7 @@ def test_a_row_is_one_in_time(make_plan: MakePlan, make_study: MakeStudy) -> Non
     long.datetime_complete = BEGINNING + timedelta(minutes=5, seconds=30)
     study.add_trial(long)
     add(study, *[FAILED] * FAILURES)
-    assert tally(study, plan).gave_up == ""
+    assert tally(study).gave_up == ""
 
 
 def test_failures_before_the_last_start_do_not_count(
@@ -200,11 +200,11 @@ def test_failures_before_the_last_start_do_not_count(
     storage, plan = optuna.storages.InMemoryStorage(), make_plan()
     add(make_study(plan, storage), *[FAILED] * FAILURES)
     again = make_study(plan, storage)
-    assert tally(again, plan).gave_up == ""
+    assert tally(again).gave_up == ""
     add(again, *[FAILED] * (FAILURES - 1))
-    assert tally(again, plan).gave_up == ""
+    assert tally(again).gave_up == ""
     add(again, FAILED)
-    assert tally(again, plan).gave_up
+    assert tally(again).gave_up
 
 
 def test_a_study_of_somebody_else_is_left_alone(make_plan: MakePlan, url: str) -> None:

@@ -100,7 +100,7 @@ def test_a_failing_trial_fails_alone(
         ("trial 1 failed: MemoryError: too large", True),
         ("trial 2 failed: ValueError: odd", True),
     ]
-    now = tally(study, plan)
+    now = tally(study)
     assert (now.failed, now.lost, now.waiting) == (3, 0, 0)
 
 
@@ -113,7 +113,7 @@ def test_trials_without_a_value_do_not_go_on_for_ever(
     runs = itertools.count()
     work(study, lambda trial: value, lambda: next(runs) > 2 * FAILURES)  # type: ignore[arg-type, return-value]
     assert count(study, TrialState.FAIL) == FAILURES
-    assert tally(study, plan).gave_up
+    assert tally(study).gave_up
 
 
 def test_trials_that_only_fail_end_the_study(make_plan: MakePlan, make_study: MakeStudy) -> None:
@@ -140,7 +140,7 @@ def test_an_interrupted_trial_is_run_again(make_plan: MakePlan, make_study: Make
     again = study.get_trials()[1]
     assert (again.state, again.params) == (TrialState.COMPLETE, interrupted.params)
     assert count(study, *DONE) == 3
-    assert tally(study, plan).lost == 1
+    assert tally(study).lost == 1
 
 
 def test_a_failed_trial_is_not_run_again_because_of_a_later_interruption(

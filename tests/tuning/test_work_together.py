@@ -62,7 +62,7 @@ def test_workers_keep_the_budget_to_the_trial(
     trials = study.get_trials()
     assert {each.state for each in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     assert all(SURPLUS in each.user_attrs for each in trials if each.state == TrialState.FAIL)
-    now = tally(study, plan)
+    now = tally(study)
     assert (now.done, now.failed, now.lost) == (budget, 0, 0)
 
 
@@ -183,7 +183,7 @@ def test_processes_keep_the_budget_and_a_killed_one_is_made_up_for(
     ends.append(os.waitpid(children[0], 0)[1])
     assert ends == [signal.SIGKILL, 0]
     assert count(study, *DONE) == 5
-    now = tally(study, plan)
+    now = tally(study)
     assert (now.lost, now.failed, now.running, now.waiting) == (1, 0, 0, 0)
     (lost,) = study.get_trials(states=(TrialState.FAIL,))
     assert lost.params == killed.params
