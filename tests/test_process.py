@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 WAITS = """
 import sys, time
 from pipeline.process import TerminatedError, end_on_signals
-end_on_signals()
 try:
+    end_on_signals()  # whose watch may find its starter gone before it returns
     print("ready", flush=True)
     time.sleep(30)
 except KeyboardInterrupt as interruption:
