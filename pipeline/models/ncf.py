@@ -1,33 +1,26 @@
-"""Neural Collaborative Filtering (He et al., 2017, "NeuMF"): GMF and MLP under one output.
-
-logit(u, i) = w . [p_u * q_i ; MLP([s_u ; t_i])] + b  (+ b_u + b_i)
-
-GMF rows p, q have ``embedding_dim`` entries; MLP rows s, t have half of ``layers[0]`` each. The
-rows of both parts lie side by side in one table per side, because a step is bound by the number
-of look-ups, not by their width.
-"""
+"""Neural Collaborative Filtering (He et al., 2017, "NeuMF"): the network as a recommender."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
 
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.exposure import Exposure, exposure
+from pipeline.models.neumf import NCFNetwork
 from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
 from pipeline.space import Choice, Range, Space
-from pipeline.training.layers import dropout, rows
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
 
 PAIR_BYTES = 32 * 2**20  # memory for the hidden layers of one block of user-item pairs
+TABLES = {"users": "user_rows", "items": "item_rows"}  # the network's tables, and as saved
 TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
 
@@ -63,88 +56,6 @@ class NCFSettings(TrainingSettings):
                 "expected an even input width and at least one further width, as in 16,8"
             )
         return layers
-
-
-class NCFNetwork(nn.Module):
-    """The network: NeuMF with both halves of a row in one table."""
-
-    user_rows: nn.Parameter
-    item_rows: nn.Parameter
-
-    def __init__(self, n_users: int, n_items: int, settings: NCFSettings) -> None:
-        """Embeddings N(0, .01), linear weights Xavier-normal, biases 0.
-
-        Modules are made, then given their start, from PyTorch's global generator and in the order
-        of the notebook: the same seed gives the notebook's start.
-        """
-        super().__init__()
-        self.gmf, self.dropout, self.bias = (
-            settings.embedding_dim, settings.dropout, settings.bias
-        )  # fmt: skip
-        half = settings.layers[0] // 2 if settings.layers else 0
-        self.width = self.gmf + half
-        tables = [
-            nn.Embedding(count, columns)
-            for columns in (self.gmf, half)
-            for count in (n_users, n_items)
-        ]
-        pairs = zip(settings.layers, settings.layers[1:], strict=False)
-        self.hidden = nn.ModuleList(nn.Linear(wide, narrow) for wide, narrow in pairs)
-        last = settings.layers[-1] if settings.layers else 0
-        self.output = nn.Linear(self.gmf + last, 1)
-        for table in tables:
-            nn.init.normal_(table.weight, std=0.01)
-        for layer in (*self.hidden, self.output):
-            nn.init.xavier_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        user_bias, item_bias = (
-            torch.zeros(count, int(settings.bias)) for count in (n_users, n_items)
-        )
-        weights = [table.weight.detach() for table in tables]
-        self.user_rows = nn.Parameter(torch.cat([weights[0], weights[2], user_bias], dim=1))
-        self.item_rows = nn.Parameter(torch.cat([weights[1], weights[3], item_bias], dim=1))
-
-    def forward(
-        self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Logits of users [B] with candidates [B, C]; the rows used, [B, 1, .] and [B, C, .]."""
-        user = rows(self.user_rows, users)[:, None]
-        item = rows(self.item_rows, items.flatten()).unflatten(0, items.shape)
-        parts = [user[..., : self.gmf] * item[..., : self.gmf]]
-        if self.hidden:
-            left, right = user[..., self.gmf : self.width], item[..., self.gmf : self.width]
-            signal = torch.cat([left.expand_as(right), right], dim=-1)
-            for layer in self.hidden:
-                signal = torch.relu(layer(dropout(signal, self.dropout, generator)))
-            parts.append(signal)
-        logits = self.output(torch.cat(parts, dim=-1)).squeeze(-1)
-        if self.bias:
-            logits = logits + user[..., -1] + item[..., -1]
-        return logits, (user, item)
-
-    @torch.inference_mode()
-    def score(self, users: Tensor) -> Tensor:
-        """Logits of users [B] with the whole catalogue, [B, n_items].
-
-        The user and the item half of the first hidden layer are computed once each and added,
-        so that no concatenated pair is ever made.
-        """
-        user, item = self.user_rows[users], self.item_rows
-        weight = self.output.weight[0]
-        logits = (user[:, : self.gmf] * weight[: self.gmf]) @ item[:, : self.gmf].T
-        logits += self.output.bias
-        if self.bias:
-            logits += user[:, -1:] + item[:, -1]
-        if self.hidden:
-            first, *others = cast("list[nn.Linear]", list(self.hidden))
-            half = self.width - self.gmf
-            left = user[:, self.gmf : self.width] @ first.weight[:, :half].T + first.bias
-            right = item[:, self.gmf : self.width] @ first.weight[:, half:].T
-            signal = (left[:, None] + right).relu_()
-            for layer in others:
-                signal = layer(signal).relu_()
-            logits += signal @ weight[self.gmf :]
-        return logits
 
 
 class NCF(Recommender):
@@ -207,8 +118,8 @@ class NCF(Recommender):
         rank = min(self.settings.embedding_dim, dataset.n_users, dataset.n_items)
         users, items = find(dataset, rank)
         with torch.no_grad():
-            self.network.user_rows[:, :rank] = torch.from_numpy(users)
-            self.network.item_rows[:, :rank] = torch.from_numpy(items)
+            self.network.users[:rank] = torch.from_numpy(users.T)
+            self.network.items[:rank] = torch.from_numpy(items.T)
             self.network.output.weight[:, :rank] = 1.0
 
     def _svd(self, dataset: Dataset, rank: int) -> Factors:
@@ -246,19 +157,21 @@ class NCF(Recommender):
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Logits, with exposure if any, [len(users), n_items]."""
-        table = self.network.item_rows
+        n_items = self.network.items.shape[1]
         widest = max(self.settings.layers[1:], default=1)
-        block = max(1, PAIR_BYTES // (4 * widest * len(table)))
-        indices = torch.from_numpy(users).long().to(table.device)
+        block = max(1, PAIR_BYTES // (4 * widest * n_items))
+        indices = torch.from_numpy(users).long().to(self.network.items.device)
         blocks = [self.network.score(part).cpu() for part in indices.split(block)]
-        logits = torch.cat(blocks).numpy() if blocks else np.empty((0, len(table)), np.float32)
+        logits = torch.cat(blocks).numpy() if blocks else np.empty((0, n_items), np.float32)
         if self.exposure is not None:
             logits += self.exposure.users[users, None] * self.exposure.items
         return logits
 
     def arrays(self) -> Arrays:
-        """The network's parameters by name, and the exposure if any."""
+        """The network's parameters by name, tables as rows, and the exposure if any."""
         learned = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        for table, rows in TABLES.items():
+            learned[rows] = learned.pop(table).T
         if self.exposure is not None:
             learned |= {f"exposure.{name}": part for name, part in self.exposure._asdict().items()}
         return learned
@@ -268,17 +181,19 @@ class NCF(Recommender):
         lifts = [f"exposure.{side}" for side in Exposure._fields]
         found = [arrays[name] for name in lifts if name in arrays]
         self.exposure = Exposure(*found) if found else None
-        n_users, n_items = len(arrays["user_rows"]), len(arrays["item_rows"])
+        learned = {name: array for name, array in arrays.items() if name not in lifts}
+        for table, rows in TABLES.items():
+            learned[table] = np.ascontiguousarray(learned.pop(rows).T)
         with torch.random.fork_rng(devices=[]):
-            self.network = NCFNetwork(n_users, n_items, self.settings)
-        self.network.load_state_dict(
-            {k: torch.from_numpy(v) for k, v in arrays.items() if k not in lifts}
-        )
+            self.network = NCFNetwork(
+                learned["users"].shape[1], learned["items"].shape[1], self.settings
+            )
+        self.network.load_state_dict({k: torch.from_numpy(v) for k, v in learned.items()})
         self.network.to(choose_device(self.settings.device))
 
     def collapsed(self) -> str | None:
         """GMF user rows shrunk to nothing: the network no longer tells users apart."""
-        norm = float(self.network.user_rows.detach()[:, : self.network.gmf].norm(dim=1).median())
+        norm = float(self.network.users.detach()[: self.network.gmf].norm(dim=0).median())
         if norm >= COLLAPSED_NORM:
             return None
         return f"the median norm of the GMF user embeddings is {norm:.1e}"

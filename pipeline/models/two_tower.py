@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 
 from pipeline.models.base import Arrays, Recommender
 from pipeline.space import Choice, Range, Space
-from pipeline.training.layers import rows
+from pipeline.training.layers import columns
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class TwoTowerNetwork(nn.Module):
         super().__init__()
         self.scale = settings.scale
         self.register_buffer("features", torch.tensor(features))
-        self.user_rows = nn.Parameter(torch.randn(n_users, settings.dimension) * 0.01)
+        start = torch.randn(n_users, settings.dimension) * 0.01
+        self.users = nn.Parameter(start.t().contiguous())
         widths = (features.shape[1], *settings.tower, settings.dimension)
         layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
         self.tower = nn.Sequential(*layers[:-1])  # no ReLU on the vector itself
@@ -62,21 +63,21 @@ class TwoTowerNetwork(nn.Module):
     def forward(
         self, users: Tensor, items: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Logits of users [B] with candidates [B, C], and the users' rows, [B, 1, dimension].
+        """Logits of users [B] with candidates [C, B]; the users' columns, [dimension, B].
 
         The tower runs once for each item of the batch, however often the item stands in it.
         """
-        user = rows(self.user_rows, users)
+        user = columns(self.users, users)
         distinct, places = items.unique(return_inverse=True)
-        vectors = normalize(self.tower(self.features[distinct]), dim=1)
-        item = rows(vectors, places.flatten()).unflatten(0, items.shape)
-        cosine = (normalize(user, dim=1)[:, None] * item).sum(-1)
-        return self.scale * cosine, (user[:, None],)
+        vectors = normalize(self.tower(self.features[distinct]), dim=1).t()
+        item = columns(vectors, places.flatten()).unflatten(1, items.shape)
+        cosine = (normalize(user, dim=0)[:, None] * item).sum(0)
+        return self.scale * cosine, (user,)
 
     @torch.inference_mode()
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Unit vectors of all users and of all items."""
-        return normalize(self.user_rows, dim=1), normalize(self.tower(self.features), dim=1)
+        return normalize(self.users.t(), dim=1), normalize(self.tower(self.features), dim=1)
 
 
 class TwoTower(Recommender):

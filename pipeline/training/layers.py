@@ -1,4 +1,8 @@
-"""Building blocks that are quicker on a CPU than PyTorch's own, with the same results."""
+"""Building blocks that are quicker on a CPU than PyTorch's own.
+
+Tables and signals are features first, [width, n]: one feature of all samples lies together, so
+that a part of the features is contiguous and every operation runs over long rows.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,43 @@ import torch
 from torch import Tensor
 
 
-class _Rows(torch.autograd.Function):
-    """Rows of a table by index, with a gradient that is added up by rows.
-
-    PyTorch's own dense embedding gradient takes twice the time on a CPU.
-    """
-
+class _Columns(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, indices: Tensor) -> Tensor:
         ctx.save_for_backward(indices)
         ctx.shape = table.shape
-        return table.index_select(0, indices)
+        return table.index_select(1, indices)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
         (indices,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.shape).index_add_(0, indices, gradient), None
+        return add_columns(gradient, indices, ctx.shape[1]), None
 
 
-def rows(table: Tensor, indices: Tensor) -> Tensor:
-    """``table[indices]``, with the quick gradient; indices int64 [n], rows [n, columns]."""
-    found: Tensor = _Rows.apply(table, indices)  # type: ignore[no-untyped-call]
+def columns(table: Tensor, indices: Tensor) -> Tensor:
+    """Columns of a table [width, n] by index, int64 [m]: [width, m], with the quick gradient."""
+    found: Tensor = _Columns.apply(table, indices)  # type: ignore[no-untyped-call]
     return found
 
 
-def dropout(signal: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Dropout whose masks come from 16 random bits an entry, four entries to a draw.
+def add_columns(gradient: Tensor, indices: Tensor, n: int) -> Tensor:
+    """Columns [width, m] added up where ``indices`` [m] puts them: dense, [width, n].
 
-    The probability is thereby rounded to a multiple of 2^-16.
+    It is the gradient of a look-up; PyTorch's own takes five times as long on a CPU.
     """
-    if probability == 0:
-        return signal
-    count = signal.numel()
-    words = torch.empty((count + 3) // 4, dtype=torch.int64, device=signal.device)
+    return gradient.new_zeros(len(gradient), n).index_add_(1, indices, gradient)
+
+
+def keep(like: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """What dropout keeps: 0 with ``probability``, else 1, in the shape and type of ``like``.
+
+    It comes from 16 random bits an entry, four entries to a draw: the probability is thereby
+    rounded to a multiple of 2^-16.
+    """
+    count = like.numel()
+    words = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device)
     bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:count]
     dropped = min(round(probability * 2**16), 2**16 - 1)  # of the 2**16 values of 16 bits
-    kept = bits.view(signal.shape) >= dropped - 2**15
-    return signal * (kept * (1 / (1 - probability)))
+    # Compared as floats: booleans take ten times as long to multiply with.
+    return bits.view(like.shape).to(like.dtype).ge_(dropped - 2**15)

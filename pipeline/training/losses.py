@@ -1,7 +1,7 @@
 """Losses of one positive against sampled negatives, on logits.
 
-Shapes: ``positive`` [B], ``negatives`` [B, N], ``weights`` [B] (confidence of each positive, mean 1
-over the training interactions). All return a scalar, the mean over the batch.
+Shapes: ``positive`` [B], ``negatives`` [N, B], ``weights`` [B] (confidence of each positive, mean 1
+over the training interactions) or one for all. All return a scalar, the mean over the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def bpr(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
     """-ln sigmoid(x_pos - x_neg), mean over negatives (Rendle et al., 2009, BPR-Opt)."""
-    return (weights * softplus(negatives - positive[:, None]).mean(1)).mean()
+    return (weights * softplus(negatives - positive).mean(0)).mean()
 
 
 def bpr_sigmoid(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
@@ -35,8 +35,8 @@ def bce(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
 
 def softmax(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
     """Sampled softmax: -ln(e^pos / (e^pos + sum e^neg)), negatives taken as drawn."""
-    logits = torch.cat([positive[:, None], negatives], dim=1)
-    return (weights * (logits.logsumexp(1) - positive)).mean()
+    logits = torch.cat([positive[None], negatives])
+    return (weights * (logits.logsumexp(0) - positive)).mean()
 
 
 LOSSES: dict[LossName, Loss] = {

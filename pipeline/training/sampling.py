@@ -27,11 +27,11 @@ class NegativeSampler:
         self.positives = (users * n_items + items).sort().values if verified else None
 
     def draw(self, users: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
-        """Negatives for ``users`` [n]: item indices, int64 [n, negatives]."""
-        drawn = self._draw((len(users), negatives), users.device, generator)
+        """Negatives for ``users`` [n]: item indices, int64 [negatives, n]."""
+        drawn = self._draw((negatives, len(users)), users.device, generator)
         if self.positives is None:
             return drawn
-        rows = users[:, None].expand_as(drawn)
+        rows = users.expand_as(drawn)
         for _ in range(ROUNDS):
             wrong = self._is_positive(rows, drawn, self.positives)
             count = int(wrong.sum())

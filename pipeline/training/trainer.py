@@ -65,7 +65,7 @@ class Network(Protocol):
     def __call__(
         self, users: Tensor, items: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Users [B] and items [B, C] to logits [B, C] and the embedding rows used [B, ., .]."""
+        """Users [B] and candidates [C, B] to logits [C, B] and the embeddings used [width, ...]."""
         ...
 
 
@@ -131,9 +131,11 @@ class Trainer:
         rows = dataset.train
         self.users = torch.tensor(rows["user"].to_numpy(), dtype=torch.int64, device=device)
         self.items = torch.tensor(rows["item"].to_numpy(), dtype=torch.int64, device=device)
-        ratings = torch.tensor(rows["rating"].to_numpy(), device=device)
-        confidence = ratings.clamp_min(0) ** settings.rating_confidence
-        self.weights = confidence / confidence.mean()
+        self.weights = torch.ones((), device=device)  # of each positive; one for all if even
+        if settings.rating_confidence:
+            ratings = torch.tensor(rows["rating"].to_numpy(), device=device)
+            confidence = ratings.clamp_min(0) ** settings.rating_confidence
+            self.weights = confidence / confidence.mean()
         self.sampler = NegativeSampler(
             self.users,
             self.items,
@@ -184,19 +186,22 @@ class Trainer:
             )
 
     def _epoch(self) -> tuple[float, int]:
-        order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
-        users = self.users[order]
+        count = len(self.users)
+        order = torch.randperm(count, device=self.users.device, generator=self.generator)
+        users = self.users.index_select(0, order)
         negatives = self.sampler.draw(users, self.settings.negatives, self.generator)
         loss_function = LOSSES[self.settings.loss]
         losses = []
-        shuffled = (users, self.items[order], negatives, self.weights[order])
-        batches = (part.split(self.settings.batch_size) for part in shuffled)
-        for user, positive, drawn, weights in zip(*batches, strict=True):
-            candidates = torch.cat([positive[:, None], drawn], dim=1)
+        size, even = self.settings.batch_size, self.weights.dim() == 0
+        parts = (order.split(size), users.split(size), negatives.split(size, dim=1))
+        for batch, user, drawn in zip(*parts, strict=True):
+            positive = self.items.index_select(0, batch)
+            weights = self.weights if even else self.weights.index_select(0, batch)
+            candidates = torch.cat([positive[None], drawn])
             logits, used = self.network(user, candidates, self.generator)
-            loss = objective = loss_function(logits[:, 0], logits[:, 1:], weights)
+            loss = objective = loss_function(logits[0], logits[1:], weights)
             if self.settings.l2:
-                norms = torch.stack([rows.square().sum(-1).mean() for rows in used])
+                norms = torch.stack([rows.square().sum(0).mean() for rows in used])
                 objective = loss + self.settings.l2 * norms.sum()
             self.optimizer.zero_grad()
             objective.backward()

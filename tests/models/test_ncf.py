@@ -1,133 +1,24 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.ranking import top_k
 from pipeline.models import ncf
-from pipeline.models.ncf import NCF, NCFNetwork, NCFSettings
+from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.sequential import SequentialRidge, SequentialRidgeSettings
 from tests.conftest import checkerboard
 
 SIDES = ("user", "item")
-SHAPES = [(), (16, 8), (2, 1), (8, 3), (32, 16, 8), (8, 8, 4, 2)]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def network(n_users: int = 7, n_items: int = 11, **settings: Any) -> NCFNetwork:
-    """A network with parameters of a size at which each of them matters."""
-    torch.manual_seed(0)
-    made = NCFNetwork(n_users, n_items, NCFSettings(**settings))
-    for parameter in made.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return made
-
-
-def by_hand(made: NCFNetwork, user: int, item: int, layers: Sequence[int]) -> float:
-    """The formula of the module's docstring for one pair, in NumPy."""
-    parts = {name: value.detach().numpy() for name, value in made.named_parameters()}
-    u, i = parts["user_rows"][user], parts["item_rows"][item]
-    d, half = made.gmf, layers[0] // 2 if layers else 0
-    signal = np.concatenate([u[d : d + half], i[d : d + half]])
-    for place in range(len(layers) - 1):
-        weight, bias = parts[f"hidden.{place}.weight"], parts[f"hidden.{place}.bias"]
-        signal = np.maximum(weight @ signal + bias, 0)
-    features = np.concatenate([u[:d] * i[:d], signal if layers else []])
-    logit = parts["output.weight"][0] @ features + parts["output.bias"][0]
-    return float(logit + u[d + half :].sum() + i[d + half :].sum())
-
-
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("layers", SHAPES)
-def test_the_formula(layers: tuple[int, ...], bias: bool) -> None:
-    made = network(layers=layers, bias=bias, embedding_dim=3)
-    expected = [[by_hand(made, user, item, layers) for item in range(11)] for user in range(7)]
-    np.testing.assert_allclose(made.score(torch.arange(7)).numpy(), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("layers", SHAPES)
-def test_scoring_is_the_forward_pass(layers: tuple[int, ...], bias: bool) -> None:
-    made = network(layers=layers, bias=bias)
-    users = torch.tensor([3, 0, 3, 6])
-    logits, _ = made(users, torch.arange(11).expand(4, 11), seeded())
-    torch.testing.assert_close(made.score(users), logits.detach(), rtol=1e-5, atol=1e-5)
-
-
-def test_the_rows_used_are_told() -> None:
-    made = network(embedding_dim=3, layers=(4, 2), bias=True)
-    users, items = torch.tensor([0, 2, 2]), torch.tensor([[0, 1, 1], [3, 0, 2], [1, 1, 1]])
-    _, (user, item) = made(users, items, seeded())
-    assert torch.equal(user, made.user_rows[users][:, None])
-    assert torch.equal(item, made.item_rows[items])
-
-
-def test_dropout_is_before_each_layer_of_the_mlp_in_training_only() -> None:
-    made = network(layers=(16, 8, 4), dropout=0.9)
-    users, items = torch.arange(7), torch.arange(11).expand(7, 11)
-    generator = seeded()
-    first, second = (made(users, items, generator)[0] for _ in range(2))
-    assert not torch.equal(first, second)
-    assert torch.equal(made.score(users), made.score(users))
-    gmf = network(layers=(), dropout=0.9)
-    assert torch.equal(gmf(users, items, generator)[0], gmf(users, items, generator)[0])
-
-
-def start(**settings: Any) -> NCFNetwork:
-    torch.manual_seed(5)
-    return NCFNetwork(2000, 3000, NCFSettings(layers=(64, 32, 16), embedding_dim=16, **settings))
-
-
-def test_the_start_has_the_statistics_of_the_notebook() -> None:
-    made = start()
-    assert made.user_rows.shape == (2000, 16 + 32)
-    assert made.item_rows.shape == (3000, 16 + 32)
-    for rows in (made.user_rows.detach(), made.item_rows.detach()):
-        assert float(rows.mean()) == pytest.approx(0, abs=2e-4)
-        assert float(rows.std()) == pytest.approx(0.01, rel=0.02)
-    for layer in (*made.hidden, made.output):
-        outputs, inputs = layer.weight.shape
-        expected = math.sqrt(2 / (inputs + outputs))
-        # Four standard deviations of an estimated standard deviation.
-        tolerance = 4 / math.sqrt(2 * inputs * outputs)
-        assert float(layer.weight.detach().square().mean().sqrt()) == pytest.approx(
-            expected, rel=tolerance
-        )
-        assert not layer.bias.any()
-
-
-def test_biases_per_user_and_item_start_at_zero_and_change_nothing_else() -> None:
-    plain, biased = start(), start(bias=True)
-    for name in ("user_rows", "item_rows"):
-        rows = getattr(biased, name)
-        assert not rows[:, -1].any()
-        assert torch.equal(rows[:, :-1], getattr(plain, name))
-
-
-def test_the_start_is_that_of_the_notebooks_modules() -> None:
-    """Made one after another, then initialised one after another, from one seed."""
-    torch.manual_seed(5)
-    tables = [nn.Embedding(n, d) for d in (16, 32) for n in (2000, 3000)]
-    linear = [nn.Linear(64, 32), nn.Linear(32, 16), nn.Linear(16 + 16, 1)]
-    for table in tables:
-        nn.init.normal_(table.weight, std=0.01)
-    for layer in linear:
-        nn.init.xavier_normal_(layer.weight)
-    made = start()
-    assert torch.equal(made.user_rows, torch.cat([tables[0].weight, tables[2].weight], dim=1))
-    assert torch.equal(made.item_rows, torch.cat([tables[1].weight, tables[3].weight], dim=1))
-    for ours, theirs in zip((*made.hidden, made.output), linear, strict=True):
-        assert torch.equal(ours.weight, theirs.weight)
 
 
 def still(**settings: Any) -> NCFSettings:

@@ -23,7 +23,7 @@ def batch(size: int = 6, negatives: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     positive = torch.randn(size, generator=generator)
     weights = torch.rand(size, generator=generator) + 0.5
-    return positive, torch.randn(size, negatives, generator=generator), weights
+    return positive, torch.randn(negatives, size, generator=generator), weights
 
 
 def value(loss: Tensor) -> float:
@@ -33,7 +33,7 @@ def value(loss: Tensor) -> float:
 
 def test_bpr_by_hand() -> None:
     # ln(1 + e^-(1 - 0)) = .3133 and ln(1 + e^-(2 - 5)) = 3.0486
-    positive, negatives = torch.tensor([1.0, 2.0]), torch.tensor([[0.0], [5.0]])
+    positive, negatives = torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 5.0]])
     assert value(bpr(positive, negatives, ones(2))) == pytest.approx((0.313262 + 3.048587) / 2)
     weights = torch.tensor([1.5, 0.5])
     expected = (1.5 * 0.313262 + 0.5 * 3.048587) / 2
@@ -41,13 +41,13 @@ def test_bpr_by_hand() -> None:
 
 
 def test_bpr_of_equal_scores_is_ln_2() -> None:
-    assert value(bpr(torch.zeros(4), torch.zeros(4, 2), ones(4))) == pytest.approx(math.log(2))
+    assert value(bpr(torch.zeros(4), torch.zeros(2, 4), ones(4))) == pytest.approx(math.log(2))
 
 
 def test_bpr_is_the_mean_over_negatives() -> None:
     positive, negatives, weights = batch()
-    each = -functional.logsigmoid(positive[:, None] - negatives)
-    expected = float((weights[:, None] * each).mean())
+    each = -functional.logsigmoid(positive - negatives)
+    expected = float((weights * each).mean())
     assert value(bpr(positive, negatives, weights)) == pytest.approx(expected)
 
 
@@ -71,7 +71,7 @@ def test_bpr_sigmoid_lies_between_its_floor_and_one_more(positive: float, negati
 
 def test_bce_by_hand() -> None:
     # -ln sigmoid(0) = .693147, -ln(1 - sigmoid(ln 3)) = ln 4 = 1.386294, and again at weight 2
-    positive, negatives = torch.zeros(2), torch.full((2, 1), math.log(3))
+    positive, negatives = torch.zeros(2), torch.full((1, 2), math.log(3))
     expected = (0.693147 + 0.693147 + 1.386294 + 1.386294) / 4
     assert value(bce(positive, negatives, ones(2))) == pytest.approx(expected)
     weights = torch.tensor([2.0, 1.0])  # of the positives alone
@@ -81,24 +81,24 @@ def test_bce_by_hand() -> None:
 
 def test_bce_is_that_of_torch_over_positives_and_negatives() -> None:
     positive, negatives, weights = batch()
-    logits = torch.cat([positive[:, None], negatives], dim=1)
+    logits = torch.cat([positive[None], negatives])
     targets = torch.zeros_like(logits)
-    targets[:, 0] = 1
+    targets[0] = 1
     each = torch.ones_like(logits)
-    each[:, 0] = weights
+    each[0] = weights
     expected = functional.binary_cross_entropy_with_logits(logits, targets, each)
     assert value(bce(positive, negatives, weights)) == pytest.approx(float(expected))
 
 
 def test_softmax_by_hand() -> None:
     # e^0 among e^0, e^0 and e^ln 2: -ln(1 / 4)
-    found = softmax(torch.zeros(1), torch.tensor([[0.0, math.log(2)]]), ones(1))
+    found = softmax(torch.zeros(1), torch.tensor([[0.0], [math.log(2)]]), ones(1))
     assert value(found) == pytest.approx(math.log(4))
 
 
 def test_softmax_is_the_cross_entropy_of_torch() -> None:
     positive, negatives, weights = batch()
-    logits = torch.cat([positive[:, None], negatives], dim=1)
+    logits = torch.cat([positive[None], negatives]).T
     each = functional.cross_entropy(logits, torch.zeros(6, dtype=torch.int64), reduction="none")
     expected = float((weights * each).mean())
     assert value(softmax(positive, negatives, weights)) == pytest.approx(expected)
@@ -113,7 +113,7 @@ def test_softmax_with_one_negative_is_bpr() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_finite_at_any_logit_and_so_is_its_gradient(name: str) -> None:
     extremes = torch.tensor([-1e4, -90.0, 0.0, 90.0, 1e4])
-    positive, negatives = (extremes.repeat(5), extremes.repeat_interleave(5)[:, None])
+    positive, negatives = (extremes.repeat(5), extremes.repeat_interleave(5)[None])
     positive.requires_grad_()
     loss = LOSSES[name](positive, negatives, ones(25))
     loss.backward()
@@ -127,3 +127,10 @@ def test_every_loss_falls_as_the_positive_rises_and_the_negative_falls(name: str
     here = value(LOSSES[name](positive, negatives, weights))
     assert value(LOSSES[name](positive + 0.1, negatives, weights)) < here
     assert value(LOSSES[name](positive, negatives - 0.1, weights)) < here
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_weight_for_all_is_that_weight_for_each(name: str) -> None:
+    positive, negatives, _ = batch()
+    each = value(LOSSES[name](positive, negatives, torch.full((6,), 1.5)))
+    assert value(LOSSES[name](positive, negatives, torch.tensor(1.5))) == pytest.approx(each)

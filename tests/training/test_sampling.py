@@ -33,7 +33,7 @@ def assert_frequencies(drawn: Tensor, weights: list[float]) -> None:
 def test_shape_and_type() -> None:
     for power in (0.0, 1.0):
         drawn = sampler(power).draw(USERS, 7, seeded())
-        assert drawn.shape == (15, 7)
+        assert drawn.shape == (7, 15)
         assert drawn.dtype == torch.int64
 
 
@@ -74,7 +74,7 @@ def test_verified_negatives_are_no_positives(taken: list[set[int]], seed: int) -
     users, items = torch.tensor(sorted(pairs, key=lambda pair: pair[::-1])).T
     made = NegativeSampler(users, items, 8, power=0.0, verified=True)
     drawn = made.draw(torch.arange(len(taken)), 6, seeded(seed))
-    for mine, negatives in zip(taken, drawn.tolist(), strict=True):
+    for mine, negatives in zip(taken, drawn.T.tolist(), strict=True):
         assert mine.isdisjoint(negatives)
 
 

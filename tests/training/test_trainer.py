@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.models.ncf import NCF, NCFNetwork, NCFSettings
+from pipeline.models.ncf import NCF, NCFSettings
+from pipeline.models.neumf import NCFNetwork
 from pipeline.training.checkpoint import Journal
 from pipeline.training.trainer import (
     DivergedError,
@@ -87,16 +88,16 @@ def test_an_epoch_takes_every_interaction_once_with_new_negatives() -> None:
     board = checkerboard()  # 160 interactions: four batches of 48, 48, 48 and 16
     network, _ = recorded(board, epochs=2, batch_size=48, negatives=3)
     assert [len(users) for users, _ in network.asked] == [48, 48, 48, 16] * 2
-    assert all(items.shape == (len(users), 4) for users, items in network.asked)
+    assert all(items.shape == (4, len(users)) for users, items in network.asked)
     epochs = [network.asked[:4], network.asked[4:]]
     pairs = [
-        torch.cat([torch.stack([users, items[:, 0]], dim=1) for users, items in asked]).tolist()
+        torch.cat([torch.stack([users, items[0]], dim=1) for users, items in asked]).tolist()
         for asked in epochs
     ]
     expected = board.train[["user", "item"]].to_numpy().tolist()
     assert sorted(pairs[0]) == sorted(pairs[1]) == expected
     assert pairs[0] != pairs[1] != expected
-    negatives = [torch.cat([items[:, 1:] for _, items in asked]) for asked in epochs]
+    negatives = [torch.cat([items[1:].flatten() for _, items in asked]) for asked in epochs]
     assert not torch.equal(*negatives)
     assert len(negatives[0].unique()) == board.n_items
 
@@ -106,7 +107,7 @@ def test_verified_negatives_are_not_in_training() -> None:
     network, _ = recorded(board, epochs=1, negatives=5, verified_negatives=True)
     seen = torch.from_numpy(board.seen.toarray())
     for users, items in network.asked:
-        assert not seen[users[:, None], items[:, 1:]].any()
+        assert not seen[users, items[1:]].any()
 
 
 def test_the_numbers_of_an_epoch() -> None:
@@ -139,12 +140,11 @@ def test_confidence_is_the_rating_to_the_power_with_mean_one() -> None:
     ratings = np.array([1, 4, -2], np.float32)
     dataset = replace(rows, train=rows.train.assign(rating=ratings))
 
-    def weights(power: float) -> list[float]:
+    def weights(power: float) -> float | list[float]:
         settings = TrainingSettings(rating_confidence=power)
-        found: Tensor = Trainer(Recorder(), dataset, settings, seeded()).weights
-        return found.tolist()
+        return Trainer(Recorder(), dataset, settings, seeded()).weights.tolist()
 
-    assert weights(0) == [1, 1, 1]
+    assert weights(0) == 1  # one for all
     assert weights(1) == pytest.approx([0.6, 2.4, 0])  # a negative rating counts as 0
     assert weights(0.5) == pytest.approx([1, 2, 0])
 
@@ -169,9 +169,9 @@ class Spare:
         self.settings = NCFSettings(**(QUICK | {"epochs": 3} | settings))
         torch.manual_seed(0)
         self.network = NCFNetwork(dataset.n_users + 1, dataset.n_items, self.settings)
-        self.before = self.network.user_rows.detach().clone()
+        self.before = self.network.users.detach().T.clone()
         Trainer(self.network, dataset, self.settings, seeded()).run()
-        self.after = self.network.user_rows.detach()
+        self.after = self.network.users.detach().T
 
     def unused(self) -> tuple[Tensor, Tensor]:
         return self.before[-1], self.after[-1]

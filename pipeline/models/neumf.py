@@ -1,0 +1,213 @@
+"""NeuMF (He et al., 2017): the network of NCF, with a gradient written out by hand.
+
+logit(u, i) = w . [p_u * q_i ; MLP([s_u ; t_i])] + b  (+ b_u + b_i)
+
+GMF rows p, q have ``embedding_dim`` entries; MLP rows s, t have half of ``layers[0]`` each. Both
+parts share one table per side, because a step is bound by the number of look-ups, not by their
+width.
+
+Nothing but torch is needed here, so that it can be timed where the rest is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.training.layers import add_columns, keep
+
+
+class Shape(Protocol):
+    """What the network is made of; NCFSettings explains it."""
+
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def layers(self) -> Sequence[int]: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def bias(self) -> bool: ...
+
+
+class NCFNetwork(nn.Module):
+    """The network: NeuMF with both halves of a row in one table."""
+
+    users: nn.Parameter
+    """[width, n_users]: GMF, MLP and, where there are biases, the bias."""
+    items: nn.Parameter
+    """[width, n_items]."""
+
+    def __init__(self, n_users: int, n_items: int, shape: Shape) -> None:
+        """Embeddings N(0, .01), linear weights Xavier-normal, biases 0.
+
+        Modules are made, then given their start, from PyTorch's global generator and in the order
+        of the notebook: the same seed gives the notebook's start.
+        """
+        super().__init__()
+        self.gmf, self.dropout, self.bias = shape.embedding_dim, shape.dropout, shape.bias
+        self.rescale = 1 / (1 - shape.dropout)  # of what dropout leaves
+        half = shape.layers[0] // 2 if shape.layers else 0
+        self.widths = (self.gmf, half, int(shape.bias))  # of the parts of an embedding
+        tables = [
+            nn.Embedding(count, columns)
+            for columns in (self.gmf, half)
+            for count in (n_users, n_items)
+        ]
+        self.hidden = nn.ModuleList(nn.Linear(*widths) for widths in pairwise(shape.layers))
+        self.ends = (self.gmf, shape.layers[-1] if shape.layers else 0)  # what meets in the output
+        self.output = nn.Linear(sum(self.ends), 1)
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.01)
+        for layer in (*self.hidden, self.output):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        user_bias, item_bias = (torch.zeros(count, int(shape.bias)) for count in (n_users, n_items))
+        weights = [table.weight.detach() for table in tables]
+        self.users = _columns(weights[0], weights[2], user_bias)
+        self.items = _columns(weights[1], weights[3], item_bias)
+
+    def forward(
+        self, users: Tensor, items: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits of users [B] with candidates [C, B]; the columns used, [., B] and [., C, B]."""
+        layers = [part for layer in self.hidden for part in (layer.weight, layer.bias)]
+        tables = (self.users, self.items, self.output.weight, self.output.bias)
+        logits, user, item = _NeuMF.apply(self, users, items, generator, *tables, *layers)  # type: ignore[no-untyped-call]
+        return logits, (user, item)
+
+    def parts(self, *embeddings: Tensor) -> list[Sequence[Tensor]]:
+        """Views of embeddings, features first: GMF, MLP and bias, the latter two may be empty."""
+        return [part.split(self.widths) for part in embeddings]
+
+    @torch.inference_mode()
+    def score(self, users: Tensor) -> Tensor:
+        """Logits of users [B] with the whole catalogue, [B, n_items].
+
+        The user and the item half of the first hidden layer are computed once each and added,
+        so that no concatenated pair is ever made.
+        """
+        (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = self.parts(
+            self.users[:, users], self.items
+        )
+        of_product, of_signal = self.output.weight[0].split(self.ends)
+        logits: Tensor = (gmf_user.t() * of_product) @ gmf_item
+        logits += self.output.bias
+        if self.bias:
+            logits += user_bias.t() + item_bias
+        if self.hidden:
+            first, *others = cast("list[nn.Linear]", list(self.hidden))
+            left, right = first.weight.chunk(2, dim=1)
+            of_user = mlp_user.t() @ left.t() + first.bias
+            signal = (of_user[:, None] + mlp_item.t() @ right.t()).relu_()
+            for layer in others:
+                signal = layer(signal).relu_()
+            logits += signal @ of_signal
+        return logits
+
+
+def _columns(*parts: Tensor) -> nn.Parameter:
+    """Tables [n, .] side by side, features first."""
+    return nn.Parameter(torch.cat(parts, dim=1).t().contiguous())
+
+
+class _NeuMF(torch.autograd.Function):
+    """Forward and backward of the network over a batch, features first.
+
+    Autograd would make the same steps of three times as many operations, and on a CPU a step of a
+    small batch is bound by their number.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        network: NCFNetwork,
+        users: Tensor,
+        items: Tensor,
+        generator: torch.Generator,
+        user_table: Tensor,
+        item_table: Tensor,
+        output: Tensor,
+        output_bias: Tensor,
+        *layers: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [C, B], and the columns used, [., B] and [., C, B]."""
+        ctx.set_materialize_grads(False)
+        user = user_table.index_select(1, users)
+        item = item_table.index_select(1, items.flatten()).unflatten(1, items.shape)
+        (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = network.parts(user, item)
+        product = (gmf_user[:, None] * gmf_item).flatten(1)
+        of_product, of_signal = output[0].split(network.ends)
+        logits = torch.addmv(output_bias.expand(items.numel()), product.t(), of_product)
+        # The inputs of the layers after dropout, then the output of the last one.
+        signals: list[Tensor] = []
+        kept: Tensor | None = None  # of the first input
+        if layers:
+            signals.append(torch.cat([mlp_user[:, None].expand_as(mlp_item), mlp_item]).flatten(1))
+            for weight, bias in zip(layers[::2], layers[1::2], strict=True):
+                if network.dropout:
+                    mask = keep(signals[-1], network.dropout, generator)
+                    signals[-1].mul_(mask)
+                    kept = mask if kept is None else kept
+                signal = torch.addmm(bias[:, None], weight, signals[-1], alpha=network.rescale)
+                signals.append(signal.relu_())
+            logits.addmv_(signals[-1].t(), of_signal)
+        logits = logits.view(items.shape)
+        if network.bias:
+            logits += user_bias[0] + item_bias[0]
+        ctx.network = network
+        ctx.save_for_backward(
+            users, items, user, item, product, output, kept, *layers[::2], *signals
+        )
+        return logits, user, item
+
+    @staticmethod
+    def backward(
+        ctx: Any, logits: Tensor, used_user: Tensor | None, used_item: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of tables and layers from those of the three results; None for the rest."""
+        network, depth = ctx.network, len(ctx.network.hidden)
+        users, items, user, item, product, output, kept, *rest = ctx.saved_tensors
+        weights, signals = rest[:depth], rest[depth:]
+        of_product, of_signal = output[0].split(network.ends)
+        (gmf_user, _, _), (gmf_item, _, _) = network.parts(user, item)
+        to_user, to_item = torch.empty_like(user), torch.empty_like(item)
+        to_users, to_items = network.parts(to_user, to_item)
+        flat = logits.flatten()
+        to_output = [product @ flat]
+        to_product = of_product[:, None, None] * logits
+        torch.mul(to_product, gmf_user[:, None], out=to_items[0])
+        torch.sum(to_product.mul_(gmf_item), 1, out=to_users[0])
+        to_layers: list[Tensor] = []
+        if depth:
+            to_output.append(signals[-1] @ flat)
+            flow = torch.outer(of_signal, flat)
+            for place in reversed(range(depth)):
+                # What ReLU, or the dropout after it, has set to 0 passes nothing on.
+                flow = torch.ops.aten.threshold_backward(flow, signals[place + 1], 0)
+                to_layers[:0] = [flow @ signals[place].t() * network.rescale, flow.sum(1)]
+                flow = (weights[place] * network.rescale).t() @ flow
+            if kept is not None:
+                flow.mul_(kept)
+            left, right = flow.unflatten(1, items.shape).chunk(2)
+            torch.sum(left, 1, out=to_users[1])
+            to_items[1].copy_(right)
+        if network.bias:
+            torch.sum(logits, 0, keepdim=True, out=to_users[2])
+            to_items[2].copy_(logits)
+        if used_user is not None:
+            to_user += used_user
+        if used_item is not None:
+            to_item += used_item
+        return (
+            *(None, None, None, None),
+            add_columns(to_user, users, network.users.shape[1]),
+            add_columns(to_item.flatten(1), items.flatten(), network.items.shape[1]),
+            torch.cat(to_output)[None],
+            flat.sum()[None],
+            *to_layers,
+        )
