@@ -28,17 +28,16 @@ class NegativeSampler:
 
     def draw(self, users: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
         """Negatives for ``users`` [n]: item indices, int64 [negatives, n]."""
-        drawn = self._draw((negatives, len(users)), users.device, generator)
-        if self.positives is None:
-            return drawn
-        rows = users.expand_as(drawn)
-        for _ in range(ROUNDS):
-            wrong = self._is_positive(rows, drawn, self.positives)
-            count = int(wrong.sum())
-            if count == 0:
-                break
-            drawn[wrong] = self._draw((count,), users.device, generator)
-        return drawn
+        drawn = self._draw((len(users), negatives), users.device, generator)
+        if self.positives is not None:
+            rows = users[:, None].expand_as(drawn)
+            for _ in range(ROUNDS):
+                wrong = self._is_positive(rows, drawn, self.positives)
+                count = int(wrong.sum())
+                if count == 0:
+                    break
+                drawn[wrong] = self._draw((count,), users.device, generator)
+        return drawn.t()
 
     def _draw(
         self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator
