@@ -15,8 +15,9 @@ from scipy import sparse
 MEMORY_BUDGET = 128 * 2**20
 """Bytes that one block of users may take while it is ranked."""
 
-_BYTES_PER_SCORE = 24  # peak: float32 scores, three int32 temporaries, int64 keys
-_MASKED = np.iinfo(np.int64).max  # after every real key; its low 32 bits read as item -1
+_BYTES_PER_SCORE = 24  # float32 scores and a masked copy; up to 16 bytes more where many are equal
+_GROUPS = 64  # more make fewer candidates, and more maxima to order
+_NOTHING = np.iinfo(np.int64).max  # after every real key; its low 32 bits read as item -1
 
 
 class Scorer(Protocol):
@@ -107,10 +108,16 @@ def _best(
     if seen is not None and seen.shape != scores.shape:
         raise ValueError(f"seen has shape {seen.shape}, scores have shape {scores.shape}")
     n_users, n_items = scores.shape
-    keys = _sort_keys(scores)
-    if seen is not None:
-        keys[np.repeat(np.arange(n_users), np.diff(seen.indptr)), seen.indices] = _MASKED
     found = min(k, n_items)
+    if seen is not None:
+        scores = np.array(scores, np.float32)
+        scores[np.repeat(np.arange(n_users), np.diff(seen.indptr)), seen.indices] = -np.inf
+    candidates = np.flatnonzero(scores >= _floor(scores, found)[:, None])
+    rows, items = candidates // n_items, candidates % n_items
+    counts = np.bincount(rows, minlength=n_users)
+    places = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+    keys = np.full((n_users, max(found, counts.max(initial=0))), _NOTHING)
+    keys[rows, places] = _sort_keys(scores[rows, items], items)
     keys.partition(found - 1, axis=1)
     best = np.sort(keys[:, :found], axis=1)
     lists = np.full((n_users, k), -1, np.int32)
@@ -118,7 +125,26 @@ def _best(
     return lists
 
 
-def _sort_keys(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _floor(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:
+    """A score that the k best of each row reach and few others do, [n_users]; never a masked one.
+
+    Items are dealt into groups; k groups have a best item at or above the k-th best group's, so
+    the k best items do as well.
+    """
+    n_users, n_items = scores.shape
+    groups = max(_GROUPS, 2 * k)
+    even = n_items - n_items % groups
+    if even:
+        best = scores[:, :even].reshape(n_users, -1, groups).max(axis=1)
+        floor = np.partition(best, groups - k, axis=1)[:, groups - k]
+    else:
+        floor = np.full(n_users, -np.inf, np.float32)
+    return np.maximum(floor, np.finfo(np.float32).min)
+
+
+def _sort_keys(
+    scores: npt.NDArray[np.float32], items: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """int64 keys whose ascending order is score descending, then item index ascending.
 
     The bits of a float32 are a sign and a magnitude that grows with the absolute value, so
@@ -130,5 +156,5 @@ def _sort_keys(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     magnitude = bits & np.int32(0x7FFFFFFF)
     keys = np.where(bits < 0, magnitude, -magnitude).astype(np.int64)
     keys <<= 32
-    keys |= np.arange(scores.shape[1])
+    keys |= items
     return keys

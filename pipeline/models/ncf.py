@@ -14,12 +14,15 @@ from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.neumf import NCFNetwork
 from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
 from pipeline.space import Choice, Range, Space
+from pipeline.training.threads import one_thread
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
 
-PAIR_BYTES = 32 * 2**20  # memory for the hidden layers of one block of user-item pairs
+# Memory for a hidden layer of one block of user-item pairs: what stays in a CPU's cache, and what
+# keeps a GPU busy.
+PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 TABLES = {"users": "user_rows", "items": "item_rows"}  # the network's tables, and as saved
 TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
@@ -157,12 +160,15 @@ class NCF(Recommender):
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Logits, with exposure if any, [len(users), n_items]."""
-        n_items = self.network.items.shape[1]
+        device, n_items = self.network.items.device, self.network.items.shape[1]
         widest = max(self.settings.layers[1:], default=1)
-        block = max(1, PAIR_BYTES // (4 * widest * n_items))
-        indices = torch.from_numpy(users).long().to(self.network.items.device)
-        blocks = [self.network.score(part).cpu() for part in indices.split(block)]
-        logits = torch.cat(blocks).numpy() if blocks else np.empty((0, n_items), np.float32)
+        block = max(1, PAIR_BYTES[device.type] // (4 * widest * n_items))
+        indices = torch.from_numpy(users).long().to(device)
+        logits = np.empty((len(users), n_items), np.float32)
+        with one_thread():
+            for part in range(0, len(users), block):
+                scored = self.network.score(indices[part : part + block])
+                logits[part : part + block] = scored.cpu().numpy()
         if self.exposure is not None:
             logits += self.exposure.users[users, None] * self.exposure.items
         return logits

@@ -102,11 +102,11 @@ class NCFNetwork(nn.Module):
         if self.hidden:
             first, *others = cast("list[nn.Linear]", list(self.hidden))
             left, right = first.weight.chunk(2, dim=1)
-            of_user = mlp_user.t() @ left.t() + first.bias
-            signal = (of_user[:, None] + mlp_item.t() @ right.t()).relu_()
+            of_user = left @ mlp_user + first.bias[:, None]
+            signal = (of_user[:, :, None] + (right @ mlp_item)[:, None]).relu_().flatten(1)
             for layer in others:
-                signal = layer(signal).relu_()
-            logits += signal @ of_signal
+                signal = torch.addmm(layer.bias[:, None], layer.weight, signal).relu_()
+            logits.view(-1).addmv_(signal.t(), of_signal)
         return logits
 
 

@@ -112,12 +112,14 @@ def test_rank_is_the_same_for_every_memory_budget(
 
 
 @pytest.mark.parametrize("k", [1, 10, 400, 700])
-@pytest.mark.parametrize("n_values", [3, 2**24])
-def test_long_catalogues(k: int, n_values: int) -> None:
-    # Short rows are sorted whole by numpy, so only long ones show a wrong partition.
+@pytest.mark.parametrize("n_values", [0, 3, 2**24])
+@pytest.mark.parametrize("share_seen", [0.1, 0.995])
+def test_long_catalogues(k: int, n_values: int, share_seen: float) -> None:
+    # Short rows are sorted whole, so only long ones show a wrong floor or partition.
     generator = np.random.default_rng(5)
-    scores = generator.integers(-n_values, n_values, (5, 700)).astype(np.float32)
-    seen = generator.random(scores.shape) < 0.1
+    scores = generator.integers(-n_values, n_values + 1, (5, 700)).astype(np.float32)
+    scores[0, 3] = np.finfo(np.float32).min
+    seen = generator.random(scores.shape) < share_seen
     for row, items in enumerate(top_k(scores, sparse.csr_matrix(seen), k).tolist()):
         expected = slow_list(scores[row].tolist(), set(np.flatnonzero(seen[row]).tolist()), k)
         assert items == expected + [-1] * (k - len(expected))

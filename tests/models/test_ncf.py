@@ -119,7 +119,7 @@ def test_blocks_of_users_change_no_score(monkeypatch: pytest.MonkeyPatch) -> Non
     model = NCF(NCFSettings(epochs=3, learning_rate=0.02, device="cpu"), seed=0).fit(board)
     everyone = np.arange(20, dtype=np.int32)
     whole = model.scores(everyone)
-    monkeypatch.setattr(ncf, "PAIR_BYTES", 4 * 8 * 20 * 3)  # three users a block
+    monkeypatch.setattr(ncf, "PAIR_BYTES", {"cpu": 4 * 8 * 20 * 3})  # three users a block
     np.testing.assert_allclose(model.scores(everyone), whole, rtol=1e-5, atol=1e-6)
 
 
