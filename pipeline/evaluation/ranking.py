@@ -15,7 +15,7 @@ from scipy import sparse
 MEMORY_BUDGET = 128 * 2**20
 """Bytes that one block of users may take while it is ranked."""
 
-_BYTES_PER_SCORE = 24  # float32 scores and a masked copy; up to 16 bytes more where many are equal
+BYTES_PER_SCORE = 24  # float32 scores and a masked copy; up to 16 bytes more where many are equal
 _GROUPS = 64  # more make fewer candidates, and more maxima to order
 _NOTHING = np.iinfo(np.int64).max  # after every real key; its low 32 bits read as item -1
 
@@ -74,7 +74,7 @@ def rank(
     Raises:
         ValueError: as ``top_k``, naming the user, or scores of another shape.
     """
-    block_size = max(1, memory_budget // (_BYTES_PER_SCORE * n_items))
+    block_size = max(1, memory_budget // (BYTES_PER_SCORE * n_items))
     lists = np.empty((len(users), k), np.int32)
     for start in range(0, len(users), block_size):
         block = users[start : start + block_size]
@@ -135,7 +135,7 @@ def _floor(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:
     groups = max(_GROUPS, 2 * k)
     even = n_items - n_items % groups
     if even:
-        best = scores[:, :even].reshape(n_users, -1, groups).max(axis=1)
+        best = scores[:, :even].reshape(n_users, even // groups, groups).max(axis=1)
         floor = np.partition(best, groups - k, axis=1)[:, groups - k]
     else:
         floor = np.full(n_users, -np.inf, np.float32)

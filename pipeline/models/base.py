@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from pipeline.settings import Settings
 from pipeline.space import Space
@@ -54,6 +55,13 @@ class Recommender(ABC):
     @abstractmethod
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Scores of the whole catalogue, [len(users), n_items]; higher is better."""
+
+    def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32] | None:
+        """Scores for people who did not train, from what they like; None where it cannot be done.
+
+        ``liked`` is float32 [n, n_items] with ones; the scores are [n, n_items].
+        """
+        return None
 
     @abstractmethod
     def arrays(self) -> Arrays:

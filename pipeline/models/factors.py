@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
+from scipy import sparse
 
 from pipeline.data.dataset import Dataset, Values
 from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
@@ -42,6 +43,11 @@ class SVD(LinearRecommender):
             random_state=self.seed,
         )
         return np.asarray(users * values, np.float32), np.asarray(items, np.float32)
+
+    def left_of(self, liked: sparse.csr_matrix) -> Matrix:
+        """x V, as U S = X V of those who trained."""
+        axes = self.right[: min(self.settings.components, len(self.left), self.right.shape[1])]
+        return liked @ axes.T
 
 
 class ALSSettings(InteractionSettings):

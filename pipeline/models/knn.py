@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy import sparse
 
 from pipeline.data.dataset import Dataset
-from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
+from pipeline.models.linear import VALUES, InteractionSettings, ItemBased, LinearRecommender, Matrix
 from pipeline.space import Choice, Range, Space
 
 
@@ -35,7 +35,7 @@ SPACE: Space = {
 }
 
 
-class ItemKNN(LinearRecommender):
+class ItemKNN(ItemBased):
     """Items similar to those that a user has."""
 
     settings_class = KNNSettings

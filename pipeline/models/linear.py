@@ -81,6 +81,19 @@ class LinearRecommender(Recommender):
         dense = product if isinstance(product, np.ndarray) else product.toarray()
         return np.asarray(dense, dtype=np.float32)
 
+    def left_of(self, liked: sparse.csr_matrix) -> Matrix | None:
+        """What ``left`` would hold of people who like these items; None where it cannot be told."""
+        return None
+
+    def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32] | None:
+        """The product, for people who did not train; exposure lifts nothing for them."""
+        left = self.left_of(liked)
+        if left is None:
+            return None
+        product = left @ self.right[: left.shape[1]]
+        dense = product if isinstance(product, np.ndarray) else product.toarray()
+        return np.asarray(dense, dtype=np.float32)
+
     def arrays(self) -> Arrays:
         """Both matrices, sparse ones as data, indices, row ends and width."""
         return {**_pack("left", self.left), **_pack("right", self.right)}
@@ -88,6 +101,14 @@ class LinearRecommender(Recommender):
     def load_arrays(self, arrays: Arrays) -> None:
         """Take both matrices."""
         self.left, self.right = _unpack("left", arrays), _unpack("right", arrays)
+
+
+class ItemBased(LinearRecommender):
+    """A linear model whose left matrix is the interactions themselves."""
+
+    def left_of(self, liked: sparse.csr_matrix) -> Matrix:
+        """Liking is an interaction."""
+        return liked
 
 
 def _stack(matrix: Matrix, more: npt.NDArray[np.float32], axis: Literal[0, 1]) -> Matrix:

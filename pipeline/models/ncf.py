@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator
+from scipy import sparse
 
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.exposure import Exposure, exposure
@@ -161,8 +162,7 @@ class NCF(Recommender):
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Logits, with exposure if any, [len(users), n_items]."""
         device, n_items = self.network.items.device, self.network.items.shape[1]
-        widest = max(self.settings.layers[1:], default=1)
-        block = max(1, PAIR_BYTES[device.type] // (4 * widest * n_items))
+        block = self._block(device)
         indices = torch.from_numpy(users).long().to(device)
         logits = np.empty((len(users), n_items), np.float32)
         with one_thread():
@@ -172,6 +172,24 @@ class NCF(Recommender):
         if self.exposure is not None:
             logits += self.exposure.users[users, None] * self.exposure.items
         return logits
+
+    def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+        """Logits of user columns fitted to what people like, everything else frozen."""
+        device, n_items = self.network.items.device, self.network.items.shape[1]
+        logits = np.empty((liked.shape[0], n_items), np.float32)
+        with one_thread():
+            for start in range(0, len(logits), block := self._block(device)):
+                wanted = torch.from_numpy(liked[start : start + block].toarray()).to(device)
+                columns = self.network.fit_users(wanted)
+                with torch.inference_mode():
+                    scored = self.network.score_columns(columns).cpu().numpy()
+                logits[start : start + block] = scored
+        return logits
+
+    def _block(self, device: torch.device) -> int:
+        """Users whose pairs with the whole catalogue fit into PAIR_BYTES."""
+        widest = max(self.settings.layers[1:], default=1)
+        return max(1, PAIR_BYTES[device.type] // (4 * widest * self.network.items.shape[1]))
 
     def arrays(self) -> Arrays:
         """The network's parameters by name, tables as rows, and the exposure if any."""

@@ -12,7 +12,7 @@ from scipy.linalg.lapack import spotrf, spotri
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
+from pipeline.models.linear import VALUES, InteractionSettings, ItemBased, Matrix
 from pipeline.space import Range, Space
 
 Dense: TypeAlias = npt.NDArray[np.float32]
@@ -27,7 +27,7 @@ class EASESettings(InteractionSettings):
     """columns: Steck's formula; rows: the notebook's."""
 
 
-class EASE(LinearRecommender):
+class EASE(ItemBased):
     """Ridge regression of each item on the others, in closed form (Steck, 2019).
 
     P = (X^T X + lambda I)^-1, W_ij = -P_ij / P_jj for i != j, W_ii = 0. With ``divide`` "rows" it
@@ -85,7 +85,7 @@ class SLIMSettings(InteractionSettings):
     """Largest weights kept per item."""
 
 
-class SLIM(LinearRecommender):
+class SLIM(ItemBased):
     """Sparse, non-negative weights by an elastic net (Ning and Karypis, 2011), by irspack."""
 
     settings_class = SLIMSettings

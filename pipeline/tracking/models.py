@@ -11,9 +11,11 @@ import mlflow.pyfunc
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
+from pipeline.evaluation.answers import COLUMNS
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
 from pipeline.tracking.runs import Run
@@ -25,15 +27,19 @@ REQUIREMENTS = (
     "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scikit-learn", "scipy",
     "torch",
 )  # fmt: skip
+# Ids are text or whole numbers, or lists of them: no other type admits both.
+IDS = AnyType()  # type: ignore[no-untyped-call]
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec("string", "user")]),
+    inputs=Schema([ColSpec(IDS, name, required=False) for name in COLUMNS]),
     outputs=Schema(
         [
             ColSpec("string", "user"),
             ColSpec("long", "rank"),
             ColSpec("string", "item"),
             ColSpec("string", "title"),
+            ColSpec("double", "score"),
             ColSpec("string", "fallback"),
+            ColSpec("string", "reason"),
         ]
     ),
     params=ParamSchema([ParamSpec("k", "integer", 10)]),

@@ -133,6 +133,7 @@ def test_neighbouring_floats_differ() -> None:
 
 def test_no_users_no_lists() -> None:
     assert rank(Table(float32([[1, 2]])), np.empty(0, np.int32), None, 3, 2).shape == (0, 3)
+    assert top_k(np.empty((0, 700), np.float32), None, 3).shape == (0, 3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
@@ -73,24 +74,38 @@ def test_served_lists_are_the_ranking(
     answer = served.predict(pd.DataFrame({"user": ids}), params={"k": k})
     lists = rank(network, indices, dataset.seen, k, dataset.n_items)
     wanted = [
-        (user, place + 1, str(dataset.items["item"][item]), dataset.items["title"][item], "")
+        (user, place + 1, str(dataset.items["item"][item]), dataset.items["title"][item])
         for user, items in zip(ids, lists, strict=True)
         for place, item in enumerate(items)
         if item >= 0
     ]
-    assert list(answer.itertuples(index=False, name=None)) == wanted
+    told = answer[["user", "rank", "item", "title"]]
+    assert list(told.itertuples(index=False, name=None)) == wanted
+    assert set(answer["fallback"]) == set(answer["reason"]) == {""}
 
 
-def test_unknown_users_get_the_most_popular_items_and_are_told(
+def test_ids_may_be_whole_numbers(served: mlflow.pyfunc.PyFuncModel, dataset: Dataset) -> None:
+    ids = dataset.users["user"][:3]
+    expected = served.predict(pd.DataFrame({"user": ids.astype(str)}))
+    pd.testing.assert_frame_equal(served.predict(pd.DataFrame({"user": ids})), expected)
+
+
+def test_who_is_not_known_is_answered_by_what_they_like(
     served: mlflow.pyfunc.PyFuncModel, dataset: Dataset
 ) -> None:
-    known = str(dataset.users["user"][0])
-    answer = served.predict(pd.DataFrame({"user": ["nobody", known, "-1"]}), params={"k": 4})
-    assert answer["user"].tolist() == ["nobody"] * 4 + [known] * 4 + ["-1"] * 4
-    assert answer["fallback"].tolist() == ["popularity"] * 4 + [""] * 4 + ["popularity"] * 4
-    best = np.argsort(-dataset.popularity, kind="stable")[:4]
-    wanted = dataset.items["item"][best].astype(str).tolist()
-    assert answer["item"][:4].tolist() == answer["item"][8:].tolist() == wanted
+    liked = dataset.items["item"][[3, 4]].tolist()
+    table = pd.DataFrame({"user": ["nobody", "nobody"], "items": [liked, None]})
+    answer = served.predict(table, params={"k": 4})
+    assert answer["fallback"].tolist() == ["folded in"] * 4 + ["popularity"] * 4
+    assert not set(answer["item"][:4]) & set(map(str, liked))
+
+
+def test_a_request_that_is_none_is_refused_with_status_400(
+    served: mlflow.pyfunc.PyFuncModel,
+) -> None:
+    with pytest.raises(MlflowException, match="Row 0, items: 'film' is no list") as refused:
+        served.predict(pd.DataFrame({"items": ["film"]}))
+    assert refused.value.get_http_status_code() == 400
 
 
 def test_ten_places_are_the_default(served: mlflow.pyfunc.PyFuncModel, dataset: Dataset) -> None:

@@ -1,0 +1,210 @@
+"""Answers to requests for recommendations: who is known, who only says what they like, and others.
+
+A request names a user, items that they like, or both. A user who trained gets the model's list. Of
+somebody else the model makes what it can from the liked items (``Recommender.fold_in``); where it
+can make nothing, the answer is what is popular, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from pipeline.errors import UserError
+from pipeline.evaluation.ranking import BYTES_PER_SCORE, MEMORY_BUDGET, top_k
+from pipeline.models.folder import FittedModel
+
+COLUMNS = ("user", "items", "exclude", "allowed")
+
+Fallback = Literal["", "folded in", "popularity"]
+"""How a list came about: by the model for a user who trained, or by other means."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks; ids are text, as they stand in the data."""
+
+    user: str | None
+    items: tuple[str, ...]
+    """What they like; never recommended again."""
+    exclude: tuple[str, ...]
+    """What else is not to be recommended."""
+    allowed: tuple[str, ...] | None
+    """What alone may be recommended; None allows everything."""
+
+
+def read_requests(table: pd.DataFrame) -> list[Request]:
+    """Requests, a row each, from any of the columns user, items, exclude and allowed.
+
+    Ids may be text or whole numbers; missing values are no ids.
+
+    Raises:
+        UserError: neither user nor items is a column, or a cell is no id or no list of ids.
+    """
+    if not {"user", "items"} & set(table.columns):
+        raise UserError(
+            f"The request has the columns {', '.join(map(str, table.columns)) or 'none'}: expected "
+            f"user (an id), items (a list of ids that the user likes), or both."
+        )
+    cells = {
+        name: table[name].tolist() if name in table else [None] * len(table) for name in COLUMNS
+    }
+    return [
+        Request(
+            _id(user, row, "user"),
+            _ids(items, row, "items") or (),
+            _ids(exclude, row, "exclude") or (),
+            _ids(allowed, row, "allowed"),
+        )
+        for row, (user, items, exclude, allowed) in enumerate(zip(*cells.values(), strict=True))
+    ]
+
+
+def _id(value: Any, row: int, column: str) -> str | None:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    # A missing value beside them makes whole numbers floats on their way here.
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    if whole or (isinstance(value, int | np.integer) and not isinstance(value, bool)):
+        return str(int(value))
+    raise UserError(f"Row {row}, {column}: {value!r} is no id. Expected text or a whole number.")
+
+
+def _ids(value: Any, row: int, column: str) -> tuple[str, ...] | None:
+    if isinstance(value, list | tuple | np.ndarray):
+        found = (_id(one, row, column) for one in np.asarray(value, dtype=object).ravel().tolist())
+        return tuple(one for one in found if one is not None)
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    raise UserError(f"Row {row}, {column}: {value!r} is no list. Expected a list of item ids.")
+
+
+class Answers:
+    """A fitted model that answers requests."""
+
+    def __init__(self, fitted: FittedModel) -> None:
+        self.recommender, self.seen, self.items = fitted.recommender, fitted.seen, fitted.items
+        self.users = pd.Index(fitted.users["user"].astype(str))
+        self.catalogue = pd.Index(fitted.items["item"].astype(str))
+        self.titles = fitted.items["title"].to_numpy()
+        self.popularity = fitted.items["popularity"].to_numpy(np.float32)
+
+    def answer(self, requests: Sequence[Request], k: int) -> pd.DataFrame:
+        """Lists of at most ``k`` items, best first.
+
+        Returns:
+            A row per place: user ("" where none was named), rank (from 1), item, title, score,
+            fallback and reason, the latter in words where the model did not answer for a user who
+            trained. A request that leaves nothing to recommend has one row of rank 0.
+
+        Raises:
+            UserError: k is below 1.
+        """
+        if k < 1:
+            raise UserError(f"k is {k}: expected a length of the lists of at least 1.")
+        size = max(1, MEMORY_BUDGET // (BYTES_PER_SCORE * len(self.catalogue)))
+        parts = [requests[start : start + size] for start in range(0, len(requests), size)]
+        frames = [self._block(part, k) for part in parts]
+        return pd.concat(frames, ignore_index=True) if frames else self._block([], k)
+
+    def _block(self, requests: Sequence[Request], k: int) -> pd.DataFrame:
+        users = self.users.get_indexer(pd.Index([request.user for request in requests], dtype=str))
+        liked = self._matrix(request.items for request in requests)
+        scores = np.tile(self.popularity, (len(requests), 1))
+        trained, told = users >= 0, np.diff(liked.indptr) > 0
+        if trained.any():
+            scores[trained] = self.recommender.scores(users[trained].astype(np.int32))
+        folded = ~trained & told
+        made = self.recommender.fold_in(liked[folded]) if folded.any() else None
+        if made is None:
+            folded[:] = False
+        else:
+            scores[folded] = made
+        lists = top_k(scores, self._mask(requests, users, liked), k)
+        ways: list[Fallback] = [
+            "" if known else "folded in" if by_items else "popularity"
+            for known, by_items in zip(trained, folded, strict=True)
+        ]
+        reasons = [
+            self._reason(request, known, by_items)
+            for request, known, by_items in zip(requests, trained, folded, strict=True)
+        ]
+        rows, places = np.nonzero(lists >= 0)
+        items = lists[rows, places]
+        found = pd.DataFrame(
+            {
+                "row": rows,
+                "rank": places + 1,
+                "item": self.catalogue.to_numpy()[items],
+                "title": self.titles[items],
+                "score": scores[rows, items].astype(np.float64),
+            }
+        )
+        empty = np.flatnonzero((lists < 0).all(axis=1))
+        nothing = {"row": empty, "rank": 0, "item": "", "title": "", "score": 0.0}
+        found = pd.concat([found, pd.DataFrame(nothing)]).sort_values("row", kind="stable")
+        asked = found.pop("row").to_numpy(np.int64)
+        for row in empty:
+            reasons[row] = "; ".join(filter(None, [reasons[row], "nothing is left to recommend"]))
+        found.insert(0, "user", [requests[row].user or "" for row in asked])
+        found["fallback"] = [ways[row] for row in asked]
+        found["reason"] = [reasons[row] for row in asked]
+        return found.reset_index(drop=True)
+
+    def _reason(self, request: Request, known: bool, folded: bool) -> str:
+        """Why the model did not simply answer for the user, in words."""
+        if known:
+            return ""
+        unknown = [item for item in request.items if item not in self.catalogue]
+        parts = [] if request.user is None else [f"user {request.user} is not known"]
+        if unknown:
+            parts.append(f"not in the catalogue: {', '.join(unknown[:5])}")
+        if not folded and len(unknown) < len(request.items):
+            parts.append(f"{type(self.recommender).__name__} cannot take in liked items")
+        if not request.items:
+            parts.append("no liked items are given")
+        return "; ".join(parts)
+
+    def _mask(
+        self,
+        requests: Sequence[Request],
+        users: npt.NDArray[np.intp],
+        liked: sparse.csr_matrix,
+    ) -> sparse.csr_matrix:
+        """What is not to be recommended to whom, [n_requests, n_items]."""
+        hidden = liked + self._matrix(request.exclude for request in requests)
+        if self.recommender.masks_seen:
+            nobody = sparse.csr_matrix((1, self.seen.shape[1]), dtype=np.float32)
+            hidden = hidden + sparse.vstack([self.seen, nobody], format="csr")[users]
+        limited = [row for row, request in enumerate(requests) if request.allowed is not None]
+        if limited:
+            others = np.ones((len(limited), len(self.catalogue)), np.float32)
+            allowed = self._matrix(requests[row].allowed or () for row in limited)
+            others[allowed.nonzero()] = 0
+            places = sparse.csr_matrix(
+                (np.ones(len(limited)), (limited, range(len(limited)))),
+                shape=(len(requests), len(limited)),
+            )
+            hidden = hidden + places @ sparse.csr_matrix(others)
+        return hidden.tocsr()
+
+    def _matrix(self, lists: Iterable[Sequence[str]]) -> sparse.csr_matrix:
+        """Ones where a row's list names an item of the catalogue, float32 [n, n_items]."""
+        kept = list(lists)
+        rows = np.repeat(np.arange(len(kept)), [len(one) for one in kept])
+        ids = [item for one in kept for item in one]
+        columns = self.catalogue.get_indexer(pd.Index(ids, dtype=str))
+        pairs = (rows[columns >= 0], columns[columns >= 0])
+        shape = (len(kept), len(self.catalogue))
+        matrix = sparse.csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), shape=shape)
+        matrix.data[:] = 1  # named twice is liked once
+        return matrix
