@@ -1,0 +1,242 @@
+"""What tracking costs: an experiment trained and evaluated with MLflow, and without.
+
+    python -m benchmarks.tracking [--dataset ml-1m] [--epochs 20] [--rounds 2] [--json]
+
+All sides load the same prepared dataset, train the notebook's network without windows, write a
+checkpoint after every epoch, rank the test and save the model, each time in a new process that
+imports what it needs. "none" ends there, without MLflow; the others are the steps ``train`` and
+``evaluate`` on a SQLite store and on an ``mlflow server`` of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# What the sides measure is imported by them: it is a part of what they cost.
+from benchmarks.fresh import measure
+from benchmarks.report import Bar, Report, Row, Table, parser, progress
+
+if TYPE_CHECKING:
+    from pipeline.config import Experiment
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "experiments" / "ncf_bpr.yaml"
+SHARE, FIXED = 0.03, 3.0  # what tracking may cost: of the run without, and seconds
+HELP_SECONDS, HELP_CALLS = 0.5, 10
+SERVER_SECONDS = 60.0  # until a server answers
+
+
+def untracked(folder: Path, dataset: str, epochs: int) -> dict[str, float]:
+    """Train, evaluate and save as the steps do, without MLflow; the test metrics by name."""
+    from pipeline.data.prepared import prepare
+    from pipeline.evaluation.evaluate import evaluate
+    from pipeline.models.folder import save_model
+    from pipeline.training.checkpoint import Journal
+    from pipeline.training.trainer import Epoch
+
+    os.chdir(folder)
+    experiment = _experiment(epochs)
+    data = prepare(dataset, experiment.split).dataset
+    with tempfile.TemporaryDirectory(dir=folder) as kept:
+        journal = Journal(Path(kept) / "checkpoint.pt")
+
+        def after(epoch: Epoch) -> bool:
+            journal.record("final", epoch.record(), epoch.state())
+            return False
+
+        model = experiment.recommender().fit(data, after)
+        save_model(experiment.model, model, data, Path(kept))
+        summaries = {
+            segment: evaluate(model, data, experiment.k, segment).evaluation.summary
+            for segment, found in data.segments.items()
+            if len(found.users)
+        }
+    return summaries["warm"]
+
+
+def tracked(folder: Path, dataset: str, epochs: int, uri: str) -> dict[str, float]:
+    """The steps ``train`` and ``evaluate`` on the store ``uri``; the test metrics by name."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # where the report goes
+    os.chdir(folder)
+    from pipeline.steps.evaluate import evaluate
+    from pipeline.steps.inputs import Inputs
+    from pipeline.steps.prepare import find_prepared
+    from pipeline.steps.train import train
+
+    experiment = _experiment(epochs)
+    prepared = find_prepared(dataset, experiment.split)
+    inputs = Inputs(experiment, dataset, "error", prepared.dataset.fingerprint)
+    trained = train(inputs, prepared, reuse=False)
+    evaluate(trained, prepared)
+    metrics = trained.run.metrics.items()
+    return {name.removeprefix("test/"): value for name, value in metrics if "test/" in name}
+
+
+def _experiment(epochs: int) -> Experiment:
+    from pipeline.config import read_experiment
+
+    return read_experiment(CONFIG, {"epochs": epochs, "windows": "none", "device": "cpu"})
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """The URL of an ``mlflow server`` with a database and artifacts in ``folder``.
+
+    Raises:
+        RuntimeError: it ended, or did not answer in time.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder.mkdir()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}"),
+        *("--workers=1", f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}"),
+        f"--artifacts-destination={folder / 'artifacts'}",
+    ]
+    # A log file and not a pipe: a server whose pipe nobody empties stops answering.
+    with (folder / "server.log").open("w") as told:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + SERVER_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"No server: {(folder / 'server.log').read_text()[-2000:]}")
+            time.sleep(0.1)
+        yield url
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers, politely if they will."""
+    for each in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, each)
+            process.wait(timeout=10)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def compare(dataset: str, epochs: int, rounds: int) -> list[Row]:
+    """A row per side: the best of ``rounds`` processes, all sides taking turns.
+
+    Raises:
+        RuntimeError: the sides did not come to the same test metrics.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    taken: dict[str, list[float]] = {"none": [], "SQLite": [], "server": []}
+    with tempfile.TemporaryDirectory() as temporary, server(Path(temporary) / "server") as url:
+        folder = Path(temporary)
+        uris = {"SQLite": f"sqlite:///{folder / 'mlflow.db'}", "server": url}
+        progress("the dataset and the stores are made")
+        for uri in uris.values():
+            measure(tracked, folder, dataset, 1, uri)
+        for number in range(rounds):
+            results = {}
+            for side, seconds in taken.items():
+                progress(f"round {number + 1}: tracking: {side}")
+                to = (uris[side],) if side in uris else ()
+                measured = measure(tracked if to else untracked, folder, dataset, epochs, *to)
+                seconds.append(measured.seconds)
+                results[side] = measured.result
+            require_alike(results)
+    best = {side: min(seconds) for side, seconds in taken.items()}
+    return [
+        {
+            "tracking": side,
+            "run [s]": seconds,
+            "more than none [s]": seconds - best["none"],
+            "allowed [s]": allowed(best["none"]) if side in uris else 0.0,
+            "all rounds [s]": " ".join(f"{each:.2f}" for each in taken[side]),
+        }
+        for side, seconds in best.items()
+    ]
+
+
+def require_alike(results: dict[str, dict[str, float]]) -> None:
+    """The same work was done: the same model was evaluated."""
+    for side, metrics in results.items():
+        for name, value in results["none"].items():
+            if abs(metrics[name] - value) > 1e-9:
+                raise RuntimeError(f"{side}: {name} is {metrics[name]}, without tracking {value}")
+
+
+def allowed(run: float) -> float:
+    """Seconds that tracking may cost a run that takes ``run`` seconds without it."""
+    return SHARE * run + FIXED
+
+
+def help_seconds(calls: int) -> float:
+    """The best time of a whole process that prints the help."""
+    command = [sys.executable, "-m", "pipeline", "--help"]
+    taken = []
+    for _ in range(calls):
+        started = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def report(dataset: str, epochs: int, rounds: int) -> Report:
+    """The whole comparison on a named dataset."""
+    rows = compare(dataset, epochs, rounds)
+    bars = [
+        Bar(
+            f"cost of tracking on {row['tracking']}, {SHARE:.0%} of the run and {FIXED:g} s",
+            float(row["more than none [s]"]),
+            float(row["allowed [s]"]),
+            "s",
+        )
+        for row in rows[1:]
+    ]
+    progress("--help")
+    bars.append(Bar("python -m pipeline --help", help_seconds(HELP_CALLS), HELP_SECONDS, "s"))
+    table = Table(f"{CONFIG.stem}, {epochs} epochs on {dataset}: train and evaluate", rows)
+    note = (
+        f"Best of {rounds} new processes a side, taking turns, imports and loading included; the "
+        f"help is the best of {HELP_CALLS}. What only a run keeps (lists, per-user values, the "
+        "environment, the code of the model) counts as tracking. Stores were made before."
+    )
+    return Report("Tracking", [table], bars, [note])
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--dataset", default="ml-1m", help="what to prepare and train on")
+    arguments.add_argument("--epochs", type=int, default=20, help="of the experiment")
+    arguments.add_argument("--rounds", type=int, default=2, help="processes a side")
+    given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending the server
+    report(given.dataset, given.epochs, given.rounds).publish(given.json)
+
+
+if __name__ == "__main__":
+    main()
