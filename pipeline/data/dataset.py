@@ -222,23 +222,50 @@ class Dataset:
 
 
 def _indexed(rows: pd.DataFrame, users: pd.Index, catalogue: pd.Index) -> pd.DataFrame:
+    """``rows`` with indices for ids, in the order of user, item, timestamp and rating."""
+    user = users.get_indexer(pd.Index(rows["user"]))
+    item = catalogue.get_indexer(pd.Index(rows["item"]))
+    timestamp, rating = rows["timestamp"].to_numpy(np.int64), rows["rating"].to_numpy(np.float32)
+    order = _order(user * (len(catalogue) + 1) + item + 1, timestamp, rating)
     columns = {
-        "user": users.get_indexer(pd.Index(rows["user"])).astype(np.int32),
-        "item": catalogue.get_indexer(pd.Index(rows["item"])).astype(np.int32),
-        "rating": rows["rating"].to_numpy(np.float32),
-        "timestamp": rows["timestamp"].to_numpy(np.int64),
+        "user": user.astype(np.int32)[order],
+        "item": item.astype(np.int32)[order],
+        "rating": rating[order],
+        "timestamp": timestamp[order],
     }
     if "segment" in rows:
-        columns["segment"] = rows["segment"].to_numpy()
-    order = ["user", "item", "timestamp", "rating"]
-    return pd.DataFrame(columns).sort_values(order, ignore_index=True)
+        columns["segment"] = rows["segment"].array.take(order)
+    return pd.DataFrame(columns)
 
 
-def _canonical_bytes(column: pd.Series[Any]) -> bytes:
-    values = column.to_numpy()
-    if values.dtype.kind in "iuf":
-        return values.astype(values.dtype.newbyteorder("<")).tobytes()
-    return json.dumps([str(value) for value in values]).encode()
+def _order(
+    pairs: npt.NDArray[np.int64],
+    timestamp: npt.NDArray[np.int64],
+    rating: npt.NDArray[np.float32],
+) -> npt.NDArray[np.intp]:
+    """The order of rows by pair, timestamp and rating, [n].
+
+    One number for each user and item sorts several times as fast as four columns do. Only where
+    a pair is there twice, as all items outside the catalogue are one, do the others count.
+    """
+    order = np.argsort(pairs)
+    ordered = pairs[order]
+    same = ordered[1:] == ordered[:-1]
+    again = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    rows = order[again]
+    order[again] = rows[np.lexsort((rating[rows], timestamp[rows], pairs[rows]))]
+    return order
+
+
+def _canonical_bytes(column: pd.Series[Any]) -> bytes | memoryview:
+    """Little-endian numbers, or texts as a JSON list; what a digest takes."""
+    if column.dtype.kind in "iuf":
+        values = column.to_numpy()
+        return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
+    # Segments are a few texts in many rows, so each text is spelled once.
+    codes, distinct = pd.factorize(column, use_na_sentinel=False)
+    spelled = np.array([json.dumps(str(text)) for text in distinct], object)
+    return f"[{', '.join(spelled[codes])}]".encode()
 
 
 def _moment(timestamp: int) -> str:

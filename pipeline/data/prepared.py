@@ -113,7 +113,8 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     meta = _read_meta(folder)
     split = SplitSettings.read(meta["inputs"]["split"], where=str(folder / META))
     try:
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+        files = {name: folder / f"{name}.parquet" for name in TABLES}
+        tables = {name: pd.read_parquet(file, memory_map=True) for name, file in files.items()}
     except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file is of these
         raise _damaged(folder, error) from None
     dataset = Dataset(meta["name"], split, meta["protocol"], **tables)

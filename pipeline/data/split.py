@@ -67,9 +67,9 @@ def time_split(
     """
     moment = cut_moment(ratings["timestamp"].to_numpy(), quantile)
     before = ratings["timestamp"] <= moment
-    early, later = ratings[before], ratings[~before]
-    activity = early["user"].value_counts()
-    train = early[early["user"].map(activity) >= settings.min_training]
+    activity = ratings["user"][before].value_counts()
+    active = ratings["user"].isin(activity.index[activity >= settings.min_training])
+    train, later = ratings[before & active], ratings[~before]
     later = later.assign(segment=_segments(activity, train, later, settings))
     if train.empty or not (later["segment"] == WARM).any():
         raise UserError(
@@ -83,7 +83,7 @@ def time_split(
 
 def _segments(
     activity: pd.Series[int], train: pd.DataFrame, later: pd.DataFrame, settings: SplitSettings
-) -> npt.NDArray[np.str_]:
+) -> pd.api.extensions.ExtensionArray:
     in_catalogue = later["item"].isin(train["item"].unique()).to_numpy()
     held_out = later["user"].map(later["user"][in_catalogue].value_counts()).fillna(0).to_numpy()
     before = later["user"].map(activity).fillna(0).to_numpy()
@@ -91,4 +91,5 @@ def _segments(
     warm = evaluated & (before >= max(settings.min_training, settings.min_warm_training))
     low_activity = evaluated & (before > 0) & ~warm
     cold = evaluated & (before == 0)
-    return np.select([warm, low_activity, cold], [WARM, LOW_ACTIVITY, COLD], UNUSED)
+    names = pd.array([WARM, LOW_ACTIVITY, COLD, UNUSED], dtype="str")
+    return names.take(np.select([warm, low_activity, cold], [0, 1, 2], 3))

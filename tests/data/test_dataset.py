@@ -82,6 +82,19 @@ def test_rows_are_sorted_and_typed() -> None:
     assert_frame_equal(data.train, expected)
 
 
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 4), min_size=1, max_size=60))
+def test_rows_that_share_user_and_item_are_in_the_order_of_time_and_rating(
+    rows: list[tuple[int, int, int, int]],
+) -> None:
+    """Items outside the catalogue share the index -1, so pairs repeat in ``later``."""
+    held_out = frame(rows)
+    train = frame([(user, item, 3, 0) for user in range(3) for item in range(2)])
+    data = Dataset.from_existing_split("given", train, held_out, METADATA, SplitSettings())
+    order = ["user", "item", "timestamp", "rating"]
+    assert_frame_equal(data.later, data.later.sort_values(order, ignore_index=True))
+    assert sorted(data.later["timestamp"]) == sorted(held_out["timestamp"])
+
+
 def test_later_rows_keep_what_is_outside_the_catalogue() -> None:
     later = tiny().later
     assert list(zip(later["user"], later["item"], later["segment"], strict=True)) == [
@@ -201,6 +214,16 @@ def test_the_order_of_the_file_changes_nothing(one: int, other: int) -> None:
 def test_the_fingerprint_is_sixteen_hex_digits(dataset: Dataset) -> None:
     assert len(dataset.fingerprint) == 16
     int(dataset.fingerprint, 16)
+
+
+def test_fingerprints_stay_what_they_were() -> None:
+    """They name prepared datasets and tag runs: a new one would orphan what is on record."""
+    assert tiny().fingerprint == "df78be70f1742c09"
+    text = frame(ROWS).astype({"user": "str", "item": "str"})
+    text["item"] = 'é"' + text["item"]
+    items = METADATA.assign(item='é"' + METADATA["item"].astype("str"))
+    found = Dataset.from_ratings("text", text.assign(user="u" + text["user"]), items, RULES)
+    assert found.fingerprint == "bd1a0fb8c9caf04a"
 
 
 @pytest.mark.parametrize("row", [0, -1], ids=["training", "later"])
@@ -329,6 +352,7 @@ def test_the_name_is_not_in_the_fingerprint(dataset: Dataset) -> None:
 
 @pytest.mark.parity
 def test_the_notebooks_split_of_movielens(ml_1m: Dataset) -> None:
+    assert ml_1m.fingerprint == "2a815320d2d896f6"
     found = ml_1m.statistics
     assert found["train_interactions"] == 800_142
     assert found["train_users"] == 5_392
