@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
-from pipeline.models.base import Recommender
-from pipeline.settings import unknown_field
+
+if TYPE_CHECKING:  # a network's module is to load with torch alone
+    from pipeline.models.base import Recommender
 
 FAMILIES = {
     "most_popular": "pipeline.models.popularity:MostPopular",
@@ -31,6 +33,8 @@ def family(name: str) -> type[Recommender]:
         UserError: there is no such model.
     """
     if name not in FAMILIES:
+        from pipeline.settings import unknown_field
+
         raise UserError(unknown_field(name, list(FAMILIES)).replace("field", "model", 1))
     module, attribute = FAMILIES[name].split(":")
     found: type[Recommender] = getattr(import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""The training loop: Adam over shuffled interactions, negatives drawn anew every epoch."""
+"""Training as an experiment sees it: settings, epochs told to whoever watches, a state to keep."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.settings import Settings
-from pipeline.training.losses import LOSSES, LossName
-from pipeline.training.sampling import NegativeSampler
+from pipeline.training.epochs import Epochs, Network
+from pipeline.training.losses import LossName
 
 LARGEST = 1e18  # of a parameter: the product of two larger ones is no float32 any more
 SMALL_STEP = 200_000  # activations of a step below which a second thread costs more than it brings
@@ -51,22 +50,6 @@ class TrainingSettings(Settings):
     """Weight of a positive: its rating to this power, over the mean of that; 0 ignores ratings."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
-
-
-class Network(Protocol):
-    """What the trainer trains."""
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
-
-    def __call__(
-        self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Users [B] and candidates [C, B] to logits [C, B] and the embeddings used [width, ...]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -127,27 +110,20 @@ class Trainer:
     ) -> None:
         """``network`` and ``generator`` live on the same device; the data are moved there."""
         self.network, self.settings, self.generator = network, settings, generator
-        device = generator.device
-        rows = dataset.train
-        self.users = torch.tensor(rows["user"].to_numpy(), dtype=torch.int64, device=device)
-        self.items = torch.tensor(rows["item"].to_numpy(), dtype=torch.int64, device=device)
-        self.weights = torch.ones((), device=device)  # of each positive; one for all if even
+        device, rows = generator.device, dataset.train
+        weights = torch.ones((), device=device)
         if settings.rating_confidence:
             ratings = torch.tensor(rows["rating"].to_numpy(), device=device)
             confidence = ratings.clamp_min(0) ** settings.rating_confidence
-            self.weights = confidence / confidence.mean()
-        self.sampler = NegativeSampler(
-            self.users,
-            self.items,
+            weights = confidence / confidence.mean()
+        self.epochs = Epochs(
+            network,
+            torch.tensor(rows["user"].to_numpy(), dtype=torch.int64, device=device),
+            torch.tensor(rows["item"].to_numpy(), dtype=torch.int64, device=device),
+            weights,
             dataset.n_items,
-            power=settings.negative_power,
-            verified=settings.verified_negatives,
-        )
-        self.optimizer = torch.optim.Adam(
-            network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
+            settings,
+            generator,
         )
         self.epochs_done = 0
 
@@ -160,12 +136,14 @@ class Trainer:
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
-                loss_sum, steps = self._epoch()
+                losses = self.epochs.run()
+                # The only synchronisation of an epoch: the losses are wanted as one number.
+                loss_sum = float(losses.double().sum())
                 self.epochs_done += 1
                 self._require_finite(loss_sum)
                 seconds = time.perf_counter() - started
-                rate = len(self.users) / seconds
-                loss = loss_sum / steps
+                rate = len(self.epochs.users) / seconds
+                loss = loss_sum / len(losses)
                 epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
                 if on_epoch is not None and on_epoch(epoch):
                     break
@@ -185,36 +163,11 @@ class Trainer:
                 f"learning_rate (now {self.settings.learning_rate:g}) or raise l2."
             )
 
-    def _epoch(self) -> tuple[float, int]:
-        count = len(self.users)
-        order = torch.randperm(count, device=self.users.device, generator=self.generator)
-        users = self.users.index_select(0, order)
-        negatives = self.sampler.draw(users, self.settings.negatives, self.generator)
-        loss_function = LOSSES[self.settings.loss]
-        losses = []
-        size, even = self.settings.batch_size, self.weights.dim() == 0
-        parts = (order.split(size), users.split(size), negatives.split(size, dim=1))
-        for batch, user, drawn in zip(*parts, strict=True):
-            positive = self.items.index_select(0, batch)
-            weights = self.weights if even else self.weights.index_select(0, batch)
-            candidates = torch.cat([positive[None], drawn])
-            logits, used = self.network(user, candidates, self.generator)
-            loss = objective = loss_function(logits[0], logits[1:], weights)
-            if self.settings.l2:
-                norms = torch.stack([rows.square().sum(0).mean() for rows in used])
-                objective = loss + self.settings.l2 * norms.sum()
-            self.optimizer.zero_grad()
-            objective.backward()
-            self.optimizer.step()
-            losses.append(loss.detach())
-        # The only synchronisation of an epoch: the losses are wanted as one number.
-        return float(torch.stack(losses).double().sum()), len(losses)
-
     def state(self) -> dict[str, Any]:
         """Network, optimizer, random state and epochs done: tensors and plain values."""
         return {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.epochs.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "epochs_done": self.epochs_done,
         }
@@ -222,7 +175,7 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, bit for bit on a CPU."""
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.epochs.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.generator.set_state(state["generator"].cpu())
         self.epochs_done = state["epochs_done"]
 

@@ -142,7 +142,7 @@ def test_confidence_is_the_rating_to_the_power_with_mean_one() -> None:
 
     def weights(power: float) -> float | list[float]:
         settings = TrainingSettings(rating_confidence=power)
-        return Trainer(Recorder(), dataset, settings, seeded()).weights.tolist()
+        return Trainer(Recorder(), dataset, settings, seeded()).epochs.weights.tolist()
 
     assert weights(0) == 1  # one for all
     assert weights(1) == pytest.approx([0.6, 2.4, 0])  # a negative rating counts as 0

@@ -1,0 +1,114 @@
+"""The training loop: Adam over shuffled interactions, negatives drawn anew every epoch.
+
+Nothing but torch is needed here, so that it can be timed where the rest is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.training.losses import LOSSES, LossName
+from pipeline.training.sampling import NegativeSampler
+
+
+class Method(Protocol):
+    """How to train; TrainingSettings explains it."""
+
+    @property
+    def loss(self) -> LossName: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def l2(self) -> float: ...
+    @property
+    def negatives(self) -> int: ...
+    @property
+    def negative_power(self) -> float: ...
+    @property
+    def verified_negatives(self) -> bool: ...
+
+
+class Network(Protocol):
+    """What is trained."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+    def __call__(
+        self, users: Tensor, items: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Users [B] and candidates [C, B] to logits [C, B] and the embeddings used [width, ...]."""
+        ...
+
+
+class Epochs:
+    """Passes of a network over training interactions, all on one device."""
+
+    def __init__(
+        self,
+        network: Network,
+        users: Tensor,
+        items: Tensor,
+        weights: Tensor,
+        n_items: int,
+        method: Method,
+        generator: torch.Generator,
+    ) -> None:
+        """Everything lives on the device of ``generator``.
+
+        Args:
+            users, items: the interactions, int64 [n].
+            weights: confidence of each, float32 [n], or one for all, [].
+        """
+        self.network, self.method, self.generator = network, method, generator
+        self.users, self.items, self.weights = users, items, weights
+        self.sampler = NegativeSampler(
+            users,
+            items,
+            n_items,
+            power=method.negative_power,
+            verified=method.verified_negatives,
+        )
+        self.optimizer = torch.optim.Adam(
+            network.parameters(),
+            lr=method.learning_rate,
+            weight_decay=method.weight_decay,
+            fused=True,
+        )
+
+    def run(self) -> Tensor:
+        """One epoch in a new order with new negatives: the losses of its steps, float32 [steps]."""
+        order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
+        users = self.users.index_select(0, order)
+        negatives = self.sampler.draw(users, self.method.negatives, self.generator)
+        size, even = self.method.batch_size, self.weights.dim() == 0
+        parts = (order.split(size), users.split(size), negatives.split(size, dim=1))
+        losses = []
+        for batch, user, drawn in zip(*parts, strict=True):
+            positive = self.items.index_select(0, batch)
+            weights = self.weights if even else self.weights.index_select(0, batch)
+            losses.append(self._step(user, torch.cat([positive[None], drawn]), weights))
+        return torch.stack(losses)
+
+    def _step(self, users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
+        """Learn from users [B] with candidates [C, B], positives first: the loss before it."""
+        logits, used = self.network(users, candidates, self.generator)
+        loss = objective = LOSSES[self.method.loss](logits[0], logits[1:], weights)
+        if self.method.l2:
+            norms = torch.stack([rows.square().sum(0).mean() for rows in used])
+            objective = loss + self.method.l2 * norms.sum()
+        self.optimizer.zero_grad()
+        objective.backward()
+        self.optimizer.step()
+        return loss.detach()
