@@ -88,6 +88,18 @@ def checkerboard() -> Dataset:
     return make_dataset(train, held_out)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are left out where there is none, as if they had not been asked for."""
+    for_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not for_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        items[:] = [item for item in items if item not in for_gpu]
+        config.hook.pytest_deselected(items=for_gpu)
+
+
 @pytest.fixture(scope="session")
 def ratings() -> pd.DataFrame:
     """The same small set of ratings for everyone; copy before changing it."""

@@ -43,6 +43,7 @@ class Shape(Protocol):
 class NCFNetwork(nn.Module):
     """The network: NeuMF with both halves of a row in one table."""
 
+    capturable = True
     users: nn.Parameter
     """[width, n_users]: GMF, MLP and, where there are biases, the bias."""
     items: nn.Parameter

@@ -45,6 +45,7 @@ class TwoTowerSettings(TrainingSettings):
 class TwoTowerNetwork(nn.Module):
     """User embeddings and the item tower."""
 
+    capturable = False  # how many distinct items a batch has is known when it is there
     features: Tensor
 
     def __init__(

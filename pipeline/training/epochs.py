@@ -5,12 +5,15 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.training.graphs import Replayed, cuda_graph, on_stream
 from pipeline.training.losses import LOSSES, LossName
 from pipeline.training.sampling import NegativeSampler
 
@@ -39,6 +42,9 @@ class Method(Protocol):
 class Network(Protocol):
     """What is trained."""
 
+    capturable: bool
+    """Whether a CUDA graph can hold it: it waits for no result, and all shapes are the batch's."""
+
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -53,7 +59,10 @@ class Network(Protocol):
 
 
 class Epochs:
-    """Passes of a network over training interactions, all on one device."""
+    """Passes of a network over training interactions, all on one device.
+
+    On CUDA the device is never waited for, and steps on full batches are replayed from a graph.
+    """
 
     def __init__(
         self,
@@ -73,6 +82,7 @@ class Epochs:
         """
         self.network, self.method, self.generator = network, method, generator
         self.users, self.items, self.weights = users, items, weights
+        on_cuda = generator.device.type == "cuda"
         self.sampler = NegativeSampler(
             users,
             items,
@@ -85,10 +95,18 @@ class Epochs:
             lr=method.learning_rate,
             weight_decay=method.weight_decay,
             fused=True,
+            capturable=on_cuda,
         )
+        # A graph cannot be recorded on the default stream: all of the work has one of its own.
+        self.stream = torch.cuda.Stream(generator.device) if on_cuda else None
+        self.full_step = self._full_step()
 
     def run(self) -> Tensor:
         """One epoch in a new order with new negatives: the losses of its steps, float32 [steps]."""
+        with on_stream(self.stream):
+            return self._run()
+
+    def _run(self) -> Tensor:
         order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
         users = self.users.index_select(0, order)
         negatives = self.sampler.draw(users, self.method.negatives, self.generator)
@@ -98,10 +116,11 @@ class Epochs:
         for batch, user, drawn in zip(*parts, strict=True):
             positive = self.items.index_select(0, batch)
             weights = self.weights if even else self.weights.index_select(0, batch)
-            losses.append(self._step(user, torch.cat([positive[None], drawn]), weights))
+            step = self.full_step if len(batch) == size else self.step
+            losses.append(step(user, torch.cat([positive[None], drawn]), weights))
         return torch.stack(losses)
 
-    def _step(self, users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
+    def step(self, users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
         """Learn from users [B] with candidates [C, B], positives first: the loss before it."""
         logits, used = self.network(users, candidates, self.generator)
         loss = objective = LOSSES[self.method.loss](logits[0], logits[1:], weights)
@@ -112,3 +131,15 @@ class Epochs:
         objective.backward()
         self.optimizer.step()
         return loss.detach()
+
+    def _full_step(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        if self.stream is None or not self.network.capturable:
+            return self.step
+        return Replayed(self.step, partial(cuda_graph, generator=self.generator))
+
+    def load_optimizer(self, state: dict[str, Any]) -> None:
+        """Go on from what the optimizer's ``state_dict`` gave, on whatever device that was."""
+        self.optimizer.load_state_dict(copy.deepcopy(state))
+        for group in self.optimizer.param_groups:
+            group["capturable"] = self.stream is not None
+        self.full_step = self._full_step()  # a graph would go on with the tensors of before

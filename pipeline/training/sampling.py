@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 ROUNDS = 50  # redraws of negatives that turn out to be positives; a user of every item keeps some
+# Redraws where nobody looks whether any is left to do. Of a user whose positives are the share p of
+# what is drawn, p^16 of the negatives remain positives: of a user of half the catalogue 2e-5. In
+# ML-1M that is 4e-8 of all negatives if they are uniform, 9e-5 if they go by popularity.
+BLIND_ROUNDS = 15
 
 
 class NegativeSampler:
@@ -25,19 +29,36 @@ class NegativeSampler:
         weights = torch.bincount(items, minlength=n_items).double() ** power
         self.cumulative = (weights / weights.sum()).cumsum(0)
         self.positives = (users * n_items + items).sort().values if verified else None
+        self.blind = users.is_cuda
+        """Whether looking at what was drawn is dear: a GPU would have to be waited for."""
 
     def draw(self, users: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
         """Negatives for ``users`` [n]: item indices, int64 [negatives, n]."""
         drawn = self._draw((len(users), negatives), users.device, generator)
         if self.positives is not None:
-            rows = users[:, None].expand_as(drawn)
-            for _ in range(ROUNDS):
-                wrong = self._is_positive(rows, drawn, self.positives)
-                count = int(wrong.sum())
-                if count == 0:
-                    break
-                drawn[wrong] = self._draw((count,), users.device, generator)
+            redrawn = self._redrawn_blindly if self.blind else self._redrawn
+            drawn = redrawn(users[:, None].expand_as(drawn), drawn, self.positives, generator)
         return drawn.t()
+
+    def _redrawn(
+        self, users: Tensor, drawn: Tensor, positives: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        for _ in range(ROUNDS):
+            wrong = self._is_positive(users, drawn, positives)
+            count = int(wrong.sum())
+            if count == 0:
+                break
+            drawn[wrong] = self._draw((count,), users.device, generator)
+        return drawn
+
+    def _redrawn_blindly(
+        self, users: Tensor, drawn: Tensor, positives: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        for _ in range(BLIND_ROUNDS):
+            wrong = self._is_positive(users, drawn, positives)
+            again = self._draw(tuple(drawn.shape), users.device, generator)
+            drawn = torch.where(wrong, again, drawn)
+        return drawn
 
     def _draw(
         self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -137,7 +136,7 @@ class Trainer:
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
                 losses = self.epochs.run()
-                # The only synchronisation of an epoch: the losses are wanted as one number.
+                # Here a GPU is waited for: the losses are wanted as one number.
                 loss_sum = float(losses.double().sum())
                 self.epochs_done += 1
                 self._require_finite(loss_sum)
@@ -150,7 +149,8 @@ class Trainer:
 
     def _require_finite(self, loss_sum: float) -> None:
         """The last step shows in the parameters alone: losses are taken before their step."""
-        finite = all(bool((part.abs() < LARGEST).all()) for part in self.network.parameters())
+        parts = [(part.abs() < LARGEST).all() for part in self.network.parameters()]
+        finite = bool(torch.stack(parts).all())
         if not math.isfinite(loss_sum) or not finite:
             lost = math.isfinite(loss_sum)
             what = (
@@ -175,7 +175,7 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, bit for bit on a CPU."""
         self.network.load_state_dict(state["network"])
-        self.epochs.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.epochs.load_optimizer(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.epochs_done = state["epochs_done"]
 

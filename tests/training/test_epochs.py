@@ -3,13 +3,18 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
+from torch import Tensor
 
 from pipeline.models.neumf import NCFNetwork
 from pipeline.training.epochs import Epochs
+from pipeline.training.graphs import Replayed, cuda_graph, on_stream
 from pipeline.training.losses import LossName
 
 ALONE = """
@@ -79,3 +84,121 @@ def test_torch_alone_will_do() -> None:
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == str(epochs(Made()).run().tolist())
+
+
+def as_it_stands(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """What a graph does, by doing it: from the buffers, into one and the same tensor."""
+    result = torch.zeros(())
+    return lambda: result.copy_(function())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Made(batch_size=8),
+        Made(batch_size=12, loss="bce", negatives=3, l2=0.1),
+        Made(batch_size=16, loss="softmax", negatives=2, verified_negatives=True),
+    ],
+)
+@pytest.mark.parametrize("even", [True, False])
+def test_steps_from_buffers_are_the_steps(made: Made, even: bool) -> None:
+    plain, replayed = epochs(made), epochs(made)
+    replayed.full_step = Replayed(replayed.step, as_it_stands)
+    if not even:
+        plain.weights = replayed.weights = torch.linspace(0.5, 1.5, 80)
+    for _ in range(3):
+        assert torch.equal(plain.run(), replayed.run())
+    for ours, theirs in zip(replayed.network.parameters(), plain.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_batch_that_is_not_full_is_not_replayed() -> None:
+    made = epochs(Made(batch_size=32))  # 80 interactions: 32, 32 and 16
+    sizes = list[int]()
+
+    def note(users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
+        sizes.append(len(users))
+        return torch.zeros(())
+
+    made.full_step = note
+    made.run()
+    assert sizes == [32, 32]
+
+
+def test_an_optimizer_that_is_loaded_is_gone_on_with() -> None:
+    made, again = epochs(Made()), epochs(Made())
+    made.run()
+    again.network.load_state_dict(made.network.state_dict())
+    again.generator.set_state(made.generator.get_state())
+    saved = made.optimizer.state_dict()
+    saved["param_groups"][0]["capturable"] = True  # as on CUDA, where it was made
+    again.load_optimizer(saved)
+    made.optimizer.param_groups[0]["capturable"] = False
+    assert torch.equal(made.run(), again.run())
+    assert not again.optimizer.param_groups[0]["capturable"]
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Waiting for the GPU is an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def close(ours: Tensor, theirs: Tensor) -> None:
+    """Sums over a batch are added up in another order every time."""
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("verified", [False, True])
+def test_steps_of_a_graph_are_the_steps(verified: bool) -> None:
+    """With dropout too: the draws of a graph are those of the steps one by one."""
+    made = Made(batch_size=8, l2=0.01, verified_negatives=verified)
+    graph, plain = epochs(made, "cuda"), epochs(made, "cuda")
+    plain.full_step = plain.step
+    for _ in range(3):
+        close(graph.run(), plain.run())
+    assert isinstance(graph.full_step, Replayed)
+    assert graph.full_step.replay is not None
+    for ours, theirs in zip(graph.network.parameters(), plain.network.parameters(), strict=True):
+        close(ours, theirs)
+
+
+@pytest.mark.gpu
+def test_the_draws_of_a_graph_go_on() -> None:
+    """Without learning, only order, negatives and dropout can make one epoch another."""
+    made = epochs(Made(batch_size=80, learning_rate=0.0, dropout=0.5, loss="bce"), "cuda")
+    losses = torch.cat([made.run() for _ in range(12)])  # the last nine are replays
+    assert len(losses[3:].unique()) == 9
+    # One batch over and over: dropout alone.
+    assert isinstance(made.full_step, Replayed)
+    batch = made.users, torch.stack([made.items, made.items.flip(0)]), made.weights
+    with on_stream(made.stream):
+        again = torch.stack([made.full_step(*batch) for _ in range(9)])
+    assert len(again.unique()) == 9
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("no_waiting")
+def test_an_epoch_waits_for_nothing() -> None:
+    made = epochs(Made(batch_size=8, verified_negatives=True, negative_power=0.75), "cuda")
+    made.full_step = made.step  # recording waits, once
+    made.run()
+
+
+@pytest.mark.gpu
+def test_a_network_that_waits_is_trained_without_a_graph() -> None:
+    made, plain = (epochs(Made(batch_size=8, dropout=0.0), "cuda") for _ in range(2))
+    plain.full_step = plain.step
+
+    def waiting(*batch: Tensor) -> Tensor:
+        batch[0].max().item()
+        return made.step(*batch)
+
+    made.full_step = Replayed(waiting, partial(cuda_graph, generator=made.generator))
+    with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph"):
+        losses = made.run()
+    close(losses, plain.run())
+    close(made.run(), plain.run())

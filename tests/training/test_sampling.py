@@ -56,10 +56,15 @@ def test_uniform_draws_reach_every_item_of_a_large_catalogue() -> None:
     assert_frequencies(drawn, [1] * 1000)
 
 
+@pytest.mark.parametrize("blind", [False, True])
 @pytest.mark.parametrize(("power", "weights"), [(0.0, [1, 1, 1]), (1.0, [1, 2, 8])])
-def test_verified_negatives_keep_their_proportions(power: float, weights: list[float]) -> None:
+def test_verified_negatives_keep_their_proportions(
+    power: float, weights: list[float], blind: bool
+) -> None:
     user_of_item_2 = torch.full((30_000,), 3)
-    drawn = sampler(power, verified=True).draw(user_of_item_2, 1, seeded())
+    made = sampler(power, verified=True)
+    made.blind = blind
+    drawn = made.draw(user_of_item_2, 1, seeded())
     assert not (drawn == 2).any()
     assert_frequencies(drawn.where(drawn < 3, 2), weights)
 
@@ -76,6 +81,15 @@ def test_verified_negatives_are_no_positives(taken: list[set[int]], seed: int) -
     drawn = made.draw(torch.arange(len(taken)), 6, seeded(seed))
     for mine, negatives in zip(taken, drawn.T.tolist(), strict=True):
         assert mine.isdisjoint(negatives)
+
+
+def test_blind_redraws_leave_the_share_that_was_worked_out() -> None:
+    # Half of the draws are positives, so that of 2^16 * 20 negatives about 20 remain.
+    users, items = torch.zeros(4, dtype=torch.int64), torch.arange(4)
+    made = NegativeSampler(users, items, 8, power=0.0, verified=True)
+    made.blind = True
+    drawn = made.draw(torch.zeros(2**16, dtype=torch.int64), 20, seeded())
+    assert 5 < int((drawn < 4).sum()) < 40
 
 
 def test_unverified_negatives_may_be_positives() -> None:

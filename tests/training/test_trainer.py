@@ -56,6 +56,8 @@ def fitted(
 class Recorder(nn.Module):
     """A network of one number, which notes what it is asked."""
 
+    capturable = False
+
     def __init__(self) -> None:
         super().__init__()
         self.logit = nn.Parameter(torch.zeros(()))
