@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from pipeline.training.epochs import Precision
 from pipeline.training.layers import add_columns, keep
 
 # Of ML-1M's test users, folded in by what they had in training, these two gave a list of NDCG .368
@@ -38,6 +39,8 @@ class Shape(Protocol):
     def dropout(self) -> float: ...
     @property
     def bias(self) -> bool: ...
+    @property
+    def precision(self) -> Precision: ...
 
 
 class NCFNetwork(nn.Module):
@@ -57,6 +60,7 @@ class NCFNetwork(nn.Module):
         """
         super().__init__()
         self.gmf, self.dropout, self.bias = shape.embedding_dim, shape.dropout, shape.bias
+        self.bf16 = shape.precision == "bf16"  # in training; scores are worked out in float32
         self.rescale = 1 / (1 - shape.dropout)  # of what dropout leaves
         half = shape.layers[0] // 2 if shape.layers else 0
         self.widths = (self.gmf, half, int(shape.bias))  # of the parts of an embedding
@@ -146,6 +150,12 @@ def _columns(*parts: Tensor) -> nn.Parameter:
     return nn.Parameter(torch.cat(parts, dim=1).t().contiguous())
 
 
+def _types(network: NCFNetwork) -> tuple[torch.dtype, torch.dtype]:
+    """Of the parameters and of what the hidden layers multiply."""
+    whole = network.users.dtype
+    return whole, torch.bfloat16 if network.bf16 else whole
+
+
 class _NeuMF(torch.autograd.Function):
     """Forward and backward of the network over a batch, features first.
 
@@ -178,15 +188,18 @@ class _NeuMF(torch.autograd.Function):
         signals: list[Tensor] = []
         kept: Tensor | None = None  # of the first input
         if layers:
-            signals.append(torch.cat([mlp_user[:, None].expand_as(mlp_item), mlp_item]).flatten(1))
-            for weight, bias in zip(layers[::2], layers[1::2], strict=True):
+            whole, kind = _types(network)
+            left, right = mlp_user.to(kind), mlp_item.to(kind)
+            signals.append(torch.cat([left[:, None].expand_as(right), right]).flatten(1))
+            inner = [part.to(kind) for part in layers]
+            for weight, bias in zip(inner[::2], inner[1::2], strict=True):
                 if network.dropout:
                     mask = keep(signals[-1], network.dropout, generator)
                     signals[-1].mul_(mask)
                     kept = mask if kept is None else kept
                 signal = torch.addmm(bias[:, None], weight, signals[-1], alpha=network.rescale)
                 signals.append(signal.relu_())
-            logits.addmv_(signals[-1].t(), of_signal)
+            logits.addmv_(signals[-1].t().to(whole), of_signal)
         logits = logits.view(items.shape)
         if network.bias:
             logits += user_bias[0] + item_bias[0]
@@ -215,17 +228,19 @@ class _NeuMF(torch.autograd.Function):
         torch.sum(to_product.mul_(gmf_item), 1, out=to_users[0])
         to_layers: list[Tensor] = []
         if depth:
-            to_output.append(signals[-1] @ flat)
-            flow = torch.outer(of_signal, flat)
+            whole, kind = _types(network)
+            to_output.append(signals[-1].to(whole) @ flat)
+            flow = torch.outer(of_signal, flat).to(kind)
             for place in reversed(range(depth)):
                 # What ReLU, or the dropout after it, has set to 0 passes nothing on.
                 flow = torch.ops.aten.threshold_backward(flow, signals[place + 1], 0)
-                to_layers[:0] = [flow @ signals[place].t() * network.rescale, flow.sum(1)]
-                flow = (weights[place] * network.rescale).t() @ flow
+                to_weight = (flow @ signals[place].t()).to(whole) * network.rescale
+                to_layers[:0] = [to_weight, flow.sum(1, dtype=whole)]
+                flow = (weights[place] * network.rescale).to(kind).t() @ flow
             if kept is not None:
                 flow.mul_(kept)
             left, right = flow.unflatten(1, items.shape).chunk(2)
-            torch.sum(left, 1, out=to_users[1])
+            torch.sum(left, 1, dtype=whole, out=to_users[1])
             to_items[1].copy_(right)
         if network.bias:
             torch.sum(logits, 0, keepdim=True, out=to_users[2])

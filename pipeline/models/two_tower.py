@@ -54,6 +54,7 @@ class TwoTowerNetwork(nn.Module):
         """``features``: float32 [n_items, F]."""
         super().__init__()
         self.scale = settings.scale
+        self.bf16 = settings.precision == "bf16"
         self.register_buffer("features", torch.tensor(features))
         start = torch.randn(n_users, settings.dimension) * 0.01
         self.users = nn.Parameter(start.t().contiguous())
@@ -70,7 +71,9 @@ class TwoTowerNetwork(nn.Module):
         """
         user = columns(self.users, users)
         distinct, places = items.unique(return_inverse=True)
-        vectors = normalize(self.tower(self.features[distinct]), dim=1).t()
+        with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
+            towered = self.tower(self.features[distinct])
+        vectors = normalize(towered.float(), dim=1).t()
         item = columns(vectors, places.flatten()).unflatten(1, items.shape)
         cosine = (normalize(user, dim=0)[:, None] * item).sum(0)
         return self.scale * cosine, (user,)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
 from pipeline.training.losses import LOSSES, LossName
 from pipeline.training.sampling import NegativeSampler
+
+Precision = Literal["float32", "tf32", "bf16"]
 
 
 class Method(Protocol):
@@ -37,6 +40,8 @@ class Method(Protocol):
     def negative_power(self) -> float: ...
     @property
     def verified_negatives(self) -> bool: ...
+    @property
+    def precision(self) -> Precision: ...
 
 
 class Network(Protocol):
@@ -103,7 +108,8 @@ class Epochs:
 
     def run(self) -> Tensor:
         """One epoch in a new order with new negatives: the losses of its steps, float32 [steps]."""
-        with on_stream(self.stream):
+        tf32 = self.method.precision == "tf32" and self.stream is not None
+        with on_stream(self.stream), _tf32(tf32):
             return self._run()
 
     def _run(self) -> Tensor:
@@ -143,3 +149,15 @@ class Epochs:
         for group in self.optimizer.param_groups:
             group["capturable"] = self.stream is not None
         self.full_step = self._full_step()  # a graph would go on with the tensors of before
+
+
+@contextmanager
+def _tf32(wanted: bool) -> Iterator[None]:
+    """Products of float32 matrices in TF32 where wanted; afterwards as before."""
+    before = torch.get_float32_matmul_precision()
+    if wanted:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -50,5 +50,7 @@ def keep(like: Tensor, probability: float, generator: torch.Generator) -> Tensor
     words = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device)
     bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:count]
     dropped = min(round(probability * 2**16), 2**16 - 1)  # of the 2**16 values of 16 bits
-    # Compared as floats: booleans take ten times as long to multiply with.
-    return bits.view(like.shape).to(like.dtype).ge_(dropped - 2**15)
+    # Compared as floats, since booleans take ten times as long to multiply with, and as floats that
+    # tell 16 bits apart.
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return bits.view(like.shape).to(wide).ge_(dropped - 2**15).to(like.dtype)

@@ -182,3 +182,28 @@ def test_the_gradient_without_a_penalty() -> None:
     plainly(made, users, items, seeded())[0].sum().backward()
     for part, ours in zip(made.parameters(), mine, strict=True):
         torch.testing.assert_close(ours, part.grad)
+
+
+@pytest.mark.parametrize("layers", [(16, 8), (64, 64, 32, 8)])
+def test_bf16_is_near(layers: tuple[int, ...]) -> None:
+    """Logits are off by less than a percent of their length, gradients by a few (rounding turns
+    some ReLUs on or off), and scores by nothing."""
+
+    def off(ours: Tensor, theirs: Tensor) -> float:
+        return float((ours - theirs).norm() / theirs.norm())
+
+    whole, half = (
+        network(layers=layers, dropout=0.4, bias=True, precision=precision)
+        for precision in ("float32", "bf16")
+    )
+    generator = torch.Generator().manual_seed(1)
+    users = torch.randint(7, (400,), generator=generator)
+    items = torch.randint(11, (3, 400), generator=generator)
+    expected, found = (made(users, items, seeded())[0] for made in (whole, half))
+    assert 0 < off(found, expected) < 0.01
+    for logits in (expected, found):
+        logits.sigmoid().square().sum().backward()
+    for (name, theirs), ours in zip(whole.named_parameters(), half.parameters(), strict=True):
+        assert ours.grad.dtype == torch.float32
+        assert off(ours.grad, theirs.grad) < 0.1, name
+    assert torch.equal(whole.score(users), half.score(users))

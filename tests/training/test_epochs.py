@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models.neumf import NCFNetwork
-from pipeline.training.epochs import Epochs
+from pipeline.training.epochs import Epochs, Precision
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
 from pipeline.training.losses import LossName
 
@@ -45,6 +45,7 @@ class Made:
     negatives: int = 1
     negative_power: float = 0.0
     verified_negatives: bool = False
+    precision: Precision = "float32"
 
 
 def epochs(made: Made, device: str = "cpu") -> Epochs:
@@ -136,6 +137,39 @@ def test_an_optimizer_that_is_loaded_is_gone_on_with() -> None:
     made.optimizer.param_groups[0]["capturable"] = False
     assert torch.equal(made.run(), again.run())
     assert not again.optimizer.param_groups[0]["capturable"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_other_peoples_matrix_products_are_as_before(precision: Precision) -> None:
+    for before in ("highest", "high"):
+        torch.set_float32_matmul_precision(before)
+        epochs(Made(precision=precision)).run()
+        assert torch.get_float32_matmul_precision() == before
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.gpu
+def test_tf32_is_for_the_time_of_an_epoch() -> None:
+    made, within = epochs(Made(precision="tf32"), "cuda"), list[str]()
+
+    def note(*batch: Tensor) -> Tensor:
+        within.append(torch.get_float32_matmul_precision())
+        return made.step(*batch)
+
+    made.full_step = note
+    made.run()
+    assert set(within) == {"high"}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_other_precisions_learn_alike(precision: Precision) -> None:
+    plain, other = (
+        epochs(Made(batch_size=8, precision=kind), "cuda") for kind in ("float32", precision)
+    )
+    for _ in range(3):
+        torch.testing.assert_close(plain.run().mean(), other.run().mean(), rtol=0.02, atol=0)
 
 
 @pytest.fixture

@@ -27,9 +27,10 @@ def test_the_gradient_of_columns_is_that_of_an_embedding(indices: list[int]) -> 
     torch.testing.assert_close(ours.grad, theirs.grad.T)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("probability", [0.1, 0.4, 0.75])
-def test_dropout_keeps_its_share(probability: float) -> None:
-    kept = keep(torch.empty(1000, 333), probability, seeded())
+def test_dropout_keeps_its_share(probability: float, dtype: torch.dtype) -> None:
+    kept = keep(torch.empty(1000, 333, dtype=dtype), probability, seeded()).float()
     assert kept.unique().tolist() == [0, 1]
     # Three standard deviations of a share of 333,000 draws.
     tolerance = 3 * math.sqrt(probability * (1 - probability) / 333_000)
@@ -41,6 +42,14 @@ def test_dropout_draws_every_entry_for_itself() -> None:
     torch.testing.assert_close(together, torch.eye(4), rtol=0, atol=0.015)
 
 
+def test_dropout_in_fewer_bits_keeps_the_same() -> None:
+    whole, half = (
+        keep(torch.empty(333_333, dtype=dtype), 0.3, seeded())
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert torch.equal(whole, half.float())
+
+
 def test_dropout_goes_by_its_generator() -> None:
     signal, generator = torch.empty(50), seeded()
     first, second = (keep(signal, 0.4, generator) for _ in range(2))
@@ -49,7 +58,7 @@ def test_dropout_goes_by_its_generator() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (5, 1), (2, 3, 7)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_dropout_has_the_shape_and_type_of_the_signal(
     shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:

@@ -222,6 +222,14 @@ def test_cuda_where_there_is_none() -> None:
     assert choose_device("auto") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_precision_that_a_cpu_has_not(precision: str) -> None:
+    with pytest.raises(UserError) as caught:
+        fitted(checkerboard(), precision=precision)
+    assert str(caught.value).startswith(f"precision={precision} needs a CUDA device")
+    assert "use precision=float32" in str(caught.value)
+
+
 def test_the_cpu_is_always_there() -> None:
     assert choose_device("cpu") == torch.device("cpu")
 

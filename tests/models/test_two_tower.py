@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline.models.two_tower import TwoTowerNetwork, TwoTowerSettings
+
+
+def network(**settings: str) -> TwoTowerNetwork:
+    torch.manual_seed(0)
+    features = np.random.default_rng(0).random((9, 5), np.float32)
+    return TwoTowerNetwork(7, features, TwoTowerSettings(**settings))
+
+
+def test_a_tower_in_bf16_is_near_and_learns_in_float32() -> None:
+    users, items = torch.arange(7), torch.arange(9)[:, None].expand(9, 7)
+    whole, half = network(), network(precision="bf16")
+    expected, found = (made(users, items, torch.Generator())[0] for made in (whole, half))
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
+    found.square().sum().backward()
+    assert all(part.grad.dtype == torch.float32 for part in half.parameters())
+    for ours, theirs in zip(half.vectors(), whole.vectors(), strict=True):
+        assert torch.equal(ours, theirs)
