@@ -1,10 +1,10 @@
-# Two commands: `make demo` and `make test`. Both make .venv first and need Python 3.11-3.13.
+# Commands: `make demo`, `make test` and `make bench`. All make .venv first and need Python 3.11-3.13.
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: .venv/installed
 	mlflow run . --env-manager local
@@ -12,6 +12,11 @@ demo: .venv/installed
 # Two processes with a thread each: many tests wait for processes of their own.
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+
+# What runs on any machine, one after another, in the order of docs/performance.md.
+bench: .venv/installed-dev
+	for name in training ranking baselines preparation scale tracking; do \
+		python -m benchmarks.$$name || exit 1; echo; done
 
 lint: .venv/installed-dev
 	ruff check .
