@@ -15,7 +15,7 @@ test: .venv/installed-dev
 
 # What runs on any machine, one after another, in the order of docs/performance.md.
 bench: .venv/installed-dev
-	for name in training ranking baselines preparation scale tracking; do \
+	for name in training ranking baselines preparation scale tracking serving; do \
 		python -m benchmarks.$$name || exit 1; echo; done
 
 lint: .venv/installed-dev

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # What the sides measure is imported by them: it is a part of what they cost.
 from benchmarks.fresh import measure
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
+from benchmarks.servers import tracking_server
 
 if TYPE_CHECKING:
     from pipeline.config import Experiment
@@ -34,7 +31,6 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "experiments" / "ncf_bpr.yaml"
 SHARE, FIXED = 0.03, 3.0  # what tracking may cost: of the run without, and seconds
 HELP_SECONDS, HELP_CALLS = 0.5, 10
-SERVER_SECONDS = 60.0  # until a server answers
 
 
 def untracked(folder: Path, dataset: str, epochs: int) -> dict[str, float]:
@@ -90,60 +86,6 @@ def _experiment(epochs: int) -> Experiment:
     return read_experiment(CONFIG, {"epochs": epochs, "windows": "none", "device": "cpu"})
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """The URL of an ``mlflow server`` with a database and artifacts in ``folder``.
-
-    Raises:
-        RuntimeError: it ended, or did not answer in time.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder.mkdir()
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}"),
-        *("--workers=1", f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}"),
-        f"--artifacts-destination={folder / 'artifacts'}",
-    ]
-    # A log file and not a pipe: a server whose pipe nobody empties stops answering.
-    with (folder / "server.log").open("w") as told:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=told,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + SERVER_SECONDS
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"No server: {(folder / 'server.log').read_text()[-2000:]}")
-            time.sleep(0.1)
-        yield url
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers, politely if they will."""
-    for each in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, each)
-            process.wait(timeout=10)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
 def compare(dataset: str, epochs: int, rounds: int) -> list[Row]:
     """A row per side: the best of ``rounds`` processes, all sides taking turns.
 
@@ -152,8 +94,10 @@ def compare(dataset: str, epochs: int, rounds: int) -> list[Row]:
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     taken: dict[str, list[float]] = {"none": [], "SQLite": [], "server": []}
-    with tempfile.TemporaryDirectory() as temporary, server(Path(temporary) / "server") as url:
-        folder = Path(temporary)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        tracking_server((folder := Path(temporary)) / "server") as url,
+    ):
         uris = {"SQLite": f"sqlite:///{folder / 'mlflow.db'}", "server": url}
         progress("the dataset and the stores are made")
         for uri in uris.values():

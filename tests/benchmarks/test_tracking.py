@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import time
-import urllib.request
-from pathlib import Path
-from urllib.error import URLError
-
 import pytest
 
-from benchmarks.tracking import allowed, help_seconds, require_alike, server, tracked, untracked
+from benchmarks.tracking import allowed, help_seconds, require_alike, tracked, untracked
 from tests.steps.workplace import Workplace
 
 
@@ -33,19 +28,6 @@ def test_the_sides_come_to_the_same_model(
 def test_sides_that_differ_are_refused() -> None:
     with pytest.raises(RuntimeError, match=r"SQLite: ndcg_at_10 is 0\.31, without tracking 0\.3"):
         require_alike({"none": {"ndcg_at_10": 0.3}, "SQLite": {"ndcg_at_10": 0.31}})
-
-
-def test_the_server_ends_with_the_benchmark(tmp_path: Path) -> None:
-    with server(tmp_path / "server") as url, urllib.request.urlopen(f"{url}/health") as answer:
-        assert answer.status == 200
-    until = time.monotonic() + 20
-    while time.monotonic() < until:  # a worker may outlive the server for a moment
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=5)
-        except URLError:
-            return
-        time.sleep(0.1)
-    pytest.fail("the server still answers")
 
 
 def test_the_allowance_has_a_share_and_a_constant() -> None:
