@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,14 +49,20 @@ def measure(function: Callable[..., Any], *arguments: object) -> Measured:
 
 
 def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[object, ...]) -> None:
-    before = _peak()
+    before = peak_memory()
     started = time.perf_counter()
     result = function(*arguments)
-    sender.send(Measured(result, time.perf_counter() - started, before, _peak()))
+    sender.send(Measured(result, time.perf_counter() - started, before, peak_memory()))
 
 
-def _peak() -> int:
-    """Bytes resident at the most so far.
+def restart_peak() -> None:
+    """Let ``peak_memory`` count anew from now on; where the system cannot, it counts on."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """Bytes resident at the most so far in this process.
 
     Where there is no /proc, ``getrusage`` has to do; a child's figure there begins at what its
     parent held when it was started.

@@ -69,7 +69,7 @@ def prepare(
         )
     folder = home() / made.fingerprint
     told = {"name": source.name, "protocol": made.protocol, "notes": list(source.notes)}
-    _save(made, folder, {"inputs": inputs, "counts": ratings.counts, **told})
+    store(made, folder, {"inputs": inputs, "counts": ratings.counts, **told})
     return Prepared(made, folder, source.notes, ratings.counts, reused=False)
 
 
@@ -138,8 +138,11 @@ def _damaged(folder: Path, error: Exception) -> UserError:
     return UserError(f"{folder}: damaged ({error}). Delete the folder and prepare again.")
 
 
-def _save(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
-    """Write everything beside the final place, then rename: the folder is whole or absent."""
+def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
+    """Store a dataset and the record ``meta`` in ``folder``, which its fingerprint names.
+
+    Everything is written beside the final place, then renamed: the folder is whole or absent.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
