@@ -21,7 +21,7 @@ def test_every_kind_of_request_is_answered(
         uri, users, items = serving.logged_model("ratings.csv", 1)
         with model_server(uri, tmp_path) as url:
             rows = serving.load(url, users, items)
-            with pytest.raises(RuntimeError, match="400: .*is no id"):
+            with pytest.raises(RuntimeError, match=r"400: .*is no id"):
                 serving.ask(serving.requests.Session(), url, [{"user": [1]}])
     assert [(row["request"], row["calls"]) for row in rows] == [
         ("one user", 3),
