@@ -190,7 +190,7 @@ def test_bf16_is_near(layers: tuple[int, ...]) -> None:
     some ReLUs on or off), and scores by nothing."""
 
     def off(ours: Tensor, theirs: Tensor) -> float:
-        return float((ours - theirs).norm() / theirs.norm())
+        return float(((ours - theirs).norm() / theirs.norm()).detach())
 
     whole, half = (
         network(layers=layers, dropout=0.4, bias=True, precision=precision)

@@ -1,0 +1,293 @@
+"""Training and evaluating NCF on a GPU, against targets and against what the device can do.
+
+    python -m benchmarks.gpu [--trials 16] [--device cuda] [--small] [--json]
+
+It needs torch and NumPy alone. Interactions are generated in the sizes of MovieLens-1M and of
+MovieLens-20M. Samples are counted as NVIDIA counts them: positives and negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from benchmarks.device import Plan, Size, epochs, interactions, seconds
+from benchmarks.gpu_floors import Rates, floors, rates
+from benchmarks.gpu_ranking import evaluate, held_out
+from benchmarks.report import Bar, Report, Row, Table, parser, progress
+from benchmarks.trials import together
+from pipeline.models.neumf import NCFNetwork
+from pipeline.training.epochs import Epochs, Precision
+from pipeline.training.graphs import Replayed
+
+EPOCH_SECONDS, SAMPLES, EVALUATION_MS, GAIN = 0.1, 60.0, 50.0, 3.0  # the bars
+EVERY = 5  # in evaluation every fifth interaction is to be found, the others are masked
+PRECISIONS: dict[str, list[Precision]] = {"cuda": ["float32", "tf32", "bf16"], "cpu": ["float32"]}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained."""
+
+    name: str
+    size: Size
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    many_steps: Run
+    large_steps: Run
+    rounds: int
+    copied_megabytes: int
+    matrix_width: int
+
+
+FULL = Scale(
+    many_steps=Run("ML-1M, batch 2,048", Size(6040, 3706, 1_000_209), Plan()),
+    large_steps=Run(
+        "NVIDIA's NCF, batch 1,048,576",
+        Size(138_493, 26_744, 20_000_000),
+        Plan(
+            embedding_dim=64,
+            layers=(256, 256, 128, 64),
+            dropout=0.5,
+            loss="bce",
+            batch_size=1_048_576 // 5,
+            learning_rate=0.0045,
+            negatives=4,
+        ),
+    ),
+    rounds=5,
+    copied_megabytes=1000,
+    matrix_width=8192,
+)
+SMALL = Scale(
+    many_steps=Run("small, batch 64", Size(60, 40, 500), Plan(batch_size=64)),
+    large_steps=Run(
+        "small, batch 160",
+        Size(60, 40, 500),
+        replace(FULL.large_steps.plan, embedding_dim=4, layers=(8, 8, 4), batch_size=32),
+    ),
+    rounds=1,
+    copied_megabytes=1,
+    matrix_width=64,
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The best epoch of a run."""
+
+    run: Run
+    side: str
+    replayed: bool
+    """Whether its steps came from a graph."""
+    seconds: float
+    loss: float
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step, the last and smaller one counted as a part."""
+        return self.seconds / (self.run.size.interactions / self.run.plan.batch_size)
+
+    @property
+    def samples(self) -> float:
+        """Millions per second, positives and negatives."""
+        return self.run.size.interactions * (1 + self.run.plan.negatives) / self.seconds / 1e6
+
+    def row(self) -> Row:
+        """For a table."""
+        return {
+            "run": self.run.name,
+            "steps": self.side,
+            "precision": self.run.plan.precision,
+            "epoch [s]": self.seconds,
+            "step [µs]": self.step * 1e6,
+            "samples/s [M]": self.samples,
+            "loss": self.loss,
+        }
+
+
+def measure(run: Run, sides: dict[str, Epochs], rounds: int, device: str) -> list[Measured]:
+    """The best epoch of each side, which take turns; the first of each is not timed."""
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    losses = {side: made.run() for side, made in sides.items()}
+    for _ in range(rounds):
+        for side, made in sides.items():
+            taken[side].append(seconds(made.run, device))
+    return [
+        Measured(run, side, _replayed(made), min(taken[side]), float(losses[side].mean()))
+        for side, made in sides.items()
+    ]
+
+
+def _replayed(made: Epochs) -> bool:
+    return isinstance(made.full_step, Replayed) and made.full_step.replay is not None
+
+
+def training(scale: Scale, device: str) -> list[Measured]:
+    """Many small steps with and without a graph, then large ones in each precision."""
+    many, large = scale.many_steps, scale.large_steps
+    progress(many.name)
+    sides = {"kernel by kernel": epochs(many.size, many.plan, device)}
+    sides["kernel by kernel"].full_step = sides["kernel by kernel"].step
+    if device == "cuda":
+        sides["graph"] = epochs(many.size, many.plan, device)
+    found = measure(many, sides, scale.rounds, device)
+    for precision in PRECISIONS[device]:  # one at a time: each takes a good part of the memory
+        progress(f"{large.name}, {precision}")
+        run = replace(large, plan=replace(large.plan, precision=precision))
+        side = "graph" if device == "cuda" else "kernel by kernel"
+        made = {side: epochs(run.size, run.plan, device)}
+        found += measure(run, made, min(scale.rounds, 2), device)
+    return found
+
+
+def evaluation(run: Run, rounds: int, device: str) -> Row:
+    """Ranking the whole catalogue for all users."""
+    progress("evaluation")
+    torch.manual_seed(0)
+    network = NCFNetwork(run.size.users, run.size.items, run.plan).to(device)
+    users, items = (part.to(device) for part in interactions(run.size))
+    held = held_out(users, items, run.size.users, run.size.items, EVERY)
+    metrics = evaluate(network, held)
+    taken = min(seconds(lambda: evaluate(network, held), device) for _ in range(rounds))
+    names = ("hit rate", "precision", "recall", "NDCG")
+    return {
+        "users": run.size.users,
+        "items": run.size.items,
+        "time [ms]": 1000 * taken,
+        **dict(zip(names, metrics, strict=True)),
+    }
+
+
+def configurations(plan: Plan, count: int) -> list[Plan]:
+    """Of one shape, with other learning rates, penalties and dropout."""
+    shares = [place / max(1, count - 1) for place in range(count)]
+    return [
+        replace(plan, learning_rate=10 ** (share - 4), l2=1e-5 * share, dropout=0.5 * share)
+        for share in shares
+    ]
+
+
+def many_trials(run: Run, count: int, rounds: int, device: str) -> list[Row]:
+    """All trials one after another, and together: the best of ``rounds`` epochs, taking turns."""
+    progress(f"{count} trials")
+    plans = configurations(run.plan, count)
+    alone = [epochs(run.size, plan, device, seed) for seed, plan in enumerate(plans)]
+    every = together(run.size, plans, device)
+    one_by_one = torch.stack([made.run() for made in alone], dim=1)
+    at_once = every()
+    losses = {"one after the other": one_by_one, "together": at_once}
+    taken: dict[str, list[float]] = {side: [] for side in losses}
+    for _ in range(rounds):
+        in_turn = sum(seconds(made.run, device) for made in alone)
+        taken["one after the other"].append(in_turn)
+        taken["together"].append(seconds(every, device))
+    best = {side: min(times) for side, times in taken.items()}
+    return [
+        {
+            "trials": count,
+            "side": side,
+            "epoch of all [s]": best[side],
+            "gain": best["one after the other"] / best[side],
+            "mean loss of epoch 1": float(found.mean()),
+        }
+        for side, found in losses.items()
+    ]
+
+
+def table_of_rates(measured: Rates) -> Table:
+    """What the device was seen to do."""
+    rows: list[Row] = [{"what": "copy [GB/s]", "measured": measured.bytes / 1e9}]
+    for precision, flops in measured.flops.items():
+        rows.append({"what": f"matrix product, {precision} [TFLOP/s]", "measured": flops / 1e12})
+    rows.append({"what": "a kernel from Python [µs]", "measured": measured.launch * 1e6})
+    if measured.node is not None:
+        rows.append({"what": "a kernel in a graph [µs]", "measured": measured.node * 1e6})
+    return Table("What the device does", rows)
+
+
+def against_floors(found: Sequence[Measured], measured: Rates) -> Table:
+    """Every run's step beside what it cannot be quicker than."""
+    rows: list[Row] = []
+    for each in found:
+        least = floors(each.run.size, each.run.plan, measured, each.replayed)
+        rows.append(
+            {
+                "run": each.run.name,
+                "steps": each.side,
+                "precision": each.run.plan.precision,
+                "step [µs]": each.step * 1e6,
+                "memory [µs]": least.memory * 1e6,
+                "arithmetic [µs]": least.arithmetic * 1e6,
+                "launches [µs]": least.launches * 1e6,
+                "times the highest": each.step / least.highest,
+            }
+        )
+    return Table("A step against its floors", rows)
+
+
+def report(scale: Scale, device: str, trials: int) -> Report:
+    """Every table; the bars are for the full sizes alone."""
+    progress("what the device does")
+    measured = rates(device, PRECISIONS[device], scale.copied_megabytes, scale.matrix_width)
+    found = training(scale, device)
+    ranked = evaluation(scale.many_steps, scale.rounds, device)
+    tables = [
+        Table("Training", [each.row() for each in found]),
+        Table("Full evaluation", [ranked]),
+        table_of_rates(measured),
+        against_floors(found, measured),
+    ]
+    if trials:
+        gained = many_trials(scale.many_steps, trials, scale.rounds, device)
+        tables.append(Table("Trials of one shape", gained))
+    bars = []
+    if scale is FULL:
+        small = min(each.seconds for each in found if each.run is scale.many_steps)
+        large = max(
+            (each for each in found if each.run is not scale.many_steps),
+            key=lambda each: each.samples,
+        )
+        name = f"{large.run.name}, {large.run.plan.precision}, samples per second"
+        bars = [
+            Bar(f"an epoch of {scale.many_steps.name}", small, EPOCH_SECONDS, "s"),
+            Bar(name, large.samples, SAMPLES, "M", at_least=True),
+            Bar("full evaluation of ML-1M", float(ranked["time [ms]"]), EVALUATION_MS, "ms"),
+        ]
+        if trials:
+            gain = float(gained[-1]["gain"])
+            bars.append(Bar(f"{trials} trials at once", gain, GAIN, "times", at_least=True))
+    return Report("NCF on one device", tables, bars, notes(scale.rounds))
+
+
+def notes(rounds: int) -> list[str]:
+    """What a reader needs to know."""
+    return [
+        f"Best of {rounds} epochs (at the larger size of two) after one that is not timed, from "
+        "the host's call until the device is done. Interactions are generated. Samples are "
+        "positives and negatives. The memory floor counts embeddings, their gradients and Adam, "
+        "and no activations; the launch floor the operations of a step that are no views."
+    ]
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--device", choices=list(PRECISIONS), default="cuda")
+    arguments.add_argument("--trials", type=int, default=0, help="also train so many together")
+    arguments.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
+    given = arguments.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        arguments.error("PyTorch finds no CUDA device here; --device cpu --small shows the tables")
+    report(SMALL if given.small else FULL, given.device, given.trials).publish(given.json)
+
+
+if __name__ == "__main__":
+    main()

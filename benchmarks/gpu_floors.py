@@ -1,0 +1,156 @@
+"""What a training step cannot be quicker than on this device: memory, arithmetic, launches.
+
+The device's rates are measured here and now. What a step has to do is counted:
+
+    bytes   the embeddings that are looked up are read and their gradients written once, and Adam
+            reads and writes every parameter and both moments, and writes and reads its gradient
+    flops   three matrix products a layer, two flops a multiplication
+    launches  the operations of a step that are no views, each of which is at least one kernel
+
+Activations are not counted: a single kernel could keep them on the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.device import Plan, Size, epochs, seconds
+from pipeline.training.epochs import Precision
+from pipeline.training.graphs import cuda_graph, on_stream
+
+FLOAT = 4  # bytes
+ADAM = 8  # floats that move per parameter: three are read and written, one is written and read
+LAUNCHES = 1000  # of which the time of one is told
+ROUNDS = 5  # of every measurement; the best counts
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device does in a second, and how long it takes to begin."""
+
+    bytes: float
+    """Read or written by a copy, per second."""
+    flops: Mapping[Precision, float]
+    """Of the product of large matrices, per second."""
+    launch: float
+    """Seconds of a kernel that does next to nothing, launched from Python."""
+    node: float | None
+    """Seconds of the same in a graph; None where there are no graphs."""
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Seconds below which a step cannot be."""
+
+    memory: float
+    arithmetic: float
+    launches: float
+
+    @property
+    def highest(self) -> float:
+        """The one that binds."""
+        return max(self.memory, self.arithmetic, self.launches)
+
+
+def rates(device: str, precisions: Sequence[Precision], megabytes: int, width: int) -> Rates:
+    """Measure a device with copies of ``megabytes`` and matrices [width, width]."""
+    source = torch.ones(megabytes * 10**6 // FLOAT, device=device)
+    target = torch.empty_like(source)
+    copied = _best(lambda: target.copy_(source), device)
+    small = torch.zeros(1, device=device)
+    launched = _best(lambda: _launch(small), device) / LAUNCHES
+    node = None
+    if device != "cpu":
+        with on_stream(torch.cuda.Stream(device)):
+            _launch(small)
+            replay = cuda_graph(lambda: _launch(small), torch.Generator(device))
+            node = _best(replay, device) / LAUNCHES
+    multiplied = {precision: _multiply(device, precision, width) for precision in precisions}
+    return Rates(2 * source.nbytes / copied, multiplied, launched, node)
+
+
+def _launch(small: Tensor) -> Tensor:
+    for _ in range(LAUNCHES):
+        small.add_(1)
+    return small
+
+
+def _multiply(device: str, precision: Precision, width: int) -> float:
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.ones(width, width, device=device, dtype=kind) for _ in range(2))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    taken = _best(lambda: left @ right, device)
+    torch.set_float32_matmul_precision(before)
+    return 2 * width**3 / taken
+
+
+def _best(function: Callable[[], object], device: str) -> float:
+    function()
+    return min(seconds(function, device) for _ in range(ROUNDS))
+
+
+def floors(size: Size, plan: Plan, measured: Rates, replayed: bool) -> Floors:
+    """Of a step on a full batch, which may come from a graph."""
+    a_launch = measured.node if replayed and measured.node is not None else measured.launch
+    return Floors(
+        memory=step_bytes(size, plan) / measured.bytes,
+        arithmetic=step_flops(plan) / measured.flops[plan.precision],
+        launches=step_operations(plan) * a_launch,
+    )
+
+
+def step_bytes(size: Size, plan: Plan) -> int:
+    """That a step has to move."""
+    half = plan.layers[0] // 2 if plan.layers else 0
+    width = plan.embedding_dim + half + plan.bias
+    embeddings = plan.batch_size * (2 + plan.negatives)  # one user and 1 + negatives items
+    inner = sum(fan_in * fan_out + fan_out for fan_in, fan_out in pairwise(plan.layers))
+    output = plan.embedding_dim + (plan.layers[-1] if plan.layers else 0) + 1
+    parameters = width * (size.users + size.items) + inner + output
+    return FLOAT * (2 * width * embeddings + ADAM * parameters)
+
+
+def step_flops(plan: Plan) -> int:
+    """Of the matrix products of a step: forward, to the weights and to the inputs."""
+    samples = plan.batch_size * (1 + plan.negatives)
+    output = plan.embedding_dim + (plan.layers[-1] if plan.layers else 0)
+    return 3 * 2 * samples * (sum(a * b for a, b in pairwise(plan.layers)) + output)
+
+
+class _Counting(TorchDispatchMode):
+    """Counts operations that are no views."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        aliases = [answer.alias_info for answer in func._schema.returns]
+        self.count += all(alias is None or alias.is_write for alias in aliases)
+        return func(*args, **(kwargs or {}))
+
+
+def step_operations(plan: Plan) -> int:
+    """Operations of a step, counted in a small one on the CPU: their number is the same."""
+    small = replace(plan, batch_size=8)
+    made = epochs(Size(4, 8, 8), small, "cpu")
+    made.run()  # Adam's state is made
+    batch = made.users, made.items.expand(1 + plan.negatives, 8).contiguous(), made.weights
+    with _Counting() as counting:
+        made.step(*batch)
+    counted: int = counting.count
+    return counted

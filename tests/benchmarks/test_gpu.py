@@ -1,0 +1,155 @@
+"""The benchmark of one device, on a CPU and in tiny sizes: what it trains, ranks and counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.device import Plan, Size, interactions
+from benchmarks.gpu import SMALL, Measured, configurations, report
+from benchmarks.gpu_floors import (
+    Rates,
+    floors,
+    step_bytes,
+    step_flops,
+    step_operations,
+)
+from benchmarks.gpu_ranking import K, evaluate, held_out
+from pipeline.evaluation import metrics
+from pipeline.models.neumf import NCFNetwork
+
+ALONE = """
+import sys
+
+for absent in ("matplotlib", "mlflow", "pandas", "pydantic", "requests", "rich", "sklearn", "yaml"):
+    sys.modules[absent] = None
+sys.argv = ["gpu", "--device", "cpu", "--small", "--json", "--trials", "2"]
+
+from benchmarks.gpu import main
+
+main()
+"""
+
+
+def test_it_runs_where_torch_and_numpy_are_all_there_is() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", ALONE],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    titles = [table["title"] for table in json.loads(found.stdout)["tables"]]
+    assert titles == [
+        "Training",
+        "Full evaluation",
+        "What the device does",
+        "A step against its floors",
+        "Trials of one shape",
+    ]
+
+
+def test_the_bars_are_for_the_full_sizes() -> None:
+    made = report(SMALL, "cpu", trials=0)
+    assert not made.bars
+    assert len(made.tables) == 4
+    losses = [row["loss"] for row in made.tables[0].rows]
+    assert losses == pytest.approx([np.log(2)] * 2, abs=0.05)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_steps_come_from_graphs() -> None:
+    made = report(SMALL, "cuda", trials=2)
+    rows = made.tables[0].rows
+    assert [row["steps"] for row in rows] == ["kernel by kernel", *["graph"] * 4]
+    assert [row["loss"] for row in rows] == pytest.approx([np.log(2)] * 5, abs=0.05)
+    one_by_one, together = made.tables[-1].rows
+    assert together["mean loss of epoch 1"] == pytest.approx(
+        one_by_one["mean loss of epoch 1"], abs=0.02
+    )
+
+
+def test_samples_are_positives_and_negatives() -> None:
+    run = replace(SMALL.large_steps, size=Size(60, 40, 500))
+    measured = Measured(run, "graph", True, seconds=0.5, loss=0.7)
+    assert run.plan.negatives == 4
+    assert measured.samples == pytest.approx(500 * 5 / 0.5 / 1e6)
+    assert measured.step == pytest.approx(0.5 / (500 / 32))
+
+
+def test_some_people_and_items_have_more_than_others() -> None:
+    users, items = interactions(Size(200, 300, 20_000))
+    assert torch.equal(users, users.sort().values)
+    for indices, count in ((users, 200), (items, 300)):
+        times = torch.bincount(indices, minlength=count).sort(descending=True).values
+        assert len(times) == count
+        assert int(times[: count // 10].sum()) > 0.2 * 20_000
+
+
+@pytest.mark.parametrize("block_bytes", [1, 4 * 8 * 40 * 7, 2**20])
+def test_evaluation_is_that_of_the_pipeline(block_bytes: int) -> None:
+    size = Size(23, 40, 300)
+    torch.manual_seed(0)
+    network = NCFNetwork(size.users, size.items, Plan())
+    torch.nn.init.normal_(network.users, std=0.5)
+    users, items = interactions(size)
+    seen, wanted = np.zeros((2, size.users, size.items), bool)
+    held = np.arange(300) % 5 == 0
+    wanted[users[held], items[held]] = True
+    seen[users[~held], items[~held]] = True
+    wanted &= ~seen
+    scores = np.where(seen, -np.inf, network.score(torch.arange(size.users)).numpy())
+    lists = np.argsort(-scores, axis=1)[:, :K]
+    some = wanted.any(1)
+    hits, relevant = np.take_along_axis(wanted, lists, 1)[some], wanted.sum(1)[some]
+    expected = [
+        metrics.hit_rate(hits),
+        metrics.precision(hits),
+        metrics.recall(hits, relevant),
+        metrics.ndcg(hits, relevant),
+    ]
+    assert some.sum() > 0
+    found = evaluate(network, held_out(users, items, size.users, size.items, 5), block_bytes)
+    assert found == pytest.approx([float(values.mean()) for values in expected], rel=1e-5)
+
+
+def test_what_a_step_has_to_do() -> None:
+    plan = Plan(embedding_dim=3, layers=(4, 2), batch_size=10, negatives=2)
+    # Rows of 3 + 2; 4 * 2 + 2 in the hidden layer, 3 + 2 + 1 in the output.
+    parameters = 5 * (7 + 11) + 10 + 6
+    assert step_bytes(Size(7, 11, 100), plan) == 4 * (2 * 5 * (10 + 30) + 8 * parameters)
+    assert step_flops(plan) == 3 * 2 * 30 * (8 + 5)
+
+
+def test_operations_grow_with_the_network_and_not_with_the_batch() -> None:
+    plan = Plan()
+    counted = step_operations(plan)
+    assert 30 < counted < 100
+    assert step_operations(replace(plan, batch_size=4096)) == counted
+    assert step_operations(replace(plan, layers=(16, 8, 4))) > counted
+    assert step_operations(replace(plan, dropout=0.0)) < counted
+
+
+def test_the_highest_floor_binds() -> None:
+    size, plan = Size(7, 11, 100), Plan()
+    slow_copies = Rates(bytes=1e3, flops={"float32": 1e15}, launch=1e-9, node=None)
+    assert floors(size, plan, slow_copies, False).highest == step_bytes(size, plan) / 1e3
+    slow_launches = Rates(bytes=1e15, flops={"float32": 1e15}, launch=2.0, node=1.0)
+    for replayed, each in ((False, 2.0), (True, 1.0)):
+        found = floors(size, plan, slow_launches, replayed)
+        assert found.highest == found.launches == each * step_operations(plan)
+
+
+def test_configurations_are_of_one_shape() -> None:
+    plans = configurations(Plan(), 4)
+    assert len({plan.learning_rate for plan in plans}) == 4
+    assert len({(plan.layers, plan.embedding_dim, plan.batch_size) for plan in plans}) == 1
+    assert configurations(Plan(), 1) == [replace(Plan(), learning_rate=1e-4, dropout=0.0)]
