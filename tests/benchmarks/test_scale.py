@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from benchmarks import scale
 from benchmarks.generated import ML_25M, Shape, write
-from benchmarks.scale import CUBE, INTERACTIONS, STAGES, Cost, Size, exponent, growth, steepest
+from benchmarks.scale import (
+    CELLS,
+    CUBE,
+    INTERACTIONS,
+    STAGES,
+    Cost,
+    Size,
+    exponent,
+    growth,
+    steepest,
+)
 
 MIB = 2**20
 
@@ -51,24 +60,51 @@ def test_growth_and_its_bar() -> None:
     )
     assert [row["exponent"] for row in memory.rows] == pytest.approx([1, 0, 2])
     bar = steepest("time", seconds)
-    assert (bar.what, bar.measured, bar.met) == ("time, steepest: store", pytest.approx(2), False)
+    assert (bar.what, bar.measured, bar.met) == (
+        "exponent of time, the steepest: store",
+        pytest.approx(2),
+        False,
+    )
     assert steepest("memory", memory).what.endswith("load")  # the item-item models stand apart
+
+
+def test_the_best_of_runs_of_which_one_has_ease() -> None:
+    first = Size({CUBE: 8}, {"load": Cost(2.0, 5), "fit ease": Cost(9.0, 9)})
+    second = Size({CUBE: 8}, {"load": Cost(1.0, 6)})
+    costs = {"load": Cost(1.0, 5), "fit ease": Cost(9.0, 9)}
+    assert scale.best([first, second]) == Size({CUBE: 8}, costs)
 
 
 def test_every_stage_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # stages goes into the folder it is given
     shape = Shape(8_000, 100, 800)
     write(tmp_path / "ratings.csv", shape)
-    found = scale.stages(tmp_path, shape)
+    found = scale.stages(tmp_path, shape, ease=True)
     assert list(found.costs) == list(STAGES)
     assert found.work[CUBE] == round(found.work[CUBE] ** (1 / 3)) ** 3
     monkeypatch.setattr(scale, "EASE_ITEMS", 10)
-    assert "fit ease" not in scale.stages(Path(os.curdir), shape).costs
+    assert "fit ease" not in scale.stages(tmp_path, shape, ease=True).costs
 
 
-def test_report() -> None:
-    one, two = Shape(6_000, 80, 700), Shape(12_000, 160, 1_400)
-    found = scale.report([one, two], [one, two], rounds=1)
+def test_a_size_has_processes_of_its_own() -> None:
+    found = scale.size(Shape(8_000, 100, 800), rounds=1, ease=False)
+    assert list(found.costs) == [stage for stage in STAGES if stage != "fit ease"]
+    assert all(cost.seconds > 0 for cost in found.costs.values())
+    assert found.costs["read"].memory > 0
+
+
+def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Shape] = []
+
+    def linear(shape: Shape, rounds: int, ease: bool) -> Size:
+        measured.append(shape)
+        cost = Cost(shape.interactions / 1e6, shape.interactions)
+        work = {INTERACTIONS: shape.interactions, CELLS: shape.users, CUBE: shape.items}
+        return Size(work, {stage: cost for stage in STAGES if ease or stage != "fit ease"})
+
+    monkeypatch.setattr(scale, "size", linear)
+    found = scale.report(*scale.shapes(4), rounds=2)
+    assert len(measured) == len(set(measured)) == 5
     assert [len(table.rows) for table in found.tables] == [8, 8, 7, 7]
-    assert len(found.bars) == 4
+    assert [bar.measured for bar in found.bars] == pytest.approx([1] * 4, abs=1e-3)
     assert "cubic" in found.notes[0]
