@@ -43,12 +43,15 @@ class NegativeSampler:
     def _redrawn(
         self, users: Tensor, drawn: Tensor, positives: Tensor, generator: torch.Generator
     ) -> Tensor:
+        """Only what was drawn again is looked at again: a search is dear, and most are right."""
+        owners, flat = users.flatten(), drawn.view(-1)
+        wrong = self._is_positive(owners, flat, positives).nonzero().squeeze(1)
         for _ in range(ROUNDS):
-            wrong = self._is_positive(users, drawn, positives)
-            count = int(wrong.sum())
-            if count == 0:
+            if len(wrong) == 0:
                 break
-            drawn[wrong] = self._draw((count,), users.device, generator)
+            again = self._draw((len(wrong),), users.device, generator)
+            flat[wrong] = again
+            wrong = wrong[self._is_positive(owners[wrong], again, positives)]
         return drawn
 
     def _redrawn_blindly(

@@ -83,6 +83,15 @@ def test_verified_negatives_are_no_positives(taken: list[set[int]], seed: int) -
         assert mine.isdisjoint(negatives)
 
 
+def test_what_is_wrong_is_drawn_again_in_its_order() -> None:
+    generator, users = seeded(), torch.tensor([3, 7] * 500)  # who have items 2 and 3
+    expected = torch.randint(4, (1000, 3), generator=generator)
+    while (wrong := expected == ITEMS[users][:, None]).any():
+        expected[wrong] = torch.randint(4, (int(wrong.sum()),), generator=generator)
+    drawn = sampler(verified=True).draw(users, 3, seeded())
+    assert torch.equal(drawn, expected.T)
+
+
 def test_blind_redraws_leave_the_share_that_was_worked_out() -> None:
     # Half of the draws are positives, so that of 2^16 * 20 negatives about 20 remain.
     users, items = torch.zeros(4, dtype=torch.int64), torch.arange(4)
