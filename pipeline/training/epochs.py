@@ -154,9 +154,11 @@ class Epochs:
 @contextmanager
 def _tf32(wanted: bool) -> Iterator[None]:
     """Products of float32 matrices in TF32 where wanted; afterwards as before."""
+    if not wanted:
+        yield
+        return
     before = torch.get_float32_matmul_precision()
-    if wanted:
-        torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:

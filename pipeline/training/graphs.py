@@ -69,9 +69,9 @@ def cuda_graph(function: Callable[[], Tensor], generator: torch.Generator) -> Ca
     Raises:
         RuntimeError: it does what a graph cannot hold, such as waiting for a result.
     """
+    before = generator.clone_state()
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)
-    before = generator.clone_state()
     try:
         with torch.cuda.graph(graph, stream=torch.cuda.current_stream(generator.device)):
             result = function()
