@@ -44,7 +44,7 @@ DIMENSION, HIDDEN, DROPOUT, LEARNING_RATE = 8, 8, 0.4, 1e-4
 POSITIVES = (1024, 2048)  # per step
 TIMES = 5.0  # RecBole's speed: what we want
 VERIFIED = {"this project": False, "this project, verified negatives": True}
-THREADS = {"RecBole, 1 thread": 1, "RecBole, PyTorch's threads": 0}
+THREADS = {1: "RecBole, 1 thread", 0: "RecBole, PyTorch's threads"}
 
 
 def atomic(rows: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +156,7 @@ def first_epoch(dataset: Dataset, settings: NCFSettings) -> tuple[float, float]:
 
 def compare(dataset: Dataset, python: str, positives: int, rounds: int) -> tuple[list[Row], str]:
     """A row per side, the best of ``rounds`` epochs, the sides taking turns; RecBole's versions."""
-    taken: dict[str, list[tuple[float, float]]] = {side: [] for side in (*VERIFIED, *THREADS)}
+    taken: dict[str, list[tuple[float, float]]] = {side: [] for side in VERIFIED}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / NAME).mkdir()
@@ -168,24 +168,28 @@ def compare(dataset: Dataset, python: str, positives: int, rounds: int) -> tuple
             facts = recbole.facts
             if (facts["positives"], facts["steps"]) != (len(table), -(-len(table) // positives)):
                 raise RuntimeError(f"RecBole trains on something else: {facts}")
+            progress(f"{positives} positives a step: RecBole in one thread, in PyTorch's threads")
+            first = {threads: recbole.epoch(threads) for threads in THREADS}
+            threads = min(first, key=lambda tried: first[tried])
+            rival = THREADS[threads]
+            taken[rival] = []
             for number in range(rounds):
                 progress(f"{positives} positives a step: round {number + 1}")
                 for side, verified in VERIFIED.items():
                     taken[side].append(first_epoch(dataset, ours(positives, verified)))
-                for side, threads in THREADS.items():
-                    taken[side].append(recbole.epoch(threads))
+                taken[rival].append(recbole.epoch(threads))
     best = {side: min(seconds for seconds, _ in epochs) for side, epochs in taken.items()}
-    quickest = min(best[side] for side in THREADS)
+    losses = {side: epochs[0][1] for side, epochs in taken.items()} | {rival: first[1][1]}
     rows: list[Row] = [
         {
             "positives a step": positives,
             "side": side,
             "epoch [s]": best[side],
             "positives/s": round(len(table) / best[side]),
-            "times RecBole": quickest / best[side],
-            "loss": epochs[0][1],
+            "times RecBole": best[rival] / best[side],
+            "loss of epoch 1": losses[side],
         }
-        for side, epochs in taken.items()
+        for side in taken
     ]
     return rows, f"RecBole {facts['recbole']} on torch {facts['torch']}"
 
@@ -200,7 +204,7 @@ def report(name: str, python: str, rounds: int) -> Report:
         rows += found
         bars += [
             Bar(
-                f"{row['side']}, {positives:,} positives a step, over RecBole's best epoch",
+                f"{row['side']}, {positives:,} positives a step, over RecBole",
                 float(row["times RecBole"]),
                 TIMES,
                 "times",
@@ -212,8 +216,8 @@ def report(name: str, python: str, rounds: int) -> Report:
     table = Table(f"Training NeuMF on {dataset.name}, {len(dataset.train):,} positives", rows)
     note = (
         f"{versions}, its trainer's epochs without evaluation. Best of {rounds} epochs a side, "
-        "taking turns; of this project always the first of a fit, in one thread. The loss is that "
-        "of a side's first epoch; RecBole's two sides are one fit, going on."
+        "taking turns; of this project always the first of a fit, in one thread. RecBole has the "
+        "number of threads, one or PyTorch's own, that took less for an epoch before."
     )
     return Report("Training against RecBole", [table], bars, [note])
 
@@ -223,7 +227,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--python", required=True, help="the Python that has RecBole")
     arguments.add_argument("--dataset", default="ml-1m", help="what to prepare and train on")
-    arguments.add_argument("--rounds", type=int, default=2, help="epochs a side")
+    arguments.add_argument("--rounds", type=int, default=4, help="epochs a side")
     given = arguments.parse_args()
     report(given.dataset, given.python, given.rounds).publish(given.json)
 
