@@ -15,8 +15,9 @@ from scipy import sparse
 MEMORY_BUDGET = 128 * 2**20
 """Bytes that one block of users may take while it is ranked."""
 
-BYTES_PER_SCORE = 24  # float32 scores and a masked copy; up to 16 bytes more where many are equal
+BYTES_PER_SCORE = 24  # 8 for scores and a masked copy; 35 in all if k is half the catalogue
 _GROUPS = 64  # more make fewer candidates, and more maxima to order
+_RARE = 16  # candidates are up to one in so many scores before ties among them are thinned out
 _NOTHING = np.iinfo(np.int64).max  # after every real key; its low 32 bits read as item -1
 
 
@@ -110,19 +111,29 @@ def _best(
     n_users, n_items = scores.shape
     found = min(k, n_items)
     if seen is not None:
-        scores = np.array(scores, np.float32)
+        scores = np.array(scores, np.float32, order="C")  # popularity is one row, repeated
         scores[np.repeat(np.arange(n_users), np.diff(seen.indptr)), seen.indices] = -np.inf
-    candidates = np.flatnonzero(scores >= _floor(scores, found)[:, None])
-    rows, items = candidates // n_items, candidates % n_items
-    counts = np.bincount(rows, minlength=n_users)
-    places = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+    candidates = np.flatnonzero(_near_the_top(scores, found))
+    counts = np.bincount(candidates // n_items, minlength=n_users)
     keys = np.full((n_users, max(found, counts.max(initial=0))), _NOTHING)
-    keys[rows, places] = _sort_keys(scores[rows, items], items)
+    filled = np.arange(keys.shape[1]) < counts[:, None]
+    keys[filled] = _sort_keys(scores.ravel()[candidates], candidates % n_items)
     keys.partition(found - 1, axis=1)
     best = np.sort(keys[:, :found], axis=1)
     lists = np.full((n_users, k), -1, np.int32)
     lists[:, :found] = best.astype(np.int32)  # the low 32 bits
     return lists
+
+
+def _near_the_top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.bool_]:
+    """Where the k best of each row are, [n_users, n_items], and few others; never a masked one."""
+    floor = _floor(scores, k)[:, None]
+    near = scores >= floor
+    if np.count_nonzero(near) * _RARE > scores.size:
+        # Whole rows may be equal: of what is level with the floor, the first k are enough.
+        level = scores == floor
+        near &= ~level | (level.cumsum(axis=1, dtype=np.int32) <= k)
+    return near
 
 
 def _floor(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:

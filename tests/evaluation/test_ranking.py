@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from pipeline.evaluation.ranking import rank, top_k
+from pipeline.evaluation.ranking import BYTES_PER_SCORE, rank, top_k
 from tests.evaluation.slow_metrics import slow_list
 
 
@@ -109,6 +111,45 @@ def test_rank_is_the_same_for_every_memory_budget(
         assert not seen[user, found].any()
         assert len(set(found.tolist())) == len(found) == min(k, (~seen[user]).sum())
         assert (items[len(found) :] == -1).all()
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 300),
+    st.integers(1, 160),
+    st.sampled_from([0, 1, 5, 2**24]),
+    st.sampled_from([0.0, 0.3, 0.97]),
+    st.sampled_from([0.0, 0.9]),
+)
+@settings(max_examples=200, deadline=None)
+def test_agrees_with_lexsort_around_the_number_of_groups(
+    seed: int, n_items: int, k: int, n_values: int, share_seen: float, share_zero: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    shape = (6, n_items)
+    scores = generator.integers(-n_values, n_values + 1, shape).astype(np.float32)
+    scores[generator.random(shape) < share_zero] = 0
+    scores[(scores == 0) & (generator.random(shape) < 0.5)] = -0.0
+    seen = generator.random(shape) < share_seen
+    lists = top_k(scores, sparse.csr_matrix(seen), k)
+    for row, items in enumerate(lists.tolist()):
+        order = np.lexsort((np.arange(n_items), -scores[row]))
+        expected = order[~seen[row, order]][:k].tolist()
+        assert items == expected + [-1] * (k - len(expected))
+
+
+@pytest.mark.parametrize("share_zero", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("k", [10, 100])
+def test_a_block_keeps_within_its_bytes(share_zero: float, k: int) -> None:
+    generator = np.random.default_rng(5)
+    scores = generator.random((300, 3000), np.float32)
+    scores[generator.random(scores.shape) < share_zero] = 0
+    seen = sparse.random(*scores.shape, 0.05, format="csr", random_state=5)
+    tracemalloc.start()
+    top_k(scores, seen, k)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak + scores.nbytes < BYTES_PER_SCORE * scores.size
 
 
 @pytest.mark.parametrize("k", [1, 10, 400, 700])
