@@ -82,6 +82,7 @@ def test_rows_are_sorted_and_typed() -> None:
     assert_frame_equal(data.train, expected)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 4)] * 4), min_size=1, max_size=60))
 def test_rows_that_share_user_and_item_are_in_the_order_of_time_and_rating(
     rows: list[tuple[int, int, int, int]],
@@ -197,7 +198,7 @@ def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.iloc[order]
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_the_order_of_the_file_changes_nothing(one: int, other: int) -> None:
     ratings = make_ratings(np.random.default_rng(0))
