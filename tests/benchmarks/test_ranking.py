@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.ranking import METRICS, compare, everyone
+from benchmarks import ranking
+from benchmarks.ranking import METRICS, compare, cost, everyone
 from benchmarks.training import settings
 from pipeline.models.ncf import NCF
+from pipeline.models.popularity import MostPopular
 from tests.conftest import checkerboard
 
 
@@ -25,6 +27,24 @@ def test_both_sides_give_the_same_lists_and_metrics() -> None:
     assert rows[1]["ndcg"] > 0.3
 
 
+def test_sides_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = checkerboard()
+    model = NCF(settings(32, epochs=1), seed=0).fit(board)
+    other = NCF(settings(32, epochs=1), seed=1).fit(board)
+    twin = ranking.as_in_the_notebook(other, board)
+    monkeypatch.setattr(ranking, "as_in_the_notebook", lambda *_: twin)
+    with pytest.raises(RuntimeError, match="The sides share only"):
+        compare(model, board, 5, np.random.default_rng(0))
+
+
+def test_the_cost_is_in_seconds_and_bytes() -> None:
+    board = checkerboard()
+    model = MostPopular(MostPopular.settings_class(), seed=0).fit(board)
+    figures = cost(model, board)
+    assert float(figures["all users [s]"]) > 0
+    assert 0 <= float(figures["memory [MiB]"]) < 64
+
+
 def test_everyone_keeps_all_users_and_items(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     pairs = pd.MultiIndex.from_product([range(40), range(30)], names=["user", "item"]).to_frame()
@@ -33,4 +53,5 @@ def test_everyone_keeps_all_users_and_items(tmp_path: Path) -> None:
     dataset = everyone(str(file), generator)
     assert (dataset.n_users, dataset.n_items) == (40, 30)
     assert len(dataset.train) + len(dataset.test) == len(rows)
-    assert 0.1 < len(dataset.test) / len(rows) < 0.25
+    assert dataset.test["user"].nunique() == 40
+    assert 0.15 < len(dataset.test) / len(rows) < 0.3
