@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.figures import dataset_figures
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.ratings import OnBadRows
@@ -100,6 +99,8 @@ def _log_prepared(run: Run, prepared: Prepared, windows: Sequence[float]) -> Non
     }
     run.log_metrics({f"data/{name}": value for name, value in numbers.items()})
     run.log_metrics({f"data/{name}": value for name, value in prepared.counts.items()})
+    from pipeline.data.figures import dataset_figures  # and matplotlib: most find it prepared
+
     for name, figure in dataset_figures(dataset, windows).items():
         run.log_figure(figure, f"figures/{name}")
     facts = {**dataset.statistics, **prepared.counts}

@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend
+    from matplotlib.figure import Figure
 
 STEP_KEY = "step_key"
 ENDED = "ended"  # why a run did not finish
