@@ -248,13 +248,28 @@ def _order(
     One number for each user and item sorts several times as fast as four columns do. Only where
     a pair is there twice, as all items outside the catalogue are one, do the others count.
     """
-    order = np.argsort(pairs)
+    order = _by_value(pairs)
     ordered = pairs[order]
     same = ordered[1:] == ordered[:-1]
     again = np.flatnonzero(np.append(same, False) | np.append(False, same))
     rows = order[again]
     order[again] = rows[np.lexsort((rating[rows], timestamp[rows], pairs[rows]))]
     return order
+
+
+def _by_value(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """``np.argsort`` of numbers that are not negative, in a third of its time.
+
+    A number and its place share 64 bits where both fit, and are sorted as one.
+    """
+    bits = len(numbers).bit_length()
+    if int(numbers.max(initial=0)).bit_length() + bits > 63:
+        return np.argsort(numbers, kind="stable")
+    together = numbers << bits
+    together |= np.arange(len(numbers))
+    together.sort()
+    together &= (1 << bits) - 1
+    return together
 
 
 def _canonical_bytes(column: pd.Series[Any]) -> bytes | memoryview:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from pipeline.data.dataset import Dataset, Values
+from pipeline.data.dataset import Dataset, Values, _by_value
 from pipeline.data.split import SplitSettings, cut_moment
 from tests.conftest import make_items, make_ratings
 
@@ -372,3 +372,12 @@ def test_the_notebooks_validation_window_of_movielens(ml_1m: Dataset) -> None:
     assert found["train_users"] == 4_748
     assert found["test_interactions"] == pytest.approx(26_076, abs=5)
     assert found["test_users"] == 211
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**62), max_size=50), st.integers(0, 60))
+def test_numbers_are_sorted_stably_whether_or_not_they_share_bits(
+    numbers: list[int], shift: int
+) -> None:
+    values = np.array(numbers, np.int64) >> shift
+    np.testing.assert_array_equal(_by_value(values), np.argsort(values, kind="stable"))
