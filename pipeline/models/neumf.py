@@ -12,13 +12,15 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.epochs import Precision
+from pipeline.training.epochs import Precision, Pull
 from pipeline.training.layers import add_columns, keep
 
 # Of ML-1M's test users, folded in by what they had in training, these two gave a list of NDCG .368
@@ -41,6 +43,19 @@ class Shape(Protocol):
     def bias(self) -> bool: ...
     @property
     def precision(self) -> Precision: ...
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """What a pass leaves for the way back."""
+
+    users: Tensor
+    items: Tensor
+    user: Tensor
+    item: Tensor
+    product: Tensor
+    signals: list[Tensor]
+    kept: Tensor | None
 
 
 class NCFNetwork(nn.Module):
@@ -82,14 +97,86 @@ class NCFNetwork(nn.Module):
         self.users = _columns(weights[0], weights[2], user_bias)
         self.items = _columns(weights[1], weights[3], item_bias)
 
+    @torch.no_grad()
     def forward(
         self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Logits of users [B] with candidates [C, B]; the columns used, [., B] and [., C, B]."""
-        layers = [part for layer in self.hidden for part in (layer.weight, layer.bias)]
-        tables = (self.users, self.items, self.output.weight, self.output.bias)
-        logits, user, item = _NeuMF.apply(self, users, items, generator, *tables, *layers)  # type: ignore[no-untyped-call]
-        return logits, (user, item)
+    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
+        """Logits of users [B] with candidates [C, B]; the columns used, [., B] and [., C, B].
+
+        The third is the way back: see ``pipeline.training.epochs.Pull``.
+        """
+        user = self.users.index_select(1, users)
+        item = self.items.index_select(1, items.flatten()).unflatten(1, items.shape)
+        (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = self.parts(user, item)
+        product = (gmf_user[:, None] * gmf_item).flatten(1)
+        of_product, of_signal = self.output.weight[0].split(self.ends)
+        logits = torch.addmv(self.output.bias.expand(items.numel()), product.t(), of_product)
+        # The inputs of the layers after dropout, then the output of the last one.
+        signals: list[Tensor] = []
+        kept: Tensor | None = None  # of the first input
+        layers = cast("list[nn.Linear]", list(self.hidden))
+        if layers:
+            kind = torch.bfloat16 if self.bf16 else logits.dtype
+            left, right = mlp_user.to(kind), mlp_item.to(kind)
+            signals.append(torch.cat([left[:, None].expand_as(right), right]).flatten(1))
+            for layer in layers:
+                if self.dropout:
+                    mask = keep(signals[-1], self.dropout, generator)
+                    signals[-1].mul_(mask)
+                    kept = mask if kept is None else kept
+                weight, bias = layer.weight.to(kind), layer.bias.to(kind)
+                signal = torch.addmm(bias[:, None], weight, signals[-1], alpha=self.rescale)
+                signals.append(signal.relu_())
+            logits.addmv_(signals[-1].t().to(logits.dtype), of_signal)
+        logits = logits.view(items.shape)
+        if self.bias:
+            logits += user_bias[0] + item_bias[0]
+        passed = _Passed(users, items, user, item, product, signals, kept)
+        return logits, (user, item), partial(self._pull, passed)
+
+    @torch.no_grad()
+    def _pull(self, passed: _Passed, slope: Tensor, used: Sequence[Tensor] = ()) -> None:
+        """Gradients of all parameters, written out.
+
+        Autograd would make the same steps of three times as many operations, and on a CPU a step
+        of a small batch is bound by their number.
+        """
+        user, item, signals = passed.user, passed.item, passed.signals
+        of_product, of_signal = self.output.weight[0].split(self.ends)
+        (gmf_user, _, _), (gmf_item, _, _) = self.parts(user, item)
+        to_user, to_item = torch.empty_like(user), torch.empty_like(item)
+        to_users, to_items = self.parts(to_user, to_item)
+        flat = slope.flatten()
+        to_output = [passed.product @ flat]
+        to_product = of_product[:, None, None] * slope
+        torch.mul(to_product, gmf_user[:, None], out=to_items[0])
+        torch.sum(to_product.mul_(gmf_item), 1, out=to_users[0])
+        if signals:
+            whole, kind = slope.dtype, signals[0].dtype
+            to_output.append(signals[-1].to(whole) @ flat)
+            flow = torch.outer(of_signal, flat).to(kind)
+            for place, layer in reversed(list(enumerate(cast("list[nn.Linear]", self.hidden)))):
+                # What ReLU, or the dropout after it, has set to 0 passes nothing on.
+                flow = torch.ops.aten.threshold_backward(flow, signals[place + 1], 0)
+                layer.weight.grad = (flow @ signals[place].t()).to(whole) * self.rescale
+                layer.bias.grad = flow.sum(1, dtype=whole)
+                flow = (layer.weight * self.rescale).to(kind).t() @ flow
+            if passed.kept is not None:
+                flow.mul_(passed.kept)
+            left, right = flow.unflatten(1, passed.items.shape).chunk(2)
+            torch.sum(left, 1, dtype=whole, out=to_users[1])
+            to_items[1].copy_(right)
+        if self.bias:
+            torch.sum(slope, 0, keepdim=True, out=to_users[2])
+            to_items[2].copy_(slope)
+        if used:
+            to_user += used[0]
+            to_item += used[1]
+        self.users.grad = add_columns(to_user, passed.users, self.users.shape[1])
+        columns = passed.items.flatten()
+        self.items.grad = add_columns(to_item.flatten(1), columns, self.items.shape[1])
+        self.output.weight.grad = torch.cat(to_output)[None]
+        self.output.bias.grad = flat.sum()[None]
 
     def parts(self, *embeddings: Tensor) -> list[Sequence[Tensor]]:
         """Views of embeddings, features first: GMF, MLP and bias, the latter two may be empty."""
@@ -148,112 +235,3 @@ class NCFNetwork(nn.Module):
 def _columns(*parts: Tensor) -> nn.Parameter:
     """Tables [n, .] side by side, features first."""
     return nn.Parameter(torch.cat(parts, dim=1).t().contiguous())
-
-
-def _types(network: NCFNetwork) -> tuple[torch.dtype, torch.dtype]:
-    """Of the parameters and of what the hidden layers multiply."""
-    whole = network.users.dtype
-    return whole, torch.bfloat16 if network.bf16 else whole
-
-
-class _NeuMF(torch.autograd.Function):
-    """Forward and backward of the network over a batch, features first.
-
-    Autograd would make the same steps of three times as many operations, and on a CPU a step of a
-    small batch is bound by their number.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        network: NCFNetwork,
-        users: Tensor,
-        items: Tensor,
-        generator: torch.Generator,
-        user_table: Tensor,
-        item_table: Tensor,
-        output: Tensor,
-        output_bias: Tensor,
-        *layers: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [C, B], and the columns used, [., B] and [., C, B]."""
-        ctx.set_materialize_grads(False)
-        user = user_table.index_select(1, users)
-        item = item_table.index_select(1, items.flatten()).unflatten(1, items.shape)
-        (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = network.parts(user, item)
-        product = (gmf_user[:, None] * gmf_item).flatten(1)
-        of_product, of_signal = output[0].split(network.ends)
-        logits = torch.addmv(output_bias.expand(items.numel()), product.t(), of_product)
-        # The inputs of the layers after dropout, then the output of the last one.
-        signals: list[Tensor] = []
-        kept: Tensor | None = None  # of the first input
-        if layers:
-            whole, kind = _types(network)
-            left, right = mlp_user.to(kind), mlp_item.to(kind)
-            signals.append(torch.cat([left[:, None].expand_as(right), right]).flatten(1))
-            inner = [part.to(kind) for part in layers]
-            for weight, bias in zip(inner[::2], inner[1::2], strict=True):
-                if network.dropout:
-                    mask = keep(signals[-1], network.dropout, generator)
-                    signals[-1].mul_(mask)
-                    kept = mask if kept is None else kept
-                signal = torch.addmm(bias[:, None], weight, signals[-1], alpha=network.rescale)
-                signals.append(signal.relu_())
-            logits.addmv_(signals[-1].t().to(whole), of_signal)
-        logits = logits.view(items.shape)
-        if network.bias:
-            logits += user_bias[0] + item_bias[0]
-        ctx.network = network
-        ctx.save_for_backward(
-            users, items, user, item, product, output, kept, *layers[::2], *signals
-        )
-        return logits, user, item
-
-    @staticmethod
-    def backward(
-        ctx: Any, logits: Tensor, used_user: Tensor | None, used_item: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        """Gradients of tables and layers from those of the three results; None for the rest."""
-        network, depth = ctx.network, len(ctx.network.hidden)
-        users, items, user, item, product, output, kept, *rest = ctx.saved_tensors
-        weights, signals = rest[:depth], rest[depth:]
-        of_product, of_signal = output[0].split(network.ends)
-        (gmf_user, _, _), (gmf_item, _, _) = network.parts(user, item)
-        to_user, to_item = torch.empty_like(user), torch.empty_like(item)
-        to_users, to_items = network.parts(to_user, to_item)
-        flat = logits.flatten()
-        to_output = [product @ flat]
-        to_product = of_product[:, None, None] * logits
-        torch.mul(to_product, gmf_user[:, None], out=to_items[0])
-        torch.sum(to_product.mul_(gmf_item), 1, out=to_users[0])
-        to_layers: list[Tensor] = []
-        if depth:
-            whole, kind = _types(network)
-            to_output.append(signals[-1].to(whole) @ flat)
-            flow = torch.outer(of_signal, flat).to(kind)
-            for place in reversed(range(depth)):
-                # What ReLU, or the dropout after it, has set to 0 passes nothing on.
-                flow = torch.ops.aten.threshold_backward(flow, signals[place + 1], 0)
-                to_weight = (flow @ signals[place].t()).to(whole) * network.rescale
-                to_layers[:0] = [to_weight, flow.sum(1, dtype=whole)]
-                flow = (weights[place] * network.rescale).to(kind).t() @ flow
-            if kept is not None:
-                flow.mul_(kept)
-            left, right = flow.unflatten(1, items.shape).chunk(2)
-            torch.sum(left, 1, dtype=whole, out=to_users[1])
-            to_items[1].copy_(right)
-        if network.bias:
-            torch.sum(logits, 0, keepdim=True, out=to_users[2])
-            to_items[2].copy_(logits)
-        if used_user is not None:
-            to_user += used_user
-        if used_item is not None:
-            to_item += used_item
-        return (
-            *(None, None, None, None),
-            add_columns(to_user, users, network.users.shape[1]),
-            add_columns(to_item.flatten(1), items.flatten(), network.items.shape[1]),
-            torch.cat(to_output)[None],
-            flat.sum()[None],
-            *to_layers,
-        )

@@ -9,6 +9,7 @@ says less about those that everybody has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,6 +23,7 @@ from torch.nn.functional import normalize
 
 from pipeline.models.base import Arrays, Recommender
 from pipeline.space import Choice, Range, Space
+from pipeline.training.epochs import Pull
 from pipeline.training.layers import columns
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
@@ -62,9 +64,10 @@ class TwoTowerNetwork(nn.Module):
         layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
         self.tower = nn.Sequential(*layers[:-1])  # no ReLU on the vector itself
 
+    @torch.enable_grad()
     def forward(
         self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
         """Logits of users [B] with candidates [C, B]; the users' columns, [dimension, B].
 
         The tower runs once for each item of the batch, however often the item stands in it.
@@ -75,8 +78,13 @@ class TwoTowerNetwork(nn.Module):
             towered = self.tower(self.features[distinct])
         vectors = normalize(towered.float(), dim=1).t()
         item = columns(vectors, places.flatten()).unflatten(1, items.shape)
-        cosine = (normalize(user, dim=0)[:, None] * item).sum(0)
-        return self.scale * cosine, (user,)
+        logits = self.scale * (normalize(user, dim=0)[:, None] * item).sum(0)
+
+        def pull(slope: Tensor, used: Sequence[Tensor] = ()) -> None:
+            self.zero_grad()
+            torch.autograd.backward((logits, user)[: 1 + len(used)], (slope, *used))
+
+        return logits.detach(), (user.detach(),), pull
 
     @torch.inference_mode()
     def vectors(self) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -44,6 +44,14 @@ class Method(Protocol):
     def precision(self) -> Precision: ...
 
 
+class Pull(Protocol):
+    """The way back through a network, to the gradients of its parameters."""
+
+    def __call__(self, slope: Tensor, used: Sequence[Tensor] = ()) -> None:
+        """Set the parameters' gradients from those of the logits, [C, B], and of the embeddings."""
+        ...
+
+
 class Network(Protocol):
     """What is trained."""
 
@@ -58,8 +66,9 @@ class Network(Protocol):
 
     def __call__(
         self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Users [B] and candidates [C, B] to logits [C, B] and the embeddings used [width, ...]."""
+    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
+        """Users [B] and candidates [C, B] to logits [C, B], the embeddings used [width, ...] and
+        the way back. Autograd knows nothing of them."""
         ...
 
 
@@ -128,15 +137,13 @@ class Epochs:
 
     def step(self, users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
         """Learn from users [B] with candidates [C, B], positives first: the loss before it."""
-        logits, used = self.network(users, candidates, self.generator)
-        loss = objective = LOSSES[self.method.loss](logits[0], logits[1:], weights)
-        if self.method.l2:
-            norms = torch.stack([rows.square().sum(0).mean() for rows in used])
-            objective = loss + self.method.l2 * norms.sum()
-        self.optimizer.zero_grad()
-        objective.backward()
+        logits, used, pull = self.network(users, candidates, self.generator)
+        loss, slope = LOSSES[self.method.loss](logits, weights)
+        # The penalty is l2 times the mean squared norm of each kind of embedding used.
+        shrink = 2 * self.method.l2
+        pull(slope, [part * (shrink / part[0].numel()) for part in used] if shrink else ())
         self.optimizer.step()
-        return loss.detach()
+        return loss
 
     def _full_step(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         if self.stream is None or not self.network.capturable:

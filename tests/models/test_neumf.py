@@ -58,14 +58,14 @@ def test_the_formula(layers: tuple[int, ...], bias: bool) -> None:
 def test_scoring_is_the_forward_pass(layers: tuple[int, ...], bias: bool) -> None:
     made = network(layers=layers, bias=bias)
     users = torch.tensor([3, 0, 3, 6])
-    logits, _ = made(users, torch.arange(11)[:, None].expand(11, 4), seeded())
+    logits, *_ = made(users, torch.arange(11)[:, None].expand(11, 4), seeded())
     torch.testing.assert_close(made.score(users), logits.detach().T, rtol=1e-5, atol=1e-5)
 
 
 def test_the_embeddings_used_are_told() -> None:
     made = network(embedding_dim=3, layers=(4, 2), bias=True)
     users, items = torch.tensor([0, 2, 2]), torch.tensor([[0, 1, 1], [3, 0, 2], [1, 1, 1]])
-    _, (user, item) = made(users, items, seeded())
+    _, (user, item), _ = made(users, items, seeded())
     assert torch.equal(user, made.users[:, users])
     assert torch.equal(item, made.items[:, items])
 
@@ -159,29 +159,29 @@ def test_the_gradient_is_that_of_autograd(
     users = torch.randint(7, (20,), generator=generator)
     items = torch.randint(11, (3, 20), generator=generator)
 
-    def gradients(logits: Tensor, user: Tensor, item: Tensor) -> tuple[Tensor, list[Tensor]]:
-        made.zero_grad()
-        # The logits, and the embeddings as an L2 penalty asks for them.
-        (logits.sigmoid().square().sum() + 0.3 * user.square().sum() + item.pow(3).sum()).backward()
-        return logits.detach(), [part.grad.clone() for part in made.parameters()]
-
-    expected, slopes = gradients(*plainly(made, users, items, seeded()))
-    logits, used = made(users, items, seeded())
-    found, ours = gradients(logits, *used)
-    torch.testing.assert_close(found, expected)
-    for (name, _), mine, theirs in zip(made.named_parameters(), ours, slopes, strict=True):
-        torch.testing.assert_close(mine, theirs, msg=lambda text, name=name: f"{name}: {text}")
+    expected, user, item = plainly(made, users, items, seeded())
+    # Of the logits, and of the embeddings as an L2 penalty asks for them.
+    slopes = [torch.rand(part.shape, dtype=part.dtype) for part in (expected, user, item)]
+    torch.autograd.backward((expected, user, item), slopes)
+    theirs = [part.grad.clone() for part in made.parameters()]
+    made.zero_grad()
+    logits, _, pull = made(users, items, seeded())
+    pull(slopes[0], slopes[1:])
+    torch.testing.assert_close(logits, expected.detach())
+    for (name, part), their in zip(made.named_parameters(), theirs, strict=True):
+        torch.testing.assert_close(part.grad, their, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_the_gradient_without_a_penalty() -> None:
     made = network(layers=(4, 2))
     users, items = torch.tensor([0, 2, 2]), torch.tensor([[0, 1, 1], [3, 0, 2]])
-    made(users, items, seeded())[0].sum().backward()
-    mine = [part.grad.clone() for part in made.parameters()]
+    _, _, pull = made(users, items, seeded())
+    pull(torch.ones(2, 3))
+    ours = [part.grad.clone() for part in made.parameters()]
     made.zero_grad()
     plainly(made, users, items, seeded())[0].sum().backward()
-    for part, ours in zip(made.parameters(), mine, strict=True):
-        torch.testing.assert_close(ours, part.grad)
+    for part, mine in zip(made.parameters(), ours, strict=True):
+        torch.testing.assert_close(mine, part.grad)
 
 
 @pytest.mark.parametrize("layers", [(16, 8), (64, 64, 32, 8)])
@@ -199,10 +199,12 @@ def test_bf16_is_near(layers: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(1)
     users = torch.randint(7, (400,), generator=generator)
     items = torch.randint(11, (3, 400), generator=generator)
-    expected, found = (made(users, items, seeded())[0] for made in (whole, half))
+    (expected, _, pull), (found, _, also_pull) = (
+        made(users, items, seeded()) for made in (whole, half)
+    )
     assert 0 < off(found, expected) < 0.01
-    for logits in (expected, found):
-        logits.sigmoid().square().sum().backward()
+    for logits, back in ((expected, pull), (found, also_pull)):
+        back(2 * logits.sigmoid().square() * (1 - logits.sigmoid()))
     for (name, theirs), ours in zip(whole.named_parameters(), half.parameters(), strict=True):
         assert ours.grad.dtype == torch.float32
         assert off(ours.grad, theirs.grad) < 0.1, name

@@ -266,8 +266,9 @@ def test_divergence_keeps_the_last_good_checkpoint(
 ) -> None:
     steps, bpr = itertools.count(), LOSSES["bpr"]
 
-    def turning_bad(*scores: torch.Tensor) -> torch.Tensor:
-        return bpr(*scores) * (1.0 if next(steps) < 50 else torch.inf)
+    def turning_bad(*scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, slope = bpr(*scores)
+        return loss * (1.0 if next(steps) < 50 else torch.inf), slope
 
     monkeypatch.setitem(LOSSES, "bpr", turning_bad)  # after 2 epochs of 22 steps
     outcome = workplace.cli(*TRAIN, "--validate=false")

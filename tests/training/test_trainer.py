@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.neumf import NCFNetwork
 from pipeline.training.checkpoint import Journal
+from pipeline.training.epochs import Pull
 from pipeline.training.trainer import (
     DivergedError,
     Epoch,
@@ -65,9 +66,13 @@ class Recorder(nn.Module):
 
     def forward(
         self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
         self.asked.append((users, items))
-        return self.logit.expand(items.shape), users.new_zeros(len(users)).float()
+
+        def pull(slope: Tensor, used: Sequence[Tensor] = ()) -> None:
+            self.logit.grad = slope.sum()
+
+        return self.logit.detach().expand(items.shape), (users.new_zeros(len(users)).float(),), pull
 
 
 def recorded(dataset: Dataset, **settings: Any) -> tuple[Recorder, list[Epoch]]:
