@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -25,12 +25,29 @@ BUSY_SECONDS = 60  # that SQLite waits for another process's transaction
 RETRY = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
 
 
+# Trials that run and have never given a sign of life.
+SILENT = text(
+    "SELECT trials.trial_id FROM trials LEFT JOIN trial_heartbeats"
+    " ON trial_heartbeats.trial_id = trials.trial_id"
+    " WHERE trials.study_id = :study AND trials.state = 'RUNNING'"
+    " AND trial_heartbeats.trial_id IS NULL"
+)
+
+
 class _Storage(RDBStorage):
     """Has a sign of life of each trial from its first moment.
 
     Optuna's own begin with the objective; a worker that is killed before, while its sampler seeks
-    parameters, would leave a trial that runs for ever.
+    parameters, would leave a trial that runs for ever. One that is killed before even ours is
+    written is given one by whoever looks for the lost: if nothing follows, it is lost, too.
     """
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        with self.engine.connect() as connection:
+            silent = connection.execute(SILENT, {"study": study_id}).scalars().all()
+        for trial_id in silent:
+            self.record_heartbeat(trial_id)
+        return super()._get_stale_trial_ids(study_id)
 
     def _create_new_trial(
         self, study_id: int, template_trial: FrozenTrial | None = None
@@ -126,19 +143,19 @@ def shown(url: str) -> str:
     return hidden(_parsed(url).render_as_string(hide_password=True), url)
 
 
-def hidden(text: str, url: str) -> str:
-    """``text`` without the password of ``url``."""
+def hidden(message: str, url: str) -> str:
+    """``message`` without the password of ``url``."""
     for secret in _secrets(_parsed(url)):
-        text = text.replace(secret, "***")
-    return text
+        message = message.replace(secret, "***")
+    return message
 
 
 def _secrets(url: URL) -> list[str]:
     """The password, before the host or among the parameters; as it is, and as URLs spell it."""
     values = [value for name, value in url.query.items() if "pass" in name.lower()]
-    texts = [value if isinstance(value, str) else ",".join(value) for value in values]
-    found = [text for text in [str(url.password or ""), *texts] if text]
-    return [spelling for text in found for spelling in (text, quote(text, ""), quote_plus(text))]
+    given = [value if isinstance(value, str) else ",".join(value) for value in values]
+    found = [each for each in [str(url.password or ""), *given] if each]
+    return [spelling for each in found for spelling in (each, quote(each, ""), quote_plus(each))]
 
 
 def _is_sqlite(url: URL) -> bool:

@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
+from sqlalchemy import delete
 
 from pipeline.errors import UserError
 from pipeline.tuning.storage import (
@@ -152,6 +153,20 @@ def test_a_lost_trial_is_queued_with_its_parameters(url: str) -> None:
     assert again.params == {"x": 0.25}
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     assert study.best_value == 0.25
+
+
+def test_a_trial_that_never_gave_a_sign_of_life_is_lost_in_time(url: str) -> None:
+    """Its worker was killed between making it and the first sign."""
+    study = make_study(url)
+    silent = begun_elsewhere(study, 0, x=0.25)
+    backend = study._storage._backend  # type: ignore[attr-defined]
+    with backend.engine.begin() as connection:
+        connection.execute(delete(models.TrialHeartbeatModel))
+    optuna.storages.fail_stale_trials(study)
+    assert study.get_trials()[silent].state == TrialState.RUNNING  # it may only be slow
+    age(study, LOST_AFTER * HEARTBEAT + 10, silent)
+    optuna.storages.fail_stale_trials(study)
+    assert study.get_trials()[silent].state == TrialState.FAIL
 
 
 def test_a_trial_that_kills_its_workers_is_not_tried_for_ever(url: str) -> None:
