@@ -67,8 +67,12 @@ def read_requests(table: pd.DataFrame) -> list[Request]:
     ]
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
 def _id(value: Any, row: int, column: str) -> str | None:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if _is_missing(value):
         return None
     if isinstance(value, str):
         return value.strip() or None
@@ -83,7 +87,7 @@ def _ids(value: Any, row: int, column: str) -> tuple[str, ...] | None:
     if isinstance(value, list | tuple | np.ndarray):
         found = (_id(one, row, column) for one in np.asarray(value, dtype=object).ravel().tolist())
         return tuple(one for one in found if one is not None)
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if _is_missing(value):
         return None
     raise UserError(f"Row {row}, {column}: {value!r} is no list. Expected a list of item ids.")
 
@@ -92,7 +96,10 @@ class Answers:
     """A fitted model that answers requests."""
 
     def __init__(self, fitted: FittedModel) -> None:
-        self.recommender, self.seen, self.items = fitted.recommender, fitted.seen, fitted.items
+        self.recommender = fitted.recommender
+        # With a row of nothing at the end, which is what an index of -1 finds.
+        self.seen = (fitted.seen if self.recommender.masks_seen else fitted.seen[:0]).copy()
+        self.seen.resize(len(fitted.users) + 1, len(fitted.items))
         self.users = pd.Index(fitted.users["user"].astype(str))
         self.catalogue = pd.Index(fitted.items["item"].astype(str))
         self.titles = fitted.items["title"].to_numpy()
@@ -119,25 +126,8 @@ class Answers:
     def _block(self, requests: Sequence[Request], k: int) -> pd.DataFrame:
         users = self.users.get_indexer(pd.Index([request.user for request in requests], dtype=str))
         liked = self._matrix(request.items for request in requests)
-        scores = np.tile(self.popularity, (len(requests), 1))
-        trained, told = users >= 0, np.diff(liked.indptr) > 0
-        if trained.any():
-            scores[trained] = self.recommender.scores(users[trained].astype(np.int32))
-        folded = ~trained & told
-        made = self.recommender.fold_in(liked[folded]) if folded.any() else None
-        if made is None:
-            folded[:] = False
-        else:
-            scores[folded] = made
+        scores, ways = self._scores(users, liked)
         lists = top_k(scores, self._mask(requests, users, liked), k)
-        ways: list[Fallback] = [
-            "" if known else "folded in" if by_items else "popularity"
-            for known, by_items in zip(trained, folded, strict=True)
-        ]
-        reasons = [
-            self._reason(request, known, by_items)
-            for request, known, by_items in zip(requests, trained, folded, strict=True)
-        ]
         rows, places = np.nonzero(lists >= 0)
         items = lists[rows, places]
         found = pd.DataFrame(
@@ -149,29 +139,53 @@ class Answers:
                 "score": scores[rows, items].astype(np.float64),
             }
         )
-        empty = np.flatnonzero((lists < 0).all(axis=1))
-        nothing = {"row": empty, "rank": 0, "item": "", "title": "", "score": 0.0}
+        empty = np.asarray((lists < 0).all(axis=1))
+        nothing = {"row": np.flatnonzero(empty), "rank": 0, "item": "", "title": "", "score": 0.0}
         found = pd.concat([found, pd.DataFrame(nothing)]).sort_values("row", kind="stable")
+        reasons = [
+            self._reason(request, way, is_empty)
+            for request, way, is_empty in zip(requests, ways, empty, strict=True)
+        ]
         asked = found.pop("row").to_numpy(np.int64)
-        for row in empty:
-            reasons[row] = "; ".join(filter(None, [reasons[row], "nothing is left to recommend"]))
         found.insert(0, "user", [requests[row].user or "" for row in asked])
         found["fallback"] = [ways[row] for row in asked]
         found["reason"] = [reasons[row] for row in asked]
         return found.reset_index(drop=True)
 
-    def _reason(self, request: Request, known: bool, folded: bool) -> str:
-        """Why the model did not simply answer for the user, in words."""
-        if known:
-            return ""
-        unknown = [item for item in request.items if item not in self.catalogue]
-        parts = [] if request.user is None else [f"user {request.user} is not known"]
-        if unknown:
-            parts.append(f"not in the catalogue: {', '.join(unknown[:5])}")
-        if not folded and len(unknown) < len(request.items):
-            parts.append(f"{type(self.recommender).__name__} cannot take in liked items")
-        if not request.items:
-            parts.append("no liked items are given")
+    def _scores(
+        self, users: npt.NDArray[np.intp], liked: sparse.csr_matrix
+    ) -> tuple[npt.NDArray[np.float32], list[Fallback]]:
+        """Scores [n, n_items] of users by index, -1 where they did not train, and how they came
+        about."""
+        trained = users >= 0
+        ways: list[Fallback] = ["" if known else "popularity" for known in trained]
+        scores = np.empty(liked.shape, np.float32)
+        scores[~trained] = self.popularity
+        if trained.any():
+            scores[trained] = self.recommender.scores(users[trained].astype(np.int32))
+        folded = np.flatnonzero(~trained & (np.diff(liked.indptr) > 0))
+        made = self.recommender.fold_in(liked[folded]) if len(folded) else None
+        if made is not None:
+            scores[folded] = made
+            for row in folded:
+                ways[row] = "folded in"
+        return scores, ways
+
+    def _reason(self, request: Request, way: Fallback, is_empty: bool) -> str:
+        """Why the model did not simply answer for the user, or nobody could, in words."""
+        parts = []
+        if way:
+            unknown = [item for item in request.items if item not in self.catalogue]
+            if request.user is not None:
+                parts.append(f"user {request.user} is not known")
+            if unknown:
+                parts.append(f"not in the catalogue: {', '.join(unknown[:5])}")
+            if way == "popularity" and len(unknown) < len(request.items):
+                parts.append(f"{type(self.recommender).__name__} cannot take in liked items")
+            if not request.items:
+                parts.append("no liked items are given")
+        if is_empty:
+            parts.append("nothing is left to recommend")
         return "; ".join(parts)
 
     def _mask(
@@ -181,10 +195,7 @@ class Answers:
         liked: sparse.csr_matrix,
     ) -> sparse.csr_matrix:
         """What is not to be recommended to whom, [n_requests, n_items]."""
-        hidden = liked + self._matrix(request.exclude for request in requests)
-        if self.recommender.masks_seen:
-            nobody = sparse.csr_matrix((1, self.seen.shape[1]), dtype=np.float32)
-            hidden = hidden + sparse.vstack([self.seen, nobody], format="csr")[users]
+        hidden = liked + self._matrix(request.exclude for request in requests) + self.seen[users]
         limited = [row for row, request in enumerate(requests) if request.allowed is not None]
         if limited:
             others = np.ones((len(limited), len(self.catalogue)), np.float32)

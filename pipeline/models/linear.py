@@ -77,9 +77,7 @@ class LinearRecommender(Recommender):
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """left[users] @ right, [len(users), n_items]."""
-        product = self.left[users] @ self.right
-        dense = product if isinstance(product, np.ndarray) else product.toarray()
-        return np.asarray(dense, dtype=np.float32)
+        return _product(self.left[users], self.right)
 
     def left_of(self, liked: sparse.csr_matrix) -> Matrix | None:
         """What ``left`` would hold of people who like these items; None where it cannot be told."""
@@ -88,11 +86,7 @@ class LinearRecommender(Recommender):
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32] | None:
         """The product, for people who did not train; exposure lifts nothing for them."""
         left = self.left_of(liked)
-        if left is None:
-            return None
-        product = left @ self.right[: left.shape[1]]
-        dense = product if isinstance(product, np.ndarray) else product.toarray()
-        return np.asarray(dense, dtype=np.float32)
+        return None if left is None else _product(left, self.right[: left.shape[1]])
 
     def arrays(self) -> Arrays:
         """Both matrices, sparse ones as data, indices, row ends and width."""
@@ -109,6 +103,12 @@ class ItemBased(LinearRecommender):
     def left_of(self, liked: sparse.csr_matrix) -> Matrix:
         """Liking is an interaction."""
         return liked
+
+
+def _product(left: Matrix, right: Matrix) -> npt.NDArray[np.float32]:
+    product = left @ right
+    dense = product if isinstance(product, np.ndarray) else product.toarray()
+    return np.asarray(dense, dtype=np.float32)
 
 
 def _stack(matrix: Matrix, more: npt.NDArray[np.float32], axis: Literal[0, 1]) -> Matrix:

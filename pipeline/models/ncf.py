@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator
 from scipy import sparse
+from torch import Tensor
 
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.exposure import Exposure, exposure
@@ -161,35 +163,35 @@ class NCF(Recommender):
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Logits, with exposure if any, [len(users), n_items]."""
-        device, n_items = self.network.items.device, self.network.items.shape[1]
-        block = self._block(device)
-        indices = torch.from_numpy(users).long().to(device)
-        logits = np.empty((len(users), n_items), np.float32)
-        with one_thread():
-            for part in range(0, len(users), block):
-                scored = self.network.score(indices[part : part + block])
-                logits[part : part + block] = scored.cpu().numpy()
+        table = self.network.users
+        indices = torch.from_numpy(users).long().to(table.device)
+        logits = self._in_blocks(len(users), lambda block: table[:, indices[block]])
         if self.exposure is not None:
             logits += self.exposure.users[users, None] * self.exposure.items
         return logits
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Logits of user columns fitted to what people like, everything else frozen."""
-        device, n_items = self.network.items.device, self.network.items.shape[1]
-        logits = np.empty((liked.shape[0], n_items), np.float32)
-        with one_thread():
-            for start in range(0, len(logits), block := self._block(device)):
-                wanted = torch.from_numpy(liked[start : start + block].toarray()).to(device)
-                columns = self.network.fit_users(wanted)
-                with torch.inference_mode():
-                    scored = self.network.score_columns(columns).cpu().numpy()
-                logits[start : start + block] = scored
-        return logits
+        device = self.network.users.device
 
-    def _block(self, device: torch.device) -> int:
-        """Users whose pairs with the whole catalogue fit into PAIR_BYTES."""
+        def columns(block: slice) -> Tensor:
+            return self.network.fit_users(torch.from_numpy(liked[block].toarray()).to(device))
+
+        return self._in_blocks(liked.shape[0], columns)
+
+    def _in_blocks(self, count: int, columns: Callable[[slice], Tensor]) -> npt.NDArray[np.float32]:
+        """Logits [count, n_items] of user columns, made and scored as many as fit PAIR_BYTES."""
+        device, n_items = self.network.items.device, self.network.items.shape[1]
         widest = max(self.settings.layers[1:], default=1)
-        return max(1, PAIR_BYTES[device.type] // (4 * widest * self.network.items.shape[1]))
+        size = max(1, PAIR_BYTES[device.type] // (4 * widest * n_items))
+        logits = np.empty((count, n_items), np.float32)
+        with one_thread():
+            for start in range(0, count, size):
+                block = slice(start, start + size)
+                made = columns(block)
+                with torch.inference_mode():
+                    logits[block] = self.network.score_columns(made).cpu().numpy()
+        return logits
 
     def arrays(self) -> Arrays:
         """The network's parameters by name, tables as rows, and the exposure if any."""

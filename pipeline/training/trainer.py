@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.settings import Settings
 from pipeline.training.epochs import Epochs, Network, Precision
 from pipeline.training.losses import LossName
+from pipeline.training.threads import one_thread
 
 LARGEST = 1e18  # of a parameter: the product of two larger ones is no float32 any more
 SMALL_STEP = 200_000  # activations of a step below which a second thread costs more than it brings
@@ -195,12 +196,9 @@ class Trainer:
 @contextmanager
 def _few_threads(rows: int) -> Iterator[None]:
     """Denormals flushed (they slow a CPU tenfold), and one thread where steps are small."""
-    threads = torch.get_num_threads()
     torch.set_flush_denormal(True)
-    if rows < SMALL_STEP:
-        torch.set_num_threads(1)
     try:
-        yield
+        with one_thread() if rows < SMALL_STEP else nullcontext():
+            yield
     finally:
         torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)

@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tests.steps.workplace import DEADLINE, PASSWORD, Workplace, make_project, wait_until
+from tests.steps.workplace import DEADLINE, PASSWORD, Workplace, counting, make_project, wait_until
 
 NAME = "killed"
 N_TRIALS = 7
@@ -134,7 +134,7 @@ def test_killed_workers_and_launchers_lose_no_trial(site: Site) -> None:
     assert status == 0, told
     assert "ended by signal SIGKILL; another takes its place" in told
 
-    trials = [each for each in site.trials() if "surplus" not in each.user_attrs]
+    trials = counting(site.trials())
     counted = [each for each in trials if each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     assert len(counted) == N_TRIALS
     assert len({str(sorted(each.params.items())) for each in counted}) == N_TRIALS

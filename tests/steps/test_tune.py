@@ -14,7 +14,7 @@ import pytest
 import yaml
 from mlflow.entities import Run as MlflowRun
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from tests.steps.hosts import hosts, relay
 from tests.steps.workplace import (
@@ -22,6 +22,7 @@ from tests.steps.workplace import (
     PASSWORD,
     ROOT,
     Workplace,
+    counting,
     make_project,
     served,
 )
@@ -62,11 +63,6 @@ def study_of(project: Workplace) -> Study:
     return optuna.load_study(study_name=name, storage=storage)
 
 
-def counting(study: Study) -> list[FrozenTrial]:
-    """Its trials but those that two workers began at once when one was left to begin."""
-    return [trial for trial in study.trials if "surplus" not in trial.user_attrs]
-
-
 def tuned(project: Workplace) -> MlflowRun:
     return project.run(step="tune")
 
@@ -76,7 +72,7 @@ def test_a_trial_is_a_child_run(project: Workplace, told: str) -> None:
     assert study.user_attrs["parent_run"] == parent.info.run_id
     children = {int(run.data.tags["trial"]): run for run in project.runs(step="trial")}
     assert sorted(children) == [0, 1, 2, 3, 4]
-    for trial in counting(study):
+    for trial in counting(study.trials):
         run = children[trial.number]
         assert run.info.status == "FINISHED"
         assert run.data.tags["trial_state"] == trial.state.name.lower()
@@ -121,10 +117,10 @@ def test_the_parent_shows_the_study(project: Workplace, told: str) -> None:
 
 
 def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None:
-    before = {trial.number: trial.params for trial in counting(study_of(project))}
+    before = {trial.number: trial.params for trial in counting(study_of(project).trials)}
     again = project.call(*TUNE, "--n_trials", "7")
     assert again.status == 0, again.told
-    after = {trial.number: trial.params for trial in counting(study_of(project))}
+    after = {trial.number: trial.params for trial in counting(study_of(project).trials)}
     assert len(after) == 7
     assert {number: after[number] for number in before} == before
     parent = tuned(project)  # still the only one
@@ -136,11 +132,11 @@ def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None
 
 
 def test_a_timeout_ends_the_search_but_not_the_study(project: Workplace, told: str) -> None:
-    before = len(counting(study_of(project)))
+    before = len(counting(study_of(project).trials))
     again = project.call(*TUNE, "--n_trials", "1000", "--timeout", "1")
     assert again.status == 0, again.told
     assert "No further trial begins: the timeout is over." in again.told
-    trials = counting(study_of(project))
+    trials = counting(study_of(project).trials)
     assert before <= len(trials) < 1000
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert tuned(project).info.status == "FINISHED"
@@ -251,7 +247,7 @@ def test_two_hosts_share_nothing_but_two_urls(
         said, _ = worker.communicate(timeout=DEADLINE)
     assert (launcher.returncode, worker.returncode) == (0, 0), told + said
     study = optuna.load_study(study_name="joined", storage=postgresql)
-    assert [trial.state for trial in counting(study)] == [TrialState.COMPLETE] * 12
+    assert [trial.state for trial in counting(study.trials)] == [TrialState.COMPLETE] * 12
     done = re.findall(r"^trial (\d+): 0\.\d+", said, re.MULTILINE)
     assert 0 < len(done) < 12, told + said
     fingerprint = study.user_attrs["data"]["fingerprint"]
