@@ -70,7 +70,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _in_transaction(frame):
+    if _is_delicate(frame):
         again = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()
@@ -81,10 +81,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _in_transaction(frame: FrameType | None) -> bool:
-    """Whether MLflow is writing to its database: an exception would leave SQLite locked by us."""
+def _is_delicate(frame: FrameType | None) -> bool:
+    """Whether an exception would do harm here.
+
+    While MLflow writes to its database, it would leave SQLite locked by us. While a module is
+    imported, it would leave half of it, and Python exits as if killed once an interruption has
+    passed a text that is executed, as many modules do, even if it is handled.
+    """
     while frame is not None:
-        if str(frame.f_globals.get("__name__")).endswith(".sqlalchemy_store"):
+        name = str(frame.f_globals.get("__name__"))
+        if name.endswith((".sqlalchemy_store", "importlib._bootstrap")):
             return True
         frame = frame.f_back
     return False

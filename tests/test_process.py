@@ -90,6 +90,24 @@ def test_a_second_sigterm_does_not_disturb_the_ending(
     assert process.returncode == 0
 
 
+def test_an_import_is_not_interrupted(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    """An interruption that passes a text being executed, as of a dataclass in the making, is taken
+    for unhandled by Python, however well it is handled: the exit status would be that of a kill."""
+    body = (
+        "import time; print('importing', flush=True); time.sleep(1); print('imported', flush=True)"
+    )
+    (tmp_path / "slowly.py").write_text(f"exec({body!r})\n")
+    code = WAITS.replace(
+        'print("ready", flush=True)', "sys.path.insert(0, sys.argv[2]); import slowly"
+    )
+    process = start(sys.executable, "-c", code, "0", str(tmp_path))
+    started.append(process)
+    assert line(process) == "importing"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0].split() == ["imported", "KeyboardInterrupt", "ended"]
+    assert process.returncode == 0
+
+
 @needs_proc
 @pytest.mark.parametrize("shell", [False, True], ids=["directly", "through bash"])
 def test_the_end_of_mlflow_run_is_sigterm(
