@@ -1,0 +1,1 @@
+"""The commands: what a person can ask for. Each imports its step when it is called."""

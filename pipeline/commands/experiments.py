@@ -1,0 +1,104 @@
+"""From ratings to test metrics: prepare, train, evaluate, main."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands.fields import (
+    DATASET,
+    ON_BAD_ROWS,
+    REUSE,
+    FieldsCommand,
+    Groups,
+    experiment_fields,
+    read_fields,
+)
+from pipeline.errors import UserError
+
+
+def prepare_fields() -> Groups:
+    from pipeline.steps.prepare import PrepareSettings
+
+    return {"Split": PrepareSettings}
+
+
+@click.command(cls=FieldsCommand, fields=prepare_fields)
+@DATASET
+@ON_BAD_ROWS
+@REUSE
+@click.pass_context
+def prepare(ctx: click.Context, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
+    """Read, check and split ratings; log the prepared dataset with statistics and plots."""
+    from pipeline.steps.prepare import PrepareSettings
+    from pipeline.steps.prepare import prepare as step
+
+    settings = PrepareSettings.read(read_fields(ctx.args), "prepare")
+    step(dataset, settings.split, settings.windows, on_bad_rows, reuse=reuse)
+
+
+@click.command(cls=FieldsCommand, fields=experiment_fields)
+@click.option("--config", help="An experiment, as in experiments/ncf.yaml.")
+@click.option("--resume", help="Go on with this run, which was killed or failed.")
+@click.option("--validate", type=bool, default=True, help="false skips the validation windows.")
+@DATASET
+@ON_BAD_ROWS
+@REUSE
+@click.pass_context
+def train(
+    ctx: click.Context,
+    config: str | None,
+    resume: str | None,
+    validate: bool,
+    dataset: str,
+    on_bad_rows: Any,
+    reuse: bool,
+) -> None:
+    """Validate a model on windows of the training part, fit it on all of it, log it."""
+    from pipeline.config import read_experiment
+    from pipeline.steps.inputs import Inputs
+    from pipeline.steps.prepare import find_prepared
+    from pipeline.steps.train import resume as step_again
+    from pipeline.steps.train import train as step
+
+    fields = read_fields(ctx.args)
+    if resume:
+        if fields:
+            raise UserError("--resume goes on with the run's own settings: give no fields.")
+        step_again(resume)
+        return
+    if not config:
+        raise UserError("Give --config FILE (as in experiments/ncf.yaml), or --resume RUN_ID.")
+    if not validate:
+        fields["windows"] = ()
+    experiment = read_experiment(Path(config), fields)
+    prepared = find_prepared(dataset, experiment.split, on_bad_rows, reuse=reuse)
+    inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
+    step(inputs, prepared, reuse=reuse)
+
+
+@click.command()
+@click.option("--run_id", help="A run of train.")
+@click.option("--model", help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION.")
+@REUSE
+def evaluate(run_id: str | None, model: str | None, reuse: bool) -> None:
+    """Rank the whole catalogue for the test users; log metrics and lists on the model's run."""
+    from pipeline.steps.evaluate import evaluate as step
+    from pipeline.steps.evaluate import find_trained
+
+    step(find_trained(run_id or None, model or None), reuse=reuse)
+
+
+@click.command(cls=FieldsCommand, fields=experiment_fields)
+@click.option("--suite", default="ledger", help="A list of experiments in experiments/suites.")
+@DATASET
+@ON_BAD_ROWS
+@REUSE
+@click.pass_context
+def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
+    """Prepare, then train and evaluate every experiment of a suite, then compare."""
+    from pipeline.steps.main import main as step
+
+    step(dataset, suite, read_fields(ctx.args), on_bad_rows, reuse=reuse)

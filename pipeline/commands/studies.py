@@ -1,0 +1,77 @@
+"""Search for better settings: tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands.fields import (
+    DATASET,
+    ON_BAD_ROWS,
+    FieldsCommand,
+    Groups,
+    experiment_fields,
+    read_fields,
+)
+from pipeline.errors import UserError
+
+
+def study_fields() -> Groups:
+    from pipeline.tuning.plan import StudySettings
+
+    return {"Study": StudySettings, **experiment_fields()}
+
+
+@click.command(cls=FieldsCommand, fields=study_fields)
+@click.option("--study", help="A study, as in experiments/studies/ncf.yaml.")
+@click.option("--config", help="An experiment, to be tuned over its model's own space.")
+@click.option("--study_name", help="Of the study in the storage [default: FILE-FINGERPRINT].")
+@click.option(
+    "--storage",
+    help="URL of the study's database [default: OPTUNA_STORAGE, else sqlite:///optuna.db]. "
+    "One with a password goes into OPTUNA_STORAGE.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["launcher", "worker"]),
+    default="launcher",
+    help="worker joins the study that --study_name names, from any host.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Here [default: all GPUs or 4 cores].")
+@click.option("--workers_per_gpu", type=click.IntRange(1), default=1, help="Trials on one GPU.")
+@click.option("--dry_run", type=bool, default=False, help="true shows the space, runs nothing.")
+@click.option("--launcher", type=int, hidden=True)
+@click.option("--number", type=int, hidden=True)
+@DATASET
+@ON_BAD_ROWS
+@click.pass_context
+def tune(ctx: click.Context, /, **options: Any) -> None:
+    """Search for better settings in a study, refit the best, evaluate and register it."""
+    from pipeline.tuning.storage import storage_url
+
+    fields = {name: value for name, value in read_fields(ctx.args).items() if value != ""}
+    storage = storage_url(options["storage"])
+    if options["role"] == "worker":
+        from pipeline.steps.trials import join
+
+        if not options["study_name"]:
+            raise UserError("role=worker joins a study that exists: give its --study_name.")
+        if fields:
+            raise UserError("role=worker takes its settings from the study: give no fields.")
+        join(storage, options["study_name"], options["launcher"], options["number"])
+        return
+    from pipeline.steps.tune import Launch, dry_run
+    from pipeline.steps.tune import tune as step
+    from pipeline.tuning.plan import read_plan
+
+    study, config = (Path(options[name]) if options[name] else None for name in ("study", "config"))
+    plan = read_plan(study, config, fields)
+    if options["dry_run"]:
+        dry_run(plan)
+        return
+    launch = Launch(
+        storage, options["study_name"] or None, options["workers"], options["workers_per_gpu"]
+    )
+    step(plan, options["dataset"], options["on_bad_rows"], launch)
