@@ -8,7 +8,7 @@ import sys
 import click
 
 from pipeline.commands.experiments import evaluate, main, prepare, train
-from pipeline.commands.records import compare, import_ledger
+from pipeline.commands.records import compare, import_ledger, sync
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
 
@@ -18,7 +18,7 @@ def cli() -> None:
     """Recommender experiments as MLflow runs that can be trusted."""
 
 
-for command in (prepare, train, evaluate, main, tune, compare, import_ledger):
+for command in (prepare, train, evaluate, main, tune, compare, import_ledger, sync):
     cli.add_command(command)
 
 
@@ -47,6 +47,6 @@ def run() -> None:
         sys.exit(143 if terminated else 130)
     finally:
         if "MLFLOW_RUN_ID" in os.environ:  # a step that opens its run takes this away
-            from pipeline.tracking.runs import end_unopened
+            from pipeline.tracking.track import end_unopened
 
             end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status)

@@ -69,6 +69,29 @@ def lock(path: Path, what: str) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold off Ctrl-C and SIGTERM, as while a run is ended: it must not stay RUNNING.
+
+    What came meanwhile comes afterwards: a process that goes on must hear of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    held = {
+        each: signal.signal(each, lambda number, _: came.append(number))
+        for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for each, handler in held.items():
+            signal.signal(each, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if _is_delicate(frame):
         again = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number))

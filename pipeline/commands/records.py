@@ -1,4 +1,4 @@
-"""What has been recorded: compare, import_ledger."""
+"""What has been recorded: compare, import_ledger, sync."""
 
 from __future__ import annotations
 
@@ -54,3 +54,11 @@ def import_ledger(
     from pipeline.steps.import_ledger import import_ledger as step
 
     step(paths, dataset, split, n_items or None, n_users or None)
+
+
+@click.command()
+def sync() -> None:
+    """Deliver metrics and artifacts that were logged while the tracking server was away."""
+    from pipeline.steps.sync import sync as step
+
+    step()

@@ -13,8 +13,9 @@ from pipeline.evaluation import figures
 from pipeline.steps.comparison import Comparison, compare_runs
 from pipeline.steps.comparison_tables import as_json, csv, markdown, show
 from pipeline.steps.notes import ORDER
-from pipeline.tracking.runs import Run, track, ui_command
+from pipeline.tracking.runs import Run, ui_command
 from pipeline.tracking.search import find_evaluated, get_evaluated
+from pipeline.tracking.track import track
 
 METRIC = "ndcg_at_10"
 NOTE_LENGTH = 7500  # characters that MLflow keeps of a description, with some to spare

@@ -17,6 +17,7 @@ from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import describe
 from pipeline.steps.train import Trained
+from pipeline.tracking.delivery import delivering
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
 
@@ -33,17 +34,17 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
     Raises:
         UserError: the run has no model, or its dataset is no longer what it was.
     """
-    run = trained.run
-    inputs = Inputs.of(run)
+    run, inputs = trained.run, trained.inputs
     key = step_key("evaluate", {"run": run.id, "fingerprint": inputs.fingerprint})
-    if reuse and run.tags.get(EVALUATED) == key:
-        log.info("evaluate: reused the test metrics of run %s", run.id)
-        return
-    dataset = (prepared or inputs.prepared()).dataset
-    model = trained.recommender or fetch_model(run).recommender
-    log_test(run, model, dataset, inputs.experiment.k)
-    run.set_tags({EVALUATED: key})
-    run.describe(describe(run))
+    with delivering():
+        if reuse and run.tags.get(EVALUATED) == key:
+            log.info("evaluate: reused the test metrics of run %s", run.id)
+            return
+        dataset = (prepared or inputs.prepared()).dataset
+        model = trained.recommender or fetch_model(run).recommender
+        log_test(run, model, dataset, inputs.experiment.k)
+        run.set_tags({EVALUATED: key})
+        run.describe(describe(run))
 
 
 def find_trained(run_id: str | None, model: str | None) -> Trained:
@@ -54,7 +55,8 @@ def find_trained(run_id: str | None, model: str | None) -> Trained:
     """
     if (run_id is None) == (model is None):
         raise UserError("Give either --run_id RUN_ID or --model models:/NAME@ALIAS.")
-    return Trained(Run(run_id) if run_id else run_of_model(str(model)), None)
+    run = Run(run_id) if run_id else run_of_model(str(model))
+    return Trained(run, Inputs.of(run), None)
 
 
 def log_test(run: Run, model: Recommender, dataset: Dataset, ks: Sequence[int]) -> None:

@@ -17,7 +17,8 @@ from pipeline.errors import UserError
 from pipeline.evaluation.audit import Finding, audit
 from pipeline.steps.notes import WARNING, WARNING_NOTE
 from pipeline.tracking.ledger import PastRun, PastRuns
-from pipeline.tracking.runs import Run, adopted, track
+from pipeline.tracking.runs import Run
+from pipeline.tracking.track import adopted, track
 
 SAME = 6e-7  # the notebook rounded to six decimals in the CSV file and not in the JSON files
 

@@ -14,7 +14,7 @@ from pipeline.steps.inputs import Inputs
 from pipeline.steps.prepare import dataset_tags, find_prepared, prepare
 from pipeline.steps.train import train
 from pipeline.tracking.datasets import log_dataset
-from pipeline.tracking.runs import track
+from pipeline.tracking.track import track
 
 
 def main(

@@ -12,7 +12,8 @@ from pipeline.data.ratings import OnBadRows
 from pipeline.data.split import Quantile, SplitSettings
 from pipeline.steps.identity import step_key
 from pipeline.tracking.datasets import log_dataset
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track
+from pipeline.tracking.runs import STEP_KEY, Run, find_finished
+from pipeline.tracking.track import track
 
 log = logging.getLogger("pipeline")
 

@@ -26,8 +26,10 @@ from pipeline.steps.notes import (
 )
 from pipeline.steps.prepare import dataset_tags
 from pipeline.tracking.datasets import log_dataset
+from pipeline.tracking.delivery import delivering
 from pipeline.tracking.models import log_model
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track
+from pipeline.tracking.runs import STEP_KEY, Run, find_finished
+from pipeline.tracking.track import track
 
 log = logging.getLogger("pipeline")
 
@@ -37,6 +39,7 @@ class Trained:
     """A run of a model, and the model where it was fitted just now."""
 
     run: Run
+    inputs: Inputs
     recommender: Recommender | None
 
 
@@ -59,7 +62,7 @@ def train(
     earlier = find_finished(key, parent) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
-        return Trained(earlier, None)
+        return Trained(earlier, inputs, None)
     mask = "seen" if family(experiment.model).masks_seen else "none"
     tags = {
         "step": "train", "model": experiment.model, "experiment": experiment.name, "mask": mask
@@ -78,11 +81,11 @@ def train(
         finally:
             if journal.path is not None and journal.path.exists():
                 run.log_file(journal.path, "checkpoint")
-        log_model(experiment.model, model, dataset)
+        log_model(run, experiment.model, model, dataset)
         _conclude(experiment, run, model, validation)
         run.set_tags({STEP_KEY: key})
     shutil.rmtree(CHECKPOINTS / run.id)  # the run keeps its own copy
-    return Trained(run, model)
+    return Trained(run, inputs, model)
 
 
 def resume(run_id: str) -> Trained:
@@ -92,10 +95,11 @@ def resume(run_id: str) -> Trained:
         UserError: the run is unknown, finished, none of ``train``, or its data have changed.
     """
     run = Run(run_id)
-    if run.status == "FINISHED":
-        raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
-    inputs = Inputs.of(run)
-    return train(inputs, inputs.prepared(), resume=run)
+    with delivering():  # first of what the process that was killed has left
+        if run.status == "FINISHED":
+            raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
+        inputs = Inputs.of(run)
+        return train(inputs, inputs.prepared(), resume=run)
 
 
 def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: Validation) -> None:

@@ -36,7 +36,8 @@ from pipeline.steps.refit import refit
 from pipeline.steps.study_report import StudyReport
 from pipeline.steps.trials import DATASET
 from pipeline.tracking.datasets import log_dataset
-from pipeline.tracking.runs import Run, track, tracking_uri, ui_command
+from pipeline.tracking.runs import Run, tracking_uri, ui_command
+from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, end_left
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import VARIABLE, hidden, open_storage, shown

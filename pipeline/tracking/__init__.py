@@ -5,6 +5,8 @@ import os
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Patience is delivery.py's: MLflow's own pauses grow to a minute, however soon a server is back.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow  # noqa: F401  # it sets its own log level when it is imported
 

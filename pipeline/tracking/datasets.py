@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import mlflow
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
-from mlflow.entities import DatasetInput, InputTag
 
 from pipeline.data.prepared import Prepared
 from pipeline.tracking.runs import Run
@@ -16,6 +14,4 @@ def log_dataset(run: Run, prepared: Prepared, context: str) -> None:
     source = LocalArtifactDatasetSource(str(prepared.folder))
     name, digest = prepared.dataset.name, prepared.dataset.fingerprint
     meta = MetaDataset(source, name, digest)  # type: ignore[abstract]
-    tags = [InputTag("mlflow.data.context", context)]
-    entity = DatasetInput(meta._to_mlflow_entity(), tags)
-    mlflow.MlflowClient().log_inputs(run.id, [entity])
+    run.log_input(meta._to_mlflow_entity().to_dictionary(), context)

@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public name for it
 
 from pipeline.errors import UserError
-from pipeline.tracking.runs import Run, shown_uri
+from pipeline.tracking.delivery import ask, shown_uri
+from pipeline.tracking.runs import Run
 
 SOURCE = "ledger-csv"
 KEY = "ledger_row"
@@ -49,12 +49,12 @@ class PastRuns:
         try:
             self.client = mlflow.MlflowClient()
             # Unlike the client's, this search goes through all pages.
-            found = mlflow.search_runs(
-                filter_string=f"tags.source = '{SOURCE}'", output_format="list"
+            found = ask(
+                mlflow.search_runs, filter_string=f"tags.source = '{SOURCE}'", output_format="list"
             )
             for run in found:
                 ended = run.info.status == "FINISHED"
-                whole = ended and self.client.list_artifacts(run.info.run_id, FOLDER)
+                whole = ended and ask(self.client.list_artifacts, run.info.run_id, FOLDER)
                 group = self.complete if whole else self.unfinished
                 group[run.data.tags[KEY]] = Run(run.info.run_id)
         except MlflowException as error:
@@ -68,26 +68,24 @@ class PastRuns:
         run = self.unfinished.get(past.key)
         tags = {"source": SOURCE, KEY: past.key, **past.tags}
         if run is None:
-            created = self.client.create_run(
-                _get_experiment_id() or "0", start_time=moment, tags=tags, run_name=past.name
-            )
+            experiment = ask(_get_experiment_id) or "0"
+            created = ask(self.client.create_run, experiment, moment, tags=tags, run_name=past.name)
             run = Run(created.info.run_id)
         try:
             run.set_tags(tags)
             run.describe(past.note)
             run.log_params(past.params)
             # The same value at the same time is the same point, however often it is logged.
-            points = [Metric(key, value, moment, 0) for key, value in past.metrics.items()]
-            self.client.log_batch(run.id, metrics=points)
+            run.log_metrics(past.metrics, time=moment)
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / past.raw_name
                 file.write_bytes(past.raw)
                 run.log_file(file, FOLDER)
         except BaseException as error:
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
-            self.client.set_terminated(run.id, status)
+            run.end(status)
             raise
-        self.client.set_terminated(run.id, "FINISHED", end_time=moment)
+        run.end("FINISHED", moment)
         self.unfinished.pop(past.key, None)
         self.complete[past.key] = run
         return run

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.answers import COLUMNS
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
+from pipeline.tracking.delivery import ask
 from pipeline.tracking.runs import Run
 
 NAME = "model"
@@ -46,14 +47,15 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_model(name: str, recommender: Recommender, dataset: Dataset) -> None:
-    """Log a fitted recommender of family ``name`` as the model of the active run."""
-    with tempfile.TemporaryDirectory() as temporary:
+def log_model(run: Run, name: str, recommender: Recommender, dataset: Dataset) -> None:
+    """Log a fitted recommender of family ``name`` as the model of ``run``."""
+
+    def save(room: Path) -> None:
         folder = Path(temporary) / RECOMMENDER
         folder.mkdir()
         save_model(name, recommender, dataset, folder)
-        mlflow.pyfunc.log_model(
-            name=NAME,
+        mlflow.pyfunc.save_model(
+            room,
             python_model=str(PACKAGE / "tracking" / "served.py"),
             artifacts={RECOMMENDER: str(folder)},
             code_paths=[str(PACKAGE)],
@@ -64,6 +66,9 @@ def log_model(name: str, recommender: Recommender, dataset: Dataset) -> None:
             input_example=(dataset.users[:2].astype(str), {"k": 5}),
         )
 
+    with tempfile.TemporaryDirectory() as temporary:
+        run.log_model(NAME, save)
+
 
 def fetch_model(run: Run) -> FittedModel:
     """The model of a run, as a recommender.
@@ -73,7 +78,9 @@ def fetch_model(run: Run) -> FittedModel:
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = mlflow.artifacts.download_artifacts(f"runs:/{run.id}/{NAME}", dst_path=folder)
+            path = ask(
+                mlflow.artifacts.download_artifacts, f"runs:/{run.id}/{NAME}", dst_path=folder
+            )
             return load_model(Path(path) / "artifacts" / RECOMMENDER)
     except (MlflowException, OSError) as error:
         raise UserError(f"Run {run.id} has no model that can be loaded: {error}") from None
@@ -89,10 +96,10 @@ def run_of_model(uri: str) -> Run:
         name, _, alias = uri.removeprefix("models:/").partition("@")
         client = mlflow.MlflowClient()
         if alias:
-            found = client.get_model_version_by_alias(name, alias)
+            found = ask(client.get_model_version_by_alias, name, alias)
         else:
             name, _, number = name.partition("/")
-            found = client.get_model_version(name, number)
+            found = ask(client.get_model_version, name, number)
     except MlflowException as error:
         raise UserError(
             f"{uri}: {error}. Expected models:/NAME@ALIAS or models:/NAME/VERSION."

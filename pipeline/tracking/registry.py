@@ -15,8 +15,9 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+from pipeline.tracking.delivery import ask, shown_uri
 from pipeline.tracking.models import NAME
-from pipeline.tracking.runs import Run, shown_uri
+from pipeline.tracking.runs import Run
 
 CHAMPION = "champion"
 METRIC, FINGERPRINT, WINDOWS = "metric", "dataset_fingerprint", "windows"
@@ -83,10 +84,11 @@ def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
     """
     with _told(name):
         client = mlflow.MlflowClient()
-        earlier = client.search_model_versions(f"name = '{name}' and run_id = '{run.id}'")
+        earlier = ask(client.search_model_versions, f"name = '{name}' and run_id = '{run.id}'")
         if earlier:
             return str(earlier[0].version)
-        logged = client.search_logged_models(
+        logged = ask(
+            client.search_logged_models,
             [run.experiment_id],
             filter_string=f"source_run_id = '{run.id}' and name = '{NAME}'",
             order_by=[{"field_name": "creation_timestamp", "ascending": False}],
@@ -95,7 +97,7 @@ def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
         ready = [model for model in logged if model.status == LoggedModelStatus.READY]
         if not ready:
             raise UserError(f"Run {run.id} has no model to register as {name}.")
-        made = mlflow.register_model(f"models:/{ready[0].model_id}", name, tags=dict(tags))
+        made = ask(mlflow.register_model, f"models:/{ready[0].model_id}", name, tags=dict(tags))
         return str(made.version)
 
 
@@ -108,14 +110,14 @@ def champion(name: str) -> Champion | None:
     with _told(name):
         client = mlflow.MlflowClient()
         try:
-            version = client.get_registered_model(name).aliases.get(CHAMPION)
+            version = ask(client.get_registered_model, name).aliases.get(CHAMPION)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
         if version is None:
             return None
-        found = client.get_model_version(name, version)
+        found = ask(client.get_model_version, name, version)
         return Champion(str(found.version), str(found.run_id), dict(found.tags))
 
 
@@ -126,7 +128,7 @@ def make_champion(name: str, version: str) -> None:
         UserError: there is no such version.
     """
     with _told(name):
-        mlflow.MlflowClient().set_registered_model_alias(name, CHAMPION, version)
+        ask(mlflow.MlflowClient().set_registered_model_alias, name, CHAMPION, version)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+from pipeline.tracking.delivery import ask, shown_uri
 from pipeline.tracking.ledger import SOURCE
-from pipeline.tracking.runs import shown_uri
 
 SEARCHES = ("tags.step = 'train'", f"tags.source = '{SOURCE}'")
 
@@ -49,7 +49,8 @@ def find_evaluated(experiment: str | None, fingerprint: str | None) -> list[Eval
         condition += f" and tags.dataset_fingerprint = '{fingerprint}'"
     found: list[MlflowRun] = []
     for search in SEARCHES:
-        found += mlflow.search_runs(
+        found += ask(
+            mlflow.search_runs,
             experiment_ids=ids,
             filter_string=search + condition,
             search_all_experiments=ids is None and fingerprint is not None,
@@ -68,7 +69,7 @@ def get_evaluated(run_ids: Sequence[str]) -> list[EvaluatedRun]:
     runs = []
     for run_id in dict.fromkeys(run_ids):
         try:
-            run = _evaluated(client.get_run(run_id))
+            run = _evaluated(ask(client.get_run, run_id))
         except MlflowException as error:
             raise UserError(f"Run {run_id}: {shown_uri()} says: {error}") from None
         if run is None:
@@ -94,7 +95,7 @@ def _latest_first(runs: list[EvaluatedRun]) -> list[EvaluatedRun]:
 
 def _experiment_id(experiment: str) -> str:
     client = mlflow.MlflowClient()
-    found = client.get_experiment_by_name(experiment)
+    found = ask(client.get_experiment_by_name, experiment)
     if found is None:
         try:
             found = client.get_experiment(experiment)

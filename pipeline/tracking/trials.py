@@ -10,7 +10,9 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking.runs import ENDED, Outcome, Run, outcome, shown_uri, track
+from pipeline.tracking.delivery import ask, shown_uri
+from pipeline.tracking.runs import Run
+from pipeline.tracking.track import ENDED, Outcome, outcome, track
 
 STUDY = "study"
 TRIAL = "trial"  # its number in the study
@@ -80,7 +82,7 @@ def end_lost(parent: Run, states: Callable[[], Mapping[int, str]]) -> list[str]:
         if state in STATUSES and (each.info.status == "RUNNING" or not true):
             run = Run(each.info.run_id)
             run.set_tags({TRIAL_STATE: state})
-            run.client.set_terminated(run.id, STATUSES[state])
+            run.end(STATUSES[state])
             ended.append(run.id)
     return ended
 
@@ -95,14 +97,15 @@ def end_left(parent: Run) -> None:
         if TRIAL not in found.data.tags and found.info.status == "RUNNING":
             run = Run(found.info.run_id)
             run.set_tags({ENDED: "its process was killed"})
-            run.client.set_terminated(run.id, "KILLED")
+            run.end("KILLED")
 
 
 def _children(parent: Run) -> list[MlflowRun]:
     try:
         # Unlike the client's, this search goes through all pages.
         return list(
-            mlflow.search_runs(
+            ask(
+                mlflow.search_runs,
                 experiment_ids=[parent.experiment_id],
                 filter_string=f"tags.mlflow.parentRunId = '{parent.id}'",
                 output_format="list",

@@ -7,7 +7,7 @@ import json
 from pipeline.data.prepared import load, prepare
 from pipeline.data.split import SplitSettings
 from pipeline.tracking.datasets import log_dataset
-from pipeline.tracking.runs import track
+from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
 

@@ -16,7 +16,8 @@ from pipeline.evaluation.ranking import rank
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
 from pipeline.tracking.models import fetch_model, log_model, run_of_model
-from pipeline.tracking.runs import Run, track
+from pipeline.tracking.runs import Run
+from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
 
@@ -34,7 +35,7 @@ def fitted(name: str, dataset: Dataset) -> Recommender:
 
 def logged(name: str, recommender: Recommender, dataset: Dataset) -> Run:
     with track("mine", {"step": "train"}) as run:
-        log_model(name, recommender, dataset)
+        log_model(run, name, recommender, dataset)
     return run
 
 

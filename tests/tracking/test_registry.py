@@ -21,7 +21,8 @@ from pipeline.tracking.registry import (
     measured,
     register,
 )
-from pipeline.tracking.runs import Run, track
+from pipeline.tracking.runs import Run
+from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
 WINDOWS = (0.7, 0.85)
@@ -43,7 +44,7 @@ def popular(dataset: Dataset) -> Recommender:
 def made(popular: Recommender, dataset: Dataset, models: int = 1) -> Run:
     with track("mine", {"step": "train"}) as run:
         for _ in range(models):
-            log_model("most_popular", popular, dataset)
+            log_model(run, "most_popular", popular, dataset)
     return run
 
 

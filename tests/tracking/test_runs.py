@@ -12,11 +12,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking import runs
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished, track, tracking_uri, ui_command
+from pipeline.tracking.runs import STEP_KEY, Run, find_finished, tracking_uri, ui_command
+from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
 TAGS = {"step": "train", "model": "none"}
@@ -44,7 +44,6 @@ def test_a_run_that_ends_well_is_finished(here: Workplace) -> None:
     assert run.name == "mine"
     assert run.tags["step"] == "train"
     assert "ended" not in run.tags
-    assert mlflow.active_run() is None
 
 
 def test_a_run_has_its_tags_from_the_first_moment(
@@ -77,7 +76,6 @@ def test_a_run_that_ends_badly_says_how(
         raise error
     assert run.status == status
     assert run.tags["ended"].startswith(told)
-    assert mlflow.active_run() is None
 
 
 def test_an_impatient_second_ctrl_c_does_not_leave_the_run_running(
@@ -94,20 +92,19 @@ def test_an_impatient_second_ctrl_c_does_not_leave_the_run_running(
     with pytest.raises(KeyboardInterrupt), track("mine", TAGS) as run:
         raise KeyboardInterrupt
     status = run.status
-    mlflow.end_run()
     assert status == "KILLED"
 
 
 def test_a_signal_while_a_run_ends_well_is_heard_after_it(
     here: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end_run = mlflow.end_run
+    end = Run.end
 
-    def interrupted(status: str) -> None:
+    def interrupted(run: Run, status: str) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        end_run(status)
+        end(run, status)
 
-    monkeypatch.setattr(mlflow, "end_run", interrupted)
+    monkeypatch.setattr(Run, "end", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), track("mine", TAGS) as run:
@@ -270,26 +267,6 @@ def test_the_command_that_opens_the_ui(here: Workplace) -> None:
     mlflow.set_tracking_uri("http://127.0.0.1:5000")
     assert ui_command() == "open http://127.0.0.1:5000"
     assert tracking_uri() == "http://127.0.0.1:5000"
-
-
-def test_a_store_that_fails_while_a_run_ends_leaves_no_run_open(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(self: Run, tags: dict[str, str]) -> None:
-        raise MlflowException("away for a moment")
-
-    with workplace.entered():
-        first = track("first", {})
-        first.__enter__()
-        monkeypatch.setattr(Run, "set_tags", fail)
-        error = ValueError("by itself")
-        with pytest.raises(MlflowException):
-            first.__exit__(ValueError, error, None)
-        monkeypatch.undo()
-        assert mlflow.active_run() is None
-        with track("second", {}) as run:
-            pass
-        assert run.status == "FINISHED"
 
 
 def test_a_run_inside_does_not_take_the_run_of_mlflow_run_away(

@@ -23,7 +23,8 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
 from pipeline.tracking.models import log_model
-from pipeline.tracking.runs import Run, track
+from pipeline.tracking.runs import Run
+from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
 K = 10
@@ -40,7 +41,7 @@ def logged(name: str, dataset: Dataset) -> tuple[Recommender, Run]:
     kind = family(name)
     recommender = kind(kind.settings_class.read(params, "here"), seed=1).fit(dataset)
     with track(name, {"step": "train"}) as run:
-        log_model(name, recommender, dataset)
+        log_model(run, name, recommender, dataset)
     return recommender, run
 
 

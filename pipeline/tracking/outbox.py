@@ -1,0 +1,227 @@
+"""The outbox: what is on its way to the tracking store, safe on local disk until that has it.
+
+A folder per process: ``journal``, to which lines are only ever appended, ``delivered``, the number
+of its bytes that the store has taken, and a folder of files for each line that has any. A line is a
+checksum and JSON. Whatever is not delivered outlives its process, and ``sync`` delivers it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import UserError
+
+ROOT = Path("data") / "outbox"
+JOURNAL, DELIVERED, STORE, LOCK = "journal", "delivered", "store", "lock"
+DAMAGED, REFUSED = "damaged", "refused"
+NUMBER = 20  # digits of the number in ``delivered``, so that it is written over in one piece
+
+
+class OutboxError(UserError):
+    """The outbox cannot be written: a full disk, or a folder that is not ours."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A write to a run, in plain JSON values; ``files`` names its folder in the outbox."""
+
+    kind: str
+    run: str
+    content: dict[str, Any]
+    files: str | None = None
+
+
+class Outbox:
+    """One process's writes, in their order. Appending and reading may be in different threads.
+
+    Raises:
+        OutboxError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, lock: FileLock) -> None:
+        self.folder, self._lock = folder, lock
+        self._guard = threading.Lock()
+        try:
+            flags = os.O_RDWR | os.O_CREAT
+            self._journal = os.open(folder / JOURNAL, flags | os.O_APPEND)
+            self._delivered = os.open(folder / DELIVERED, flags)
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        self.size = os.fstat(self._journal).st_size
+        number = os.pread(self._delivered, NUMBER, 0)
+        # Without a number that can be read everything is delivered again, which harms nothing.
+        self.delivered = min(int(number), self.size) if number.isdigit() else 0
+
+    @classmethod
+    def create(cls, store: str, root: Path = ROOT) -> Outbox:
+        """A new one for what goes to ``store``.
+
+        Raises:
+            OutboxError: there can be none below ``root``.
+        """
+        folder = root / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{uuid4().hex[:8]}"
+        lock = FileLock(folder / LOCK)
+        try:
+            folder.mkdir(parents=True)
+            lock.acquire()
+            (folder / STORE).write_text(store)
+            _sync(root)
+        except OSError as error:
+            raise cannot_write(root, error) from None
+        return cls(folder, lock)
+
+    @classmethod
+    def left(cls, root: Path = ROOT) -> Iterator[Outbox]:
+        """Those whose process is gone, oldest first."""
+        for folder in sorted(root.glob("[0-9]*")) if root.is_dir() else []:
+            lock = FileLock(folder / LOCK, timeout=0)
+            try:
+                lock.acquire()
+            except (Timeout, OSError):
+                continue
+            if (folder / STORE).exists():  # else it is about to be used, or has just been removed
+                yield cls(folder, lock)
+            lock.release()
+
+    @property
+    def store(self) -> str:
+        """The store that it is meant for, without a password."""
+        return (self.folder / STORE).read_text()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is not delivered."""
+        return self.delivered < self.size
+
+    def room(self) -> Path:
+        """A new, empty folder for the files of an entry."""
+        try:
+            folder = self.folder / uuid4().hex
+            folder.mkdir()
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
+        return folder
+
+    def add(self, entry: Entry) -> None:
+        """Append an entry; when this returns, it is on disk and so are its files.
+
+        Raises:
+            OutboxError: it cannot be written; the entries before it are what they were.
+        """
+        line = _line(entry)
+        with self._guard:
+            try:
+                if entry.files is not None:
+                    _sync_files(self.folder / entry.files)
+                written = 0
+                while written < len(line):
+                    written += os.write(self._journal, line[written:])
+                os.fsync(self._journal)
+            except OSError as error:
+                with suppress(OSError):
+                    os.ftruncate(self._journal, self.size)
+                raise cannot_write(self.folder, error) from None
+            self.size += len(line)
+
+    def pending(self) -> Iterator[tuple[Entry, int]]:
+        """What is not delivered, each with the number of bytes delivered once it is.
+
+        A line that is damaged, as the last one may be after a power cut, is put aside.
+        """
+        with (self.folder / JOURNAL).open("rb") as journal:
+            place = self.delivered
+            journal.seek(place)
+            while place < self.size:
+                line = journal.readline()
+                if not line:
+                    return
+                place += len(line)
+                entry = _entry(line)
+                if entry is None:
+                    self.put_aside(DAMAGED, line)
+                    self.mark(place)
+                else:
+                    yield entry, place
+
+    def mark(self, delivered: int) -> None:
+        """Remember how much the store has taken."""
+        os.pwrite(self._delivered, b"%0*d" % (NUMBER, delivered), 0)
+        self.delivered = delivered
+
+    def put_aside(self, name: str, line: bytes) -> None:
+        """Keep what cannot be delivered: damaged, or refused by the store."""
+        with (self.folder / name).open("ab") as file:
+            file.write(line.removesuffix(b"\n") + b"\n")
+
+    def refuse(self, entry: Entry, why: str) -> None:
+        """Keep an entry that the store will never take, with the reason that it gave."""
+        content = {**asdict(entry), "why": why}
+        self.put_aside(REFUSED, json.dumps(content).encode())
+
+    def kept(self, name: str) -> int:
+        """How many lines are put aside under ``name``."""
+        path = self.folder / name
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def drop(self, files: str) -> None:
+        """Remove the files of an entry that is delivered."""
+        shutil.rmtree(self.folder / files, ignore_errors=True)
+
+    def close(self) -> None:
+        """Leave it; it is removed if nothing is left in it."""
+        empty = not self.waiting and not self.kept(DAMAGED) and not self.kept(REFUSED)
+        for file in (self._journal, self._delivered):
+            os.close(file)
+        if empty:
+            # Its lock goes first, so that nobody finds half of it.
+            (self.folder / STORE).unlink(missing_ok=True)
+        self._lock.release()
+        if empty:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _line(entry: Entry) -> bytes:
+    content = json.dumps(asdict(entry)).encode()
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def _entry(line: bytes) -> Entry | None:
+    checksum, _, content = line.removesuffix(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(content):
+        return None
+    return Entry(**json.loads(content))
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _sync_files(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder, folder.parent]:
+        _sync(path)
+
+
+def cannot_write(folder: Path, error: OSError) -> OutboxError:
+    """What a person is told where the outbox cannot be written."""
+    return OutboxError(
+        f"{folder}: metrics and artifacts on their way to the tracking store cannot be kept here "
+        f"({error.strerror or error}). Make room, or run where you may write; what was kept "
+        f"before is safe."
+    )

@@ -1,0 +1,166 @@
+"""A run for the time of a ``with`` block: opened, and always ended in a true state."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public name for it
+
+from pipeline.errors import UserError
+from pipeline.process import undisturbed
+from pipeline.tracking.delivery import HURRY_SECONDS, Delivery, Known, ask, delivering, shown_uri
+from pipeline.tracking.outbox import OutboxError
+from pipeline.tracking.runs import Run
+
+ENDED = "ended"  # why a run did not finish
+ADOPTED = "MLFLOW_RUN_ID"  # the run that ``mlflow run`` has made for this process
+RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
+
+Outcome = tuple[str, dict[str, str]]
+"""The status that a run ends with, and the tags that say why."""
+
+
+def outcome(error: BaseException | None) -> Outcome:
+    """FINISHED without an error, KILLED by an interruption, FAILED by anything else."""
+    if error is None:
+        return "FINISHED", {}
+    interruption = _interruption(error)
+    if interruption is not None:
+        return "KILLED", {ENDED: f"interrupted ({type(interruption).__name__})"}
+    return "FAILED", {ENDED: f"{type(error).__name__}: {error}"[:5000]}
+
+
+@contextmanager
+def track(
+    name: str,
+    tags: Mapping[str, str],
+    *,
+    parent: Run | None = None,
+    resume: Run | None = None,
+    outcome: Callable[[BaseException | None], Outcome] = outcome,
+) -> Iterator[Run]:
+    """A run for the time of a ``with`` block, ended by its ``outcome``.
+
+    A child is made in its parent's MLflow experiment. Without a parent it is the run that
+    ``mlflow run`` has made for this process, where there is one. ``resume`` goes on with that run.
+
+    Raises:
+        UserError: the tracking store cannot be used, or the run to resume is unknown.
+    """
+    with delivering() as delivery:
+        try:
+            opened = _open(name, {**tags, **_code_version()}, parent, resume)
+            delivery.known[opened.info.run_id] = _known(opened, resumed=resume is not None)
+        except MlflowException as error:
+            raise UserError(
+                f"The tracking store {shown_uri()} did not open a run: {error}"
+            ) from None
+        run = Run(opened.info.run_id)
+        try:
+            yield run
+        except BaseException as error:
+            with undisturbed():
+                _end(delivery, run, outcome(error))
+            raise
+        else:
+            with undisturbed():
+                _end(delivery, run, outcome(None))
+
+
+def _open(name: str, tags: dict[str, str], parent: Run | None, resume: Run | None) -> MlflowRun:
+    client = mlflow.MlflowClient()
+    if parent is None and resume is None and ADOPTED in os.environ:
+        run = ask(client.get_run, os.environ[ADOPTED])
+        given = None if RANDOM_NAME.fullmatch(str(run.info.run_name)) else run.info.run_name
+        opened = _open_again(client, run, tags, given or name)
+        del os.environ[ADOPTED]
+        return opened
+    if resume is not None:
+        run = ask(client.get_run, resume.id)
+        if ENDED in run.data.tags:
+            ask(client.delete_tag, resume.id, ENDED)
+        return _open_again(client, run, tags, None)
+    if parent is not None:
+        tags = {**tags, "mlflow.parentRunId": parent.id}
+    experiment = parent.experiment_id if parent else ask(_get_experiment_id) or "0"
+    return ask(client.create_run, experiment, tags=resolve_tags(tags), run_name=name)
+
+
+def _open_again(
+    client: mlflow.MlflowClient, run: MlflowRun, tags: dict[str, str], name: str | None
+) -> MlflowRun:
+    run_id = run.info.run_id
+    ask(client.update_run, run_id, "RUNNING", name)
+    ask(client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    return ask(client.get_run, run_id)
+
+
+def _known(run: MlflowRun, *, resumed: bool) -> Known:
+    client, data = mlflow.MlflowClient(), run.data
+    steps = {}
+    for key in data.metrics if resumed else ():
+        history = ask(client.get_metric_history, run.info.run_id, key)
+        steps[key] = {point.step for point in history}
+    name, experiment = str(run.info.run_name), str(run.info.experiment_id)
+    return Known(
+        name, experiment, "RUNNING", dict(data.tags), dict(data.params), dict(data.metrics), steps
+    )
+
+
+def _end(delivery: Delivery, run: Run, outcome: Outcome) -> None:
+    status, tags = outcome
+    try:
+        if tags:
+            run.set_tags(tags)
+        run.end(status)
+    except OutboxError:
+        # The disk is full. What is on its way comes first; then the store may hear of the end.
+        if delivery.settle(HURRY_SECONDS):
+            with suppress(MlflowException):
+                run.client.set_terminated(run.id, status)
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The signal behind an error: a library that is interrupted may raise its own from it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def end_unopened(step: str, status: str) -> None:
+    """End the run that ``mlflow run`` made, where ``step`` has opened none or another."""
+    run = adopted()
+    if run is not None:
+        with delivering():
+            run.set_tags({"step": step, "model": "none"})
+            run.end(status)
+
+
+def adopted() -> Run | None:
+    """The run that ``mlflow run`` made for this process and that nothing has opened yet."""
+    run_id = os.environ.get(ADOPTED)
+    return Run(run_id) if run_id else None
+
+
+def _code_version() -> dict[str, str]:
+    """Commit and dirty flag of the repository that this code runs from, where it is one."""
+    unknown = {"git_commit": "none", "git_dirty": "unknown"}
+    try:
+        import git
+    except ImportError:  # GitPython does not load where there is no git command
+        return unknown
+    try:
+        repository = git.Repo(Path(__file__).parent, search_parent_directories=True)
+        dirty = str(repository.is_dirty(untracked_files=False)).lower()
+        return {"git_commit": repository.head.commit.hexsha, "git_dirty": dirty}
+    except (git.GitError, ValueError, OSError):  # no repository, or one that git does not trust
+        return unknown
