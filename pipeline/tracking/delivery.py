@@ -89,14 +89,16 @@ class Delivery:
             self._changed.notify_all()
 
     def settle(self, seconds: float) -> bool:
-        """Wait until everything is delivered, at most so long; whether it is."""
-        until = time.monotonic() + seconds
+        """Wait until everything is delivered, as long as that gets on; whether it is.
+
+        ``seconds`` is how long the store may take for one request, and be away.
+        """
         with self._changed:
+            delivered, until = -1, 0.0
             while self.outbox.waiting and self._thread.is_alive():
-                # The thread may notice a moment late that it is done: a short wait costs nothing.
-                if not self._changed.wait(min(0.5, until - time.monotonic())) and (
-                    time.monotonic() >= until
-                ):
+                if self.outbox.delivered > delivered:
+                    delivered, until = self.outbox.delivered, time.monotonic() + seconds
+                if not self._changed.wait(until - time.monotonic()):
                     break
         return not self.outbox.waiting
 
@@ -113,6 +115,7 @@ class Delivery:
         attempts = 0
         while not self._stopped.is_set():
             with self._changed:
+                self._changed.notify_all()
                 while not self.outbox.waiting and not self._stopped.is_set():
                     self._changed.wait()
             try:
@@ -323,7 +326,10 @@ def _tell_refused(outbox: Outbox) -> None:
 
 
 def _short(error: BaseException) -> str:
-    """An error in a line: HTTP libraries wrap theirs many times."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    inner = re.search(r"\[Errno -?\d+\] ([^'\")]*)|Read timed out", text)
-    return (inner.group(1) or inner.group(0)) if inner else text[:300]
+    """An error in a line: HTTP libraries wrap theirs many times, and say most in the first."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
