@@ -196,8 +196,8 @@ def delivering() -> Iterator[Delivery]:
                 "deliver it: %s",
                 *(left.folder, left.store, left.trouble, SYNC),
             )
-    _current = delivery = Delivery(Outbox.create(shown_uri()))
     seconds = patience()
+    _current = delivery = Delivery(Outbox.create(shown_uri()))
     try:
         yield delivery
     except KeyboardInterrupt:

@@ -91,8 +91,12 @@ def _open(name: str, tags: dict[str, str], parent: Run | None, resume: Run | Non
         return _open_again(client, run, tags, None)
     if parent is not None:
         tags = {**tags, "mlflow.parentRunId": parent.id}
-    experiment = parent.experiment_id if parent else ask(_get_experiment_id) or "0"
-    return ask(client.create_run, experiment, tags=resolve_tags(tags), run_name=name)
+
+    def create() -> MlflowRun:
+        experiment = parent.experiment_id if parent else _get_experiment_id() or "0"
+        return client.create_run(experiment, tags=resolve_tags(tags), run_name=name)
+
+    return ask(create)
 
 
 def _open_again(
