@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 
 from pipeline.data.dataset import Dataset
@@ -35,6 +36,17 @@ from pipeline.tracking.track import track
 with track(sys.argv[1], {"step": "many"}) as run:
     for step in range(int(sys.argv[2])):
         run.log_metrics({f"m{i}": step + i / 100 for i in range(int(sys.argv[3]))}, step)
+"""
+# The same, on a disk that is full after some of them.
+FULL = """
+import resource
+from pipeline.tracking.track import track
+with track("full", {"step": "full"}) as run:
+    print(run.id, flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+    for step in range(100):
+        run.log_metrics({"loss": step}, step)
+        print(step, flush=True)
 """
 
 
@@ -60,7 +72,10 @@ def everything(place: Workplace, run_id: str) -> dict[str, Any]:
         "tags": run.data.tags,
         "params": run.data.params,
         "points": {
-            key: [(p.step, p.value, p.timestamp) for p in client.get_metric_history(run_id, key)]
+            # As text: not a number is not equal to itself.
+            key: [
+                f"{p.step} {p.value} {p.timestamp}" for p in client.get_metric_history(run_id, key)
+            ]
             for key in run.data.metrics
         },
         "inputs": [each.dataset.to_dictionary() for each in run.inputs.dataset_inputs],
@@ -99,7 +114,7 @@ def test_delivery_twice_is_as_delivery_once(
         once = everything(here, run.id)
         assert once["status"][0] == "FAILED"
         assert once["tags"]["step"] == "2"
-        assert [value for _, value, _ in once["points"]["loss"]] == [1.0, 0.5, 1 / 3]
+        assert [point.split()[1] for point in once["points"]["loss"]] == ["1.0", "0.5", str(1 / 3)]
         assert [status for _, status, _ in once["models"]] == ["READY"]
         assert once["outputs"] == [model for model, _, _ in once["models"]]
         assert len(once["inputs"]) == 1
@@ -108,8 +123,8 @@ def test_delivery_twice_is_as_delivery_once(
         (again,) = deliver_left()
         assert again.requests == left.requests > 3
         assert everything(here, run.id) == once
-        lists = mlflow.pyfunc.load_model(f"runs:/{run.id}/model").predict({"user": ["nobody"]})
-        assert len(lists) == 10
+        served = mlflow.pyfunc.load_model(f"runs:/{run.id}/model")
+        assert len(served.predict(pd.DataFrame({"user": ["nobody"]}))) == 10
 
 
 def test_what_the_store_refuses_for_good_is_kept_and_told(here: Workplace) -> None:
@@ -211,3 +226,26 @@ def test_eight_runs_log_ten_thousand_metrics_each_at_once(
     for run in runs:
         assert {(key, step, value) for each, key, step, value in rows if each == run} == expected
     assert not list((workplace.folder / "data" / "outbox").iterdir())
+
+
+def test_a_disk_that_is_full_ends_the_run_and_loses_nothing_before(
+    workplace: Workplace, server: Server
+) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", FULL],
+        cwd=workplace.folder,
+        env={**environment(), "MLFLOW_TRACKING_URI": server.url, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "OutboxError" in process.stderr
+    assert "(File too large). Make room" in process.stderr
+    run_id, *steps = process.stdout.split()[:1] + [
+        word for word in process.stdout.split()[1:] if word.isdigit()
+    ]
+    client = mlflow.MlflowClient(server.url)
+    assert client.get_run(run_id).info.status == "FAILED"
+    history = client.get_metric_history(run_id, "loss")
+    assert [point.step for point in history] == list(map(int, steps))
+    assert 5 < len(steps) < 100
