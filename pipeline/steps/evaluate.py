@@ -17,9 +17,9 @@ from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import describe
 from pipeline.steps.train import Trained
-from pipeline.tracking.delivery import delivering
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import delivering
 
 EVALUATED = "evaluated"
 

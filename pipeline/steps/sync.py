@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from pipeline.errors import UserError
-from pipeline.tracking.delivery import deliver_left, shown_uri
+from pipeline.tracking.delivery import shown_uri
+from pipeline.tracking.store import deliver_left
 
 log = logging.getLogger("pipeline")
 

@@ -26,9 +26,9 @@ from pipeline.steps.notes import (
 )
 from pipeline.steps.prepare import dataset_tags
 from pipeline.tracking.datasets import log_dataset
-from pipeline.tracking.delivery import delivering
 from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import STEP_KEY, Run, find_finished
+from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
 log = logging.getLogger("pipeline")

@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public name for it
 
 from pipeline.errors import UserError
-from pipeline.tracking.delivery import ask, shown_uri
+from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import ask
 
 SOURCE = "ledger-csv"
 KEY = "ledger_row"

@@ -18,8 +18,8 @@ from pipeline.errors import UserError
 from pipeline.evaluation.answers import COLUMNS
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
-from pipeline.tracking.delivery import ask
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import ask
 
 NAME = "model"
 RECOMMENDER = "recommender"

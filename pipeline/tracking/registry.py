@@ -15,9 +15,10 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking.delivery import ask, shown_uri
+from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.models import NAME
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import ask
 
 CHAMPION = "champion"
 METRIC, FINGERPRINT, WINDOWS = "metric", "dataset_fingerprint", "windows"

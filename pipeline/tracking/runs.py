@@ -16,8 +16,9 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking.delivery import ask, delivering, known, shown_uri
+from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.outbox import Entry, cannot_write
+from pipeline.tracking.store import ask, delivering, known
 from pipeline.tracking.writes import ARTIFACTS, BATCH, END, INPUTS, LIMITS, MODEL
 
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend

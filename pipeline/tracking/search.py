@@ -10,8 +10,9 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking.delivery import ask, shown_uri
+from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.ledger import SOURCE
+from pipeline.tracking.store import ask
 
 SEARCHES = ("tags.step = 'train'", f"tags.source = '{SOURCE}'")
 

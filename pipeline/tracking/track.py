@@ -17,9 +17,11 @@ from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public na
 
 from pipeline.errors import UserError
 from pipeline.process import undisturbed
-from pipeline.tracking.delivery import HURRY_SECONDS, Delivery, Known, ask, delivering, shown_uri
+from pipeline.tracking.delivery import Delivery, shown_uri
+from pipeline.tracking.known import Known
 from pipeline.tracking.outbox import OutboxError
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import HURRY_SECONDS, ask, delivering
 
 ENDED = "ended"  # why a run did not finish
 ADOPTED = "MLFLOW_RUN_ID"  # the run that ``mlflow run`` has made for this process

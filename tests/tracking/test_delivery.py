@@ -19,10 +19,10 @@ import pytest
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.popularity import MostPopular
-from pipeline.tracking.delivery import ask, deliver_left, delivering
 from pipeline.tracking.models import log_model
 from pipeline.tracking.outbox import Entry, Outbox
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import ask, deliver_left, delivering
 from pipeline.tracking.track import track
 from pipeline.tracking.writes import merged
 from tests.steps.workplace import ROOT, Workplace, environment
@@ -166,7 +166,7 @@ def test_neighbours_are_delivered_in_one_request_and_their_order_holds(tmp_path:
 def test_a_server_that_never_answered_gets_no_patience(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.tracking.delivery._answered", False)
+    monkeypatch.setattr("pipeline.tracking.store._answered", False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with workplace.entered("http://127.0.0.1:9"):
         started = time.monotonic()

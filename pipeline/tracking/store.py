@@ -1,0 +1,186 @@
+"""The tracking store in use: what is written to it, and what it is asked.
+
+What a process writes goes through its outbox, so that no run dies of its server or waits for it.
+What it asks the store waits until the store has what was written before, and a while for a server
+that is away for a moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import UserError
+from pipeline.process import undisturbed
+from pipeline.tracking.delivery import Delivery, deliver, is_away, pause, short, shown_uri
+from pipeline.tracking.known import Known
+from pipeline.tracking.outbox import DAMAGED, REFUSED, Outbox
+from pipeline.tracking.writes import merged
+
+PATIENCE = "PIPELINE_PATIENCE"
+PATIENCE_SECONDS = 120.0  # for a server that is away, at the end of a run or when it is asked
+HURRY_SECONDS = 5.0  # the same when a person or a scheduler ends the process
+UNDISTURBED_SECONDS = 2.0  # of them, in which nothing can cut the wait short
+SYNC = "python -m pipeline sync"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = logging.getLogger("pipeline")
+
+
+_current: Delivery | None = None
+_answered = False
+
+
+@contextmanager
+def delivering() -> Iterator[Delivery]:
+    """What is written in a ``with`` block is delivered when the outermost such block ends.
+
+    It waits a while for a store that is away, then says what is left and how to deliver it.
+
+    Raises:
+        OutboxError: there can be no outbox.
+        UserError: the store has refused something for good; that is kept in the outbox.
+    """
+    global _current
+    if _current is not None:
+        yield _current
+        return
+    for left in deliver_left():
+        if left.trouble and left.store == shown_uri():
+            log.warning(
+                "%s was left by an earlier process; %s does not take it now (%s). To "
+                "deliver it: %s",
+                *(left.folder, left.store, left.trouble, SYNC),
+            )
+    seconds = patience()
+    _current = delivery = Delivery(Outbox.create(shown_uri()))
+    try:
+        yield delivery
+    except KeyboardInterrupt:
+        seconds = min(seconds, HURRY_SECONDS)
+        raise
+    finally:
+        try:
+            _wait(delivery, seconds)
+        finally:
+            _current = None
+            delivery.close()
+    _tell_refused(delivery.outbox)
+
+
+@dataclass(frozen=True)
+class Left:
+    """An outbox that an earlier process has left, after an attempt to deliver it."""
+
+    folder: Path
+    store: str
+    requests: int
+    """Taken by the store just now."""
+    refused: int
+    """Entries that the store will never take, or that could not be read; kept in the folder."""
+    trouble: str
+    """Why the store does not take the rest now; empty where there is none."""
+
+
+def deliver_left() -> list[Left]:
+    """Deliver what earlier processes have left for the store in use, as far as it takes it now."""
+    left = []
+    for outbox in Outbox.left():
+        taken, trouble = 0, ""
+        if outbox.store != shown_uri():
+            trouble = f"it is for {outbox.store}: to deliver it, set MLFLOW_TRACKING_URI to that"
+        else:
+            try:
+                client = mlflow.MlflowClient()
+                for entry, place in merged(outbox.pending()):
+                    deliver(client, outbox, entry, place)
+                    taken += 1
+            except Exception as error:
+                trouble = short(error)
+        refused = outbox.kept(REFUSED) + outbox.kept(DAMAGED)
+        left.append(Left(outbox.folder, outbox.store, taken, refused, trouble))
+        outbox.close()
+    return left
+
+
+def ask(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The store's answer, after it has what was written before; a server may be away for a while.
+
+    A server that has never answered this process gets no time: its address may be wrong.
+
+    Raises:
+        MlflowException: what the store says; or it is still away.
+        UserError: what was written before is not delivered yet.
+    """
+    global _answered
+    until = time.monotonic() + patience()
+    if _current is not None and not _current.settle(patience()):
+        raise UserError(
+            f"The tracking store {shown_uri()} cannot be asked before it has what was logged, and "
+            f"it does not take that ({_current.trouble}). To deliver it later: {SYNC}"
+        )
+    attempts = 0
+    while True:
+        try:
+            answer = question(*args, **kwargs)
+        except MlflowException as error:
+            away = mlflow.get_tracking_uri().startswith("http") and is_away(error)
+            if not away or not _answered or time.monotonic() >= until:
+                raise
+            if not attempts:
+                log.warning("%s does not answer (%s): waiting.", shown_uri(), short(error))
+            time.sleep(pause(attempts))
+            attempts += 1
+        else:
+            _answered = True
+            return answer
+
+
+def known(run_id: str) -> Known | None:
+    """What this process knows of a run that it has opened, while it is delivering."""
+    return _current.known.get(run_id) if _current is not None else None
+
+
+def patience() -> float:
+    """Seconds to wait for a server that is away.
+
+    Raises:
+        UserError: the environment says something else than a number.
+    """
+    try:
+        return float(os.environ.get(PATIENCE, PATIENCE_SECONDS))
+    except ValueError:
+        raise UserError(f"{PATIENCE}={os.environ[PATIENCE]}: expected seconds, as 120.") from None
+
+
+def _wait(delivery: Delivery, seconds: float) -> None:
+    with undisturbed():  # an impatient second Ctrl-C must not leave the run RUNNING
+        if delivery.settle(min(seconds, UNDISTURBED_SECONDS)):
+            return
+    log.warning("Waiting up to %.0f s for %s to take the rest.", seconds, shown_uri())
+    if not delivery.settle(seconds):
+        left = sum(1 for _ in merged(delivery.outbox.pending()))
+        log.warning(
+            "%d requests are not delivered to %s (%s). They are kept in %s; to deliver them: %s",
+            *(left, shown_uri(), delivery.trouble or "too slow", delivery.outbox.folder, SYNC),
+        )
+
+
+def _tell_refused(outbox: Outbox) -> None:
+    refused, damaged = outbox.kept(REFUSED), outbox.kept(DAMAGED)
+    if refused or damaged:
+        raise UserError(
+            f"{outbox.folder}: the tracking store {shown_uri()} refused {refused} writes for good "
+            f"and {damaged} could not be read again; they are kept there, with reasons, in the "
+            f"files {REFUSED} and {DAMAGED}."
+        )
