@@ -15,7 +15,7 @@ from pipeline.data.dataset import Dataset, Segment
 from pipeline.data.split import WARM
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import Evaluation, evaluate_lists
-from pipeline.evaluation.ranking import Scorer, rank
+from pipeline.evaluation.ranking import Scorer, first_unseen, rank
 from pipeline.models.base import Recommender
 from pipeline.models.popularity import MostPopular
 
@@ -67,7 +67,8 @@ class FullRanking:
     @cached_property
     def popular(self) -> npt.NDArray[np.int32]:
         """Each user's most popular unseen items, [n, max k], as in ``Ranked.lists``."""
-        return self._lists(self._popularity, self._seen)
+        order = np.argsort(-self.dataset.popularity, kind="stable")
+        return first_unseen(order, self._seen, max(self.ks))
 
     @cached_property
     def _asked(self) -> Segment:

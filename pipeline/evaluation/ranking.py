@@ -90,6 +90,43 @@ def rank(
     return lists
 
 
+def first_unseen(
+    order: npt.NDArray[np.integer],
+    seen: sparse.csr_matrix,
+    k: int,
+    memory_budget: int = MEMORY_BUDGET,
+) -> npt.NDArray[np.int32]:
+    """The first k unseen items of one order of the catalogue, which holds for everyone.
+
+    The lists are those of ranking scores in that order, without a score being looked at.
+
+    Args:
+        order: int[n_items], every item once, best first.
+        seen: [n_users, n_items]; masks as in ``top_k``.
+        k: length of the lists, at least 1.
+        memory_budget: bytes for a block of users. The lists are the same for every budget.
+
+    Returns:
+        int32[n_users, k], as from ``top_k``.
+    """
+    n_users, n_items = seen.shape
+    place = np.empty_like(order)
+    place[order] = np.arange(n_items)
+    lists = np.empty((n_users, k), np.int32)
+    block_size = max(1, memory_budget // (BYTES_PER_SCORE * n_items))
+    for start in range(0, n_users, block_size):
+        block = seen[start : start + block_size]
+        rows = np.arange(block.shape[0])
+        left = np.ones(block.shape, np.bool_)  # by place in the order
+        left[np.repeat(rows, np.diff(block.indptr)), place[block.indices]] = False
+        for column in range(k):
+            first = left.argmax(axis=1)
+            found = left[rows, first]
+            lists[start + rows, column] = np.where(found, order[first], -1)
+            left[rows, first] = False
+    return lists
+
+
 def _check_finite(scores: npt.NDArray[np.float32], users: npt.NDArray[np.int32]) -> None:
     """A model that diverged would still yield lists; refuse it instead of ranking noise."""
     finite = np.isfinite(scores)

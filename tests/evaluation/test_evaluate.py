@@ -12,9 +12,10 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import COLD, LOW_ACTIVITY
+from pipeline.data.split import COLD, LOW_ACTIVITY, WARM
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import FullRanking, evaluate, recommendations
+from pipeline.evaluation.ranking import first_unseen
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.popularity import MostPopular, MostPopularUnmasked
 from pipeline.settings import Settings
@@ -181,19 +182,26 @@ def test_a_ranking_serves_one_model_after_another(tiny: Dataset) -> None:
 
 
 def test_the_popularity_list_is_made_once(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, scores = [], MostPopular.scores
+    made = []
 
-    def counted(model: MostPopular, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        asked.extend(users)
-        return scores(model, users)
+    def counted(*arguments: Any) -> npt.NDArray[np.int32]:
+        made.append(first_unseen(*arguments))
+        return made[-1]
 
-    monkeypatch.setattr(MostPopular, "scores", counted)
+    monkeypatch.setattr("pipeline.evaluation.evaluate.first_unseen", counted)
     ranking = FullRanking(tiny, [1, 2])
-    assert asked == []
+    assert made == []
     for _ in range(3):
         ranking.evaluate(Table(TABLE))
-    assert asked == [0, 2]
+    assert len(made) == 1
     assert ranking.popular.tolist() == [[2, 3], [1, 2]]
+
+
+def test_the_popularity_list_is_what_the_popularity_model_gives(dataset: Dataset) -> None:
+    popular = MostPopular(Settings(), 0).fit(dataset)
+    for segment in (WARM, COLD):
+        ranking = FullRanking(dataset, [10], segment)
+        assert ranking.popular.tolist() == ranking.evaluate(popular).lists.tolist()
 
 
 def test_an_empty_segment_says_so(tiny: Dataset) -> None:

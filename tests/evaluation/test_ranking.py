@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from pipeline.evaluation.ranking import BYTES_PER_SCORE, rank, top_k
+from pipeline.evaluation.ranking import BYTES_PER_SCORE, first_unseen, rank, top_k
 from tests.evaluation.slow_metrics import slow_list
 
 
@@ -136,6 +136,32 @@ def test_agrees_with_lexsort_around_the_number_of_groups(
         order = np.lexsort((np.arange(n_items), -scores[row]))
         expected = order[~seen[row, order]][:k].tolist()
         assert items == expected + [-1] * (k - len(expected))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 30),
+    st.integers(1, 40),
+    st.integers(1, 50),
+    st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+    st.integers(1, 40_000),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_walk_down_one_order_ranks_its_scores(
+    seed: int, n_users: int, n_items: int, k: int, share_seen: float, memory_budget: int
+) -> None:
+    """Ties, users who have seen nearly all or all, k above what is unseen, blocks of any size."""
+    generator = np.random.default_rng(seed)
+    popularity = generator.integers(0, 1 + n_items // 3, n_items)
+    seen = sparse.csr_matrix(generator.random((n_users, n_items)) < share_seen)
+    if seen.nnz:
+        seen.data = seen.data.astype(np.float32)
+        seen.data[0] = 0  # stored, hence seen
+    order = np.argsort(-popularity, kind="stable")
+    lists = first_unseen(order, seen, k, memory_budget)
+    scores = np.broadcast_to(popularity.astype(np.float32), seen.shape)
+    np.testing.assert_array_equal(lists, top_k(scores, seen, k))
+    assert lists.dtype == np.int32
 
 
 @pytest.mark.parametrize("share_zero", [0.0, 0.9, 1.0])
