@@ -10,6 +10,8 @@ Nothing is unpacked to disk: members of a zip are read from within it.
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 COLUMNS = ("user", "item", "rating", "timestamp")
 UNIT = "\x1f"  # one character in the place of "::", which the parsers cannot take
+
+_BOMB_BYTES, _BOMB_RATIO = 1 << 28, 100  # ratings and titles shrink to a quarter, at most a tenth
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Part:
     member: str | None = None
 
     def __str__(self) -> str:
-        return str(self.path) if self.member is None else f"{self.path}!{self.member}"
+        return str(self.path) if self.member is None else f"{self.path}!{brief(self.member)}"
 
     @property
     def name(self) -> PurePosixPath:
@@ -68,22 +73,52 @@ class Part:
         """The bytes of this part.
 
         Raises:
-            UserError: it cannot be read, or the zip is none, is damaged or is encrypted.
+            UserError: it cannot be read, or the zip is none, is damaged, is encrypted or is a bomb.
         """
         try:
             if self.member is None:
                 with self.path.open("rb") as stream:
                     yield stream
             else:
-                with (
-                    zipfile.ZipFile(self.path) as archive,
-                    archive.open(self.member) as member,
-                ):
-                    yield cast(BinaryIO, member)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise UserError(f"{self}: damaged zip archive ({error}). Get it again.") from None
+                with open_zip(self.path) as archive, _member(archive, self) as member:
+                    yield member
+        except _DAMAGE as error:
+            raise UserError(
+                f"{self}: damaged zip archive ({brief(error)}). Get it again."
+            ) from None
         except (OSError, RuntimeError, NotImplementedError) as error:
-            raise UserError(f"{self}: cannot be read ({error}).") from None
+            raise UserError(f"{self}: cannot be read ({brief(error)}).") from None
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive ``path``.
+
+    Raises:
+        BadZipFile: it is none, or is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (ValueError, NotImplementedError, struct.error) as error:  # of a damaged directory
+        raise zipfile.BadZipFile(str(error)) from None
+    with archive:
+        yield archive
+
+
+def _member(archive: zipfile.ZipFile, part: Part) -> BinaryIO:
+    """The bytes of ``part``; zipfile gives no more of them than the archive says it has."""
+    entry = archive.getinfo(cast(str, part.member))
+    packed = min(entry.compress_size, part.path.stat().st_size)
+    if entry.file_size > max(_BOMB_BYTES, _BOMB_RATIO * packed):
+        raise UserError(
+            f"{part}: {entry.file_size:,} bytes packed into {packed:,}, as no ratings are. "
+            f"Unpack it and look whether it is what it should be."
+        )
+    try:
+        return cast(BinaryIO, archive.open(entry))
+    except ValueError as error:  # of a damaged name or place
+        raise zipfile.BadZipFile(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -132,10 +167,12 @@ def _parts(path: Path) -> list[Part]:
     if path.is_dir():
         return [Part(file) for file in sorted(path.iterdir()) if file.is_file()]
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path}: is no readable zip archive ({error}). Get it again.") from None
+        raise UserError(
+            f"{path}: is no readable zip archive ({brief(error)}). Get it again."
+        ) from None
     return [Part(path, name) for name in names if not name.startswith("__MACOSX/")]
 
 
@@ -150,7 +187,7 @@ def _only_table(path: Path, parts: list[Part]) -> Part:
         if candidates:
             break
     names = [str(part.name) if part.member else part.name.name for part in parts]
-    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "nothing"
+    listed = brief(", ".join(names), 500) or "nothing"
     found = "several files could hold" if candidates else "no file holds"
     raise UserError(
         f"{path}: {found} the ratings. It contains {listed}. Expected one file called "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pipeline.data.files import UNIT, Layout, Part
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "user": ("user", "user_id", "userid", "uid"),
@@ -28,6 +28,11 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "timestamp": ("timestamp", "ts", "time", "datetime"),
 }
 """The columns of a table of ratings and the names they may have, in order of preference."""
+
+_BOMB_ROWS, _BOMB_ROWS_PER_BYTE = (
+    10_000_000,
+    50,
+)  # no two ratings are alike: they take bits at least
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,11 @@ def _read_text(part: Part, layout: Layout) -> RawTable:
         with _opened(part, layout) as stream:
             cells = pa_csv.read_csv(
                 pa.PythonFile(stream, mode="r"),
-                read_options=pa_csv.ReadOptions(column_names=ids, block_size=1 << 22),
+                read_options=pa_csv.ReadOptions(
+                    column_names=ids,
+                    block_size=1 << 22,
+                    encoding="utf-8-sig",  # decoded before it is cut: no row is skipped undecoded
+                ),
                 parse_options=pa_csv.ParseOptions(
                     delimiter=layout.separator,
                     quote_char='"' if layout.quoted else False,
@@ -96,28 +105,71 @@ def _read_text(part: Part, layout: Layout) -> RawTable:
                     strings_can_be_null=False,
                 ),
             )
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{part}, line {_undecodable_line(part)}: is no UTF-8 text ({error.reason}). Save the "
+            f"file in UTF-8."
+        ) from None
     except pa.ArrowInvalid as error:
         raise UserError(
             f"{part}: cannot be read as UTF-8 text with columns separated by {layout.spelled} "
-            f"({error})."
+            f"({brief(error)})."
         ) from None
     first = 0 if layout.columns else 1
     cells = cells.rename_columns(list(positions)).slice(first)
     return RawTable(part, header, positions, cells, len(ragged))
 
 
+def _undecodable_line(part: Part) -> int:
+    with part.open() as stream:
+        number = 0
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return number
+
+
 def _read_parquet(part: Part) -> RawTable:
+    header, positions, found = read_columns(
+        part, lambda header: find_columns(part, header, ALIASES)
+    )
+    cells = {name: _plain(found.column(name)) for name in positions}
+    return RawTable(part, header, positions, pa.table(cells))
+
+
+def read_columns(
+    part: Part, find: Callable[[Sequence[str]], Mapping[str, int]]
+) -> tuple[Sequence[str], Mapping[str, int], Any]:
+    """The header of a Parquet file, where ``find`` finds columns in it, and these, so named.
+
+    Raises:
+        UserError: it is no Parquet file, or is damaged or a bomb.
+    """
     with part.open() as stream:
         data = stream.read()
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         header = file.schema_arrow.names
-        positions = find_columns(part, header, ALIASES)
-        found = file.read(columns=[header[index] for index in positions.values()])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{part}: is no readable Parquet file ({error}).") from None
-    cells = {column: _plain(found.column(header[at])) for column, at in positions.items()}
-    return RawTable(part, header, positions, pa.table(cells))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _no_parquet(part, error) from None
+    positions = find(header)
+    if file.metadata.num_rows > max(_BOMB_ROWS, _BOMB_ROWS_PER_BYTE * len(data)):
+        raise UserError(
+            f"{part}: {file.metadata.num_rows:,} rows in {len(data):,} bytes, as no ratings are."
+        )
+    try:
+        table = file.read(columns=[header[index] for index in positions.values()])
+        table.validate(full=True)
+        found = {name: table.column(header[at]) for name, at in positions.items()}
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise _no_parquet(part, error) from None
+    return header, positions, pa.table(found)
+
+
+def _no_parquet(part: Part, error: Exception) -> UserError:
+    return UserError(f"{part}: is no readable Parquet file ({brief(error)}). Write it again.")
 
 
 def _plain(column: Any) -> Any:
@@ -135,8 +187,8 @@ def bad_rows(raw: RawTable, bad: npt.NDArray[np.bool_]) -> Iterator[BadRow]:
     if raw.part.layout is None:
         for index in np.flatnonzero(bad).tolist():
             fields = [""] * len(raw.header)
-            for column, cell in raw.cells.slice(index, 1).to_pylist()[0].items():
-                fields[raw.positions[column]] = "" if cell is None else str(cell)
+            for column, position in raw.positions.items():
+                fields[position] = _spelled(raw.cells.column(column)[index])
             yield BadRow(f"row {index + 1}", index, fields)
         return
     lines = rows(raw.part, raw.part.layout)
@@ -150,6 +202,15 @@ def bad_rows(raw: RawTable, bad: npt.NDArray[np.bool_]) -> Iterator[BadRow]:
         if index < len(bad) and bad[index]:
             yield BadRow(f"line {line}", index, fields)
         index += 1
+
+
+def _spelled(cell: Any) -> str:
+    if not cell.is_valid:
+        return ""
+    try:
+        return str(cell.as_py())
+    except (ValueError, OverflowError):  # a moment that Python cannot tell
+        return str(cell.cast(pa.string()).as_py())
 
 
 def find_columns(
@@ -177,7 +238,7 @@ def find_columns(
         raise UserError(
             f"{part}: the first line must name the columns, and {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing. Columns found: "
-            f"{', '.join(map(repr, header)) or 'none'}. Expected: {expected}."
+            f"{brief(', '.join(map(repr, header)), 500) or 'none'}. Expected: {expected}."
         )
     twice = [name for name in found.values() if name and names.count(name) > 1]
     if twice:
@@ -203,7 +264,7 @@ def rows(
                 start = reader.line_num + 1
         except csv.Error as error:
             raise UserError(
-                f"{part}, line {start}: cannot be cut into columns ({error})."
+                f"{part}, line {start}: cannot be cut into columns ({brief(error)})."
             ) from None
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.data.files import LAYOUTS, Layout, Part
 from pipeline.data.formats import (
     ALIASES,
     find_columns,
+    read_columns,
     require_text,
     rows,
 )
@@ -69,7 +69,7 @@ def _read(part: Part) -> Iterator[tuple[str, str, str]]:
 
 def _named(part: Part, layout: Layout) -> Iterator[tuple[str, str, str]]:
     lines = _complete(part, layout, None)
-    header = next(lines)
+    header = next(lines, [])
     at = _columns(part, header)
     for fields in lines:
         item, title, genres = (fields[at[name]] if name in at else "" for name in COLUMNS)
@@ -77,19 +77,20 @@ def _named(part: Part, layout: Layout) -> Iterator[tuple[str, str, str]]:
 
 
 def _parquet(part: Part) -> Iterator[tuple[str, str, str]]:
-    with part.open() as stream:
-        data = stream.read()
+    _, _, table = read_columns(part, lambda header: _columns(part, header))
+    cells = {name: _texts(part, name, table.column(name)) for name in table.column_names}
+    empty = [""] * len(table)
+    yield from zip(*(cells.get(name, empty) for name in COLUMNS), strict=True)
+
+
+def _texts(part: Part, name: str, column: Any) -> list[str]:
     try:
-        table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{part}: is no readable Parquet file ({error}).") from None
-    at = _columns(part, table.column_names)
-    for row in zip(*(table.column(index).to_pylist() for index in at.values()), strict=True):
-        cells = dict(zip(at, ("" if cell is None else str(cell) for cell in row), strict=True))
-        yield cells["item"], cells.get("title", ""), cells.get("genres", "")
+        return [text or "" for text in column.cast(pa.string()).to_pylist()]
+    except pa.ArrowException:
+        raise UserError(f"{part}: column {name!r} holds {column.type}. Expected text.") from None
 
 
-def _columns(part: Part, header: list[str]) -> dict[str, int]:
+def _columns(part: Part, header: Sequence[str]) -> dict[str, int]:
     """Positions of the item column, and of those with titles and genres where there are any."""
     names = [name.strip().lower().partition(":")[0] for name in header]
     aliases = dict(_ITEM)

@@ -18,12 +18,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 LEDGER = "all_experiments_results.csv"
 NAME, TIMESTAMP, DATE = "model_name", "timestamp", "evaluation_date"
 _METRIC = re.compile(r"(hit_rate|precision|recall|ndcg|map|coverage)@([1-9]\d*)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+_LONGEST_NAME = 250  # as MLflow stores it
+_UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _STAMP = re.compile(r"\d{8}_\d{6}")
 _STAMP_FORMAT = "%Y%m%d_%H%M%S"
 _JSON_FILE = re.compile(rf"(?P<{NAME}>.+)_(?P<{TIMESTAMP}>{_STAMP.pattern})\.json")
@@ -113,11 +115,11 @@ def _csv_rows(file: Path, raw: bytes) -> Iterator[Result]:
     if NAME not in header or not any(map(_METRIC.fullmatch, header)):
         raise UserError(
             f"{file}, line 1: expected the columns of the notebook's ledger, {NAME} and metrics "
-            f"such as ndcg@10, but found: {', '.join(header)[:200]}"
+            f"such as ndcg@10, but found: {brief(', '.join(header))}"
         )
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise UserError(f"{file}, line 1: there are several columns '{twice}'; keep one.")
+        raise UserError(f"{file}, line 1: there are several columns '{brief(twice)}'; keep one.")
     for number, line in enumerate(lines, start=2):
         if not line.strip():
             continue
@@ -140,6 +142,8 @@ def _json_rows(file: Path, raw: bytes) -> Iterator[Result]:
         yield str(file), _row(str(file), fields, "row.json", raw)
     except UnicodeDecodeError as error:
         yield str(file), f"this is no UTF-8 text: {error.reason}"
+    except RecursionError:
+        yield str(file), "this is nested too deep to be a row"
     except json.JSONDecodeError as error:
         yield f"{file}, line {error.lineno}", f"this is no JSON: {error.msg}"
     except _BadRowError as error:
@@ -151,7 +155,7 @@ def _cells(line: bytes) -> list[str]:
         (cells,) = csv.reader([line.decode().rstrip("\r\n")])
         return [cell.strip() for cell in cells]
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise _BadRowError(f"this is no line of UTF-8 text with commas: {error}") from None
+        raise _BadRowError(f"this is no line of UTF-8 text with commas: {brief(error)}") from None
 
 
 def _fields(header: list[str], cells: list[str]) -> dict[str, str]:
@@ -169,6 +173,11 @@ def _row(where: str, fields: Mapping[str, Any], raw_name: str, raw: bytes) -> Ro
     name = fields.get(NAME)
     if not isinstance(name, str) or not name:
         raise _BadRowError(f"{NAME} is empty")
+    if len(name) > _LONGEST_NAME or _UNSTORABLE.search(name):
+        raise _BadRowError(
+            f"{NAME} is {brief(repr(name))}, expected up to {_LONGEST_NAME} characters without "
+            f"control characters"
+        )
     metrics = {
         f"{found[1]}_at_{found[2]}": _metric(column, fields[column])
         for column in fields
@@ -180,19 +189,19 @@ def _row(where: str, fields: Mapping[str, Any], raw_name: str, raw: bytes) -> Ro
     stamp = _stamp(fields.get(TIMESTAMP)) or time
     key = f"{name} {stamp.strftime(_STAMP_FORMAT)}"
     counts = {
-        what: int(fields[what])
+        what: int(text)
         for what in ("n_items", "n_users")
-        if re.fullmatch(r"[1-9]\d*", str(fields.get(what)))
+        if isinstance(text := fields.get(what), str) and re.fullmatch(r"[1-9]\d{0,17}", text)
     }
     return Row(where, name, key, time, metrics, counts, repairs, raw_name, raw)
 
 
 def _metric(column: str, text: Any) -> Decimal:
     if not isinstance(text, str) or not _NUMBER.fullmatch(text):
-        raise _BadRowError(f"{column} is {text!r}, expected a number")
+        raise _BadRowError(f"{brief(column)} is {brief(repr(text))}, expected a number")
     value = Decimal(text)
     if not 0 <= value <= 1:
-        raise _BadRowError(f"{column} is {text}, expected a number from 0 to 1")
+        raise _BadRowError(f"{brief(column)} is {brief(text)}, expected a number from 0 to 1")
     return value
 
 
@@ -204,13 +213,14 @@ def _time(fields: Mapping[str, Any]) -> tuple[datetime, list[str]]:
         if time := _iso(text):
             return time, []
         if time := _iso(text.strip(", ")) or _iso(text.replace(",", "")):
-            return time, [f"{DATE} '{text}' read as {time.isoformat()} without its stray commas"]
+            told = f"{DATE} '{brief(text)}' read as {time.isoformat()} without its stray commas"
+            return time, [told]
     if stamp is None:
-        told = ", ".join(f"{name} is {fields.get(name)!r}" for name in (DATE, TIMESTAMP))
+        told = ", ".join(f"{name} is {brief(repr(fields.get(name)))}" for name in (DATE, TIMESTAMP))
         raise _BadRowError(f"there is no date: {told}")
     if DATE not in fields:
         return stamp, []
-    problem = f"'{text}' is no date" if text.strip(", ") else "is empty"
+    problem = f"'{brief(text)}' is no date" if text.strip(", ") else "is empty"
     return stamp, [f"{DATE} {problem}: {stamp.isoformat()} taken from {TIMESTAMP}"]
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from pipeline.data.dataset import FORMAT, Dataset
 from pipeline.data.ratings import OnBadRows, read_ratings
 from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 TABLES = ("users", "items", "train", "later")
 META = "meta.json"
@@ -37,6 +38,16 @@ class Prepared:
     """Whether it was found prepared."""
 
 
+class Record(BaseModel):
+    """What the folder of a prepared dataset says of it in ``meta.json``, and is needed again."""
+
+    inputs: dict[str, Any]
+    """What it was made of: another preparation of the same takes it instead."""
+    name: str
+    protocol: str
+    counts: dict[str, int]
+
+
 def home() -> Path:
     """Where prepared datasets are kept: ``data/prepared`` in the current directory."""
     return Path("data") / "prepared"
@@ -46,6 +57,8 @@ def prepare(
     dataset: str, split: SplitSettings, on_bad_rows: OnBadRows = "error", *, reuse: bool = True
 ) -> Prepared:
     """Find, read, check and split a dataset, or take it as it was prepared before.
+
+    What lies there damaged is told in the notes and put aside where it is in the way.
 
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
@@ -57,9 +70,13 @@ def prepare(
         "split": split.model_dump(mode="json"),
         "on_bad_rows": on_bad_rows,
     }
+    notes = list(source.notes)
     for meta in home().glob(f"[!.]*/{META}") if reuse else ():
-        if _read_meta(meta.parent)["inputs"] == inputs:
-            return _load(meta.parent, source.notes)
+        try:
+            if _read_record(meta.parent).inputs == inputs:
+                return _load(meta.parent, notes)
+        except UserError as error:
+            notes.append(f"warning: not used: {error}")
     ratings = read_ratings(source.path, on_bad_rows)
     if ratings.held_out is None:
         made = Dataset.from_ratings(source.name, ratings.table, ratings.items, split)
@@ -69,8 +86,10 @@ def prepare(
         )
     folder = home() / made.fingerprint
     told = {"name": source.name, "protocol": made.protocol, "notes": list(source.notes)}
+    if folder.exists():
+        notes += _put_aside_damaged(folder)
     store(made, folder, {"inputs": inputs, "counts": ratings.counts, **told})
-    return Prepared(made, folder, source.notes, ratings.counts, reused=False)
+    return Prepared(made, folder, tuple(notes), ratings.counts, reused=False)
 
 
 def load(fingerprint: str) -> Prepared:
@@ -110,32 +129,43 @@ def receive(fingerprint: str, fetch: Callable[[Path], Path]) -> Prepared:
 
 
 def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
-    meta = _read_meta(folder)
-    split = SplitSettings.read(meta["inputs"]["split"], where=str(folder / META))
+    record = _read_record(folder)
+    split = SplitSettings.read(record.inputs.get("split", {}), where=str(folder / META))
     try:
         files = {name: folder / f"{name}.parquet" for name in TABLES}
         tables = {name: pd.read_parquet(file, memory_map=True) for name, file in files.items()}
-    except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file is of these
+        dataset = Dataset(record.name, split, record.protocol, **tables)
+        fingerprint = dataset.fingerprint
+    except Exception as error:  # pandas raises many kinds for what it stumbles over
         raise _damaged(folder, error) from None
-    dataset = Dataset(meta["name"], split, meta["protocol"], **tables)
-    if dataset.fingerprint != folder.name:
+    if fingerprint != folder.name:
         raise UserError(
             f"{folder}: the tables no longer have the fingerprint that names the folder "
-            f"(they have {dataset.fingerprint}). Delete the folder and prepare again."
+            f"(they have {fingerprint}). Delete the folder and prepare again."
         )
-    return Prepared(dataset, folder, tuple(notes), meta["counts"], reused=True)
+    return Prepared(dataset, folder, tuple(notes), record.counts, reused=True)
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
+def _read_record(folder: Path) -> Record:
     try:
-        meta: dict[str, Any] = json.loads((folder / META).read_text())
-        return meta
-    except (OSError, ValueError) as error:
+        return Record.model_validate_json((folder / META).read_bytes())
+    except (OSError, ValidationError) as error:
         raise _damaged(folder, error) from None
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder}: damaged ({error}). Delete the folder and prepare again.")
+    return UserError(f"{folder}: damaged ({brief(error)}). Delete the folder and prepare again.")
+
+
+def _put_aside_damaged(folder: Path) -> list[str]:
+    """Make room in the place of a damaged dataset, keeping what there is; what was done."""
+    try:
+        _load(folder)
+        return []
+    except UserError:
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".damaged-{folder.name}-"))
+        folder.replace(aside / folder.name)
+        return [f"warning: the damaged {folder} is kept as {aside / folder.name}"]
 
 
 def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -198,33 +197,75 @@ def tampered(made: Prepared, content: bytes | None) -> None:
         file.write_bytes(content)
 
 
-def test_changed_tables_are_refused() -> None:
+def is_prepared_anew(damaged: Prepared, problem: str) -> None:
+    """``load`` refuses a damaged dataset; ``prepare`` tells of it, keeps it and makes another."""
+    left = {path.name: path.read_bytes() for path in damaged.folder.iterdir()}
+    with pytest.raises(UserError) as error:
+        load(damaged.dataset.fingerprint)
+    assert f"{damaged.folder}: {problem}" in str(error.value)
+    assert "Delete the folder and prepare again" in str(error.value)
+    made = prepare("ratings.csv", SPLIT)
+    assert (made.reused, made.folder) == (False, damaged.folder)
+    assert same(load(made.dataset.fingerprint).dataset, damaged.dataset)
+    refused, moved = made.notes
+    assert refused == f"warning: not used: {error.value}"
+    assert moved.startswith(f"warning: the damaged {made.folder} is kept as ")
+    kept = Path(moved.rpartition(" ")[2])
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == left
+    again = prepare("ratings.csv", SPLIT)
+    assert again.reused
+    assert again.notes == ()
+
+
+def test_changed_tables_are_prepared_anew() -> None:
     made = prepare("ratings.csv", SPLIT)
     table = pd.read_parquet(made.folder / "train.parquet")
     table.loc[3, "rating"] = np.float32(1.5)
     table.to_parquet(made.folder / "train.parquet", index=False)
-    for again in (lambda: prepare("ratings.csv", SPLIT), lambda: load(made.dataset.fingerprint)):
-        with pytest.raises(UserError) as error:
-            again()
-        assert f"{made.folder}: the tables no longer have the fingerprint" in str(error.value)
-        assert "Delete the folder and prepare again" in str(error.value)
-    shutil.rmtree(made.folder)
-    assert same(prepare("ratings.csv", SPLIT).dataset, made.dataset)
+    is_prepared_anew(made, "the tables no longer have the fingerprint")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])
-def test_damaged_tables_are_refused(content: bytes | None) -> None:
+def test_damaged_tables_are_prepared_anew(content: bytes | None) -> None:
     made = prepare("ratings.csv", SPLIT)
     tampered(made, content)
-    with pytest.raises(UserError, match=r"Delete the folder and prepare again"):
-        prepare("ratings.csv", SPLIT)
+    is_prepared_anew(made, "damaged (")
 
 
-def test_a_damaged_record_is_refused() -> None:
+def records(made: Prepared) -> dict[str, str]:
+    meta = json.loads((made.folder / "meta.json").read_text())
+    return {
+        "broken off": "{",
+        "no object": "[]",
+        "too deep": "[" * 100_000,
+        "without inputs": json.dumps({**meta, "inputs": None}),
+        "without counts": json.dumps({key: meta[key] for key in meta if key != "counts"}),
+        "counts of text": json.dumps({**meta, "counts": {"rows_read": "many"}}),
+        "no UTF-8": "\udcff",
+    }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["broken off", "no object", "too deep", "without inputs", "without counts", "counts of text",
+     "no UTF-8"],
+)  # fmt: skip
+def test_a_damaged_record_is_prepared_anew(kind: str) -> None:
+    made = prepare("ratings.csv", SPLIT)
+    content = records(made)[kind]
+    (made.folder / "meta.json").write_bytes(content.encode(errors="surrogateescape"))
+    is_prepared_anew(made, "damaged (")
+
+
+def test_a_damaged_record_stops_no_other_dataset(ratings: pd.DataFrame) -> None:
     made = prepare("ratings.csv", SPLIT)
     (made.folder / "meta.json").write_text("{")
-    with pytest.raises(UserError, match=r"Delete the folder and prepare again"):
-        prepare("ratings.csv", SPLIT)
+    ratings[:-1].to_csv("others.csv", index=False)
+    other = prepare("others.csv", SPLIT)
+    (note,) = other.notes
+    assert note.startswith(f"warning: not used: {made.folder}: damaged (")
+    assert prepare("others.csv", SPLIT).reused
+    assert (made.folder / "meta.json").read_text() == "{"
 
 
 def test_what_is_not_prepared_is_told() -> None:
