@@ -8,7 +8,7 @@ import sys
 import click
 
 from pipeline.commands.experiments import evaluate, main, prepare, train
-from pipeline.commands.records import compare, import_ledger, sync
+from pipeline.commands.records import compare, import_ledger, migrate, sync
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
 
@@ -18,7 +18,7 @@ def cli() -> None:
     """Recommender experiments as MLflow runs that can be trusted."""
 
 
-for command in (prepare, train, evaluate, main, tune, compare, import_ledger, sync):
+for command in (prepare, train, evaluate, main, tune, compare, import_ledger, migrate, sync):
     cli.add_command(command)
 
 

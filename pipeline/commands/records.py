@@ -1,4 +1,4 @@
-"""What has been recorded: compare, import_ledger, sync."""
+"""What has been recorded: compare, import_ledger, migrate, sync."""
 
 from __future__ import annotations
 
@@ -62,3 +62,13 @@ def sync() -> None:
     from pipeline.steps.sync import sync as step
 
     step()
+
+
+@click.command()
+@click.option("--from", "source", required=True, help="A tracking store: sqlite:///mlflow.db, ...")
+@click.option("--to", "target", required=True, help="Another: http://host:5000, ...")
+def migrate(source: str, target: str) -> None:
+    """Copy all runs, models and aliases of a tracking store to another; twice is safe."""
+    from pipeline.steps.migrate import migrate as step
+
+    step(source, target)

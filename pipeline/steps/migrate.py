@@ -1,0 +1,43 @@
+"""migrate: all runs and models of one tracking store copied to another, and both compared."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from pipeline.console import console
+from pipeline.errors import UserError
+from pipeline.tracking.migration import KINDS, Migration
+from pipeline.tracking.migration import migrate as copy
+
+
+def migrate(source: str, target: str) -> None:
+    """Copy what ``target`` has not of ``source``, show what was there and what is there now.
+
+    Raises:
+        UserError: a store cannot be used, or not everything is there in the end.
+    """
+    check(copy(source, target), "migrate")
+
+
+def check(migration: Migration, title: str) -> None:
+    """Show what was compared.
+
+    Raises:
+        UserError: not everything is there.
+    """
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("")
+    for column in ("source", "there before", "copied", "there now"):
+        table.add_column(column, justify="right")
+    for kind in KINDS:
+        source, before, now = (
+            counts[kind] for counts in (migration.source, migration.before, migration.now)
+        )
+        style = None if source == now else "red"
+        table.add_row(kind, *(f"{n:,}" for n in (source, before, now - before, now)), style=style)
+    console.print(table)
+    for problem in migration.problems:
+        console.print(problem, style="yellow", markup=False, soft_wrap=True)
+    if not migration.is_whole:
+        raise UserError("Not everything is there. The same command tries the rest again.")
