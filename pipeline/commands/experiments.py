@@ -14,6 +14,7 @@ from pipeline.commands.fields import (
     FieldsCommand,
     Groups,
     experiment_fields,
+    offline,
     read_fields,
 )
 from pipeline.errors import UserError
@@ -29,6 +30,7 @@ def prepare_fields() -> Groups:
 @DATASET
 @ON_BAD_ROWS
 @REUSE
+@offline
 @click.pass_context
 def prepare(ctx: click.Context, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
     """Read, check and split ratings; log the prepared dataset with statistics and plots."""
@@ -46,6 +48,7 @@ def prepare(ctx: click.Context, dataset: str, on_bad_rows: Any, reuse: bool) -> 
 @DATASET
 @ON_BAD_ROWS
 @REUSE
+@offline
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -83,6 +86,7 @@ def train(
 @click.option("--run_id", help="A run of train.")
 @click.option("--model", help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION.")
 @REUSE
+@offline
 def evaluate(run_id: str | None, model: str | None, reuse: bool) -> None:
     """Rank the whole catalogue for the test users; log metrics and lists on the model's run."""
     from pipeline.steps.evaluate import evaluate as step
@@ -96,6 +100,7 @@ def evaluate(run_id: str | None, model: str | None, reuse: bool) -> None:
 @DATASET
 @ON_BAD_ROWS
 @REUSE
+@offline
 @click.pass_context
 def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
     """Prepare, then train and evaluate every experiment of a suite, then compare."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,23 @@ DATASET = click.option(
 ON_BAD_ROWS = click.option(
     "--on_bad_rows", type=click.Choice(["error", "drop"]), default="error", help="Drop counts them."
 )
+
+
+def offline(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flag ``--offline``, with which all of it happens in the embedded store."""
+
+    @functools.wraps(command)
+    def run(*args: Any, offline: bool, **kwargs: Any) -> None:
+        if not offline:
+            command(*args, **kwargs)
+            return
+        from pipeline.tracking.offline import use_offline_store
+
+        with use_offline_store():
+            command(*args, **kwargs)
+
+    told = "Use no tracking server: keep runs in data/offline, for sync to deliver."
+    return click.option("--offline", is_flag=True, help=told)(run)
 
 
 class FieldsCommand(click.Command):

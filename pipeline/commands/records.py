@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from pipeline.commands.fields import offline
+
 
 @click.command()
 @click.option("--experiment", help="An MLflow experiment, name or id; without it the current one.")
@@ -14,6 +16,7 @@ import click
 @click.option("--fingerprint", help="All runs on this dataset, in any experiment or that one.")
 @click.option("--baseline", help="A run's id or an experiment, as ncf_bpr; without it the best.")
 @click.option("--metric", default="ndcg_at_10", help="What to rank by: ndcg_at_10, map_at_20, ...")
+@offline
 def compare(
     experiment: str | None,
     run_ids: str | None,
@@ -72,3 +75,11 @@ def migrate(source: str, target: str) -> None:
     from pipeline.steps.migrate import migrate as step
 
     step(source, target)
+
+
+@click.command()
+def sync() -> None:
+    """Deliver what was done offline to the tracking server; twice is safe."""
+    from pipeline.steps.sync import sync as step
+
+    step()

@@ -13,6 +13,7 @@ from pipeline.commands.fields import (
     FieldsCommand,
     Groups,
     experiment_fields,
+    offline,
     read_fields,
 )
 from pipeline.errors import UserError
@@ -46,6 +47,7 @@ def study_fields() -> Groups:
 @click.option("--number", type=int, hidden=True)
 @DATASET
 @ON_BAD_ROWS
+@offline
 @click.pass_context
 def tune(ctx: click.Context, /, **options: Any) -> None:
     """Search for better settings in a study, refit the best, evaluate and register it."""

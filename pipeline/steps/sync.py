@@ -1,18 +1,20 @@
-"""sync: deliver what could not be delivered when it was logged."""
+"""sync: deliver what was logged while there was no server, or none that answered."""
 
 from __future__ import annotations
 
 import logging
 
 from pipeline.errors import UserError
+from pipeline.steps.migrate import check
 from pipeline.tracking.delivery import shown_uri
+from pipeline.tracking.offline import deliver_offline_store
 from pipeline.tracking.store import deliver_left
 
 log = logging.getLogger("pipeline")
 
 
 def sync() -> None:
-    """Deliver to the store in use what earlier processes have left here for it.
+    """Deliver to the store in use what outboxes here hold for it, and the runs of ``--offline``.
 
     Raises:
         UserError: something is not delivered still; the messages before say what and why.
@@ -29,6 +31,9 @@ def sync() -> None:
         if left.trouble:
             log.warning("%s: not delivered: %s", left.folder, left.trouble)
             waiting += 1
+    migration = deliver_offline_store()
+    if migration is not None:
+        check(migration, "offline runs")
     if waiting:
         raise UserError(f"{waiting} outboxes are not delivered; nothing of them is lost.")
     log.info("%s has everything that was logged here.", shown_uri())

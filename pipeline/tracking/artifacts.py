@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
+from pipeline.tracking.stores import at_once
+
 Files = dict[str, int]
 """Size in bytes by path below the root of a run's or a model's artifacts."""
 
@@ -44,12 +46,13 @@ def carry(
     paths: Iterable[str],
     edit: Callable[[Path], None],
 ) -> None:
-    """Copy files one at a time; ``edit`` may change the copy before it is sent.
+    """Copy files; ``edit`` may change a copy before it is sent.
 
     Raises:
         UnreadableError: the source does not give a file.
     """
-    for path in paths:
+
+    def carry_one(path: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 copy = source.download_artifacts(path, folder)  # type: ignore[no-untyped-call]
@@ -58,5 +61,7 @@ def carry(
             edit(Path(copy))
             parent = str(PurePosixPath(path).parent)
             target.log_artifact(  # type: ignore[no-untyped-call]
-                str(copy), None if parent == "." else parent
+                copy, None if parent == "." else parent
             )
+
+    at_once(carry_one, paths)

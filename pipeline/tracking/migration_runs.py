@@ -21,8 +21,8 @@ from mlflow.entities import (
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from pipeline.tracking.artifacts import Files, list_files
-from pipeline.tracking.runs import ENDED
-from pipeline.tracking.stores import Store
+from pipeline.tracking.stores import Store, at_once
+from pipeline.tracking.track import ENDED
 from pipeline.tracking.transfer import (
     MIGRATED,
     MIGRATED_FROM,
@@ -135,10 +135,11 @@ def copy_run(transfer: Transfer, info: RunInfo, *, is_new: bool, linked: Linked)
 
 def _read(store: Store, run_id: str, files: Files, originals: Mapping[str, str]) -> Content:
     run = store.client.get_run(run_id)
+    histories = at_once(lambda key: store.client.get_metric_history(run_id, key), run.data.metrics)
     points = {
-        (key, int(each.step), int(each.timestamp), None if isnan(each.value) else each.value)
-        for key in run.data.metrics
-        for each in store.client.get_metric_history(run_id, key)
+        (each.key, int(each.step), int(each.timestamp), None if isnan(each.value) else each.value)
+        for history in histories
+        for each in history
     }
     datasets = run.inputs.dataset_inputs if run.inputs else []
     inputs = run.inputs.model_inputs if run.inputs else []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel
@@ -25,11 +26,14 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from pipeline.errors import UserError
 
+S = TypeVar("S")
+T = TypeVar("T")
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ANSWER_SECONDS = 10
 PAGE = 1000
+AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -95,25 +99,37 @@ class Store:
         return get_artifact_repository(str(location), self.uri, self.uri)
 
 
+def at_once(do: Callable[[T], S], items: Iterable[T]) -> list[S]:
+    """Results in the order of ``items``, a few asked for at a time: requests mostly wait.
+
+    What has not begun when something fails, or Ctrl-C comes, does not begin.
+    """
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        return list(pool.map(do, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def open_source(uri: str) -> Store:
     """The store to read from, which must be there: nothing is created.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    url = _parsed(uri, "--from")
+    url = _parsed(uri, "source")
     if url.drivername not in SERVERS:
         if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
-            raise UserError(f"--from {_shown(url)}: there is no file {url.database}.")
+            raise UserError(f"The source {_shown(url)}: there is no file {url.database}.")
         try:
             engine = create_engine(url)
             known = inspect(engine).has_table("experiments")
             engine.dispose()
         except (SQLAlchemyError, ImportError) as error:
-            raise UserError(f"--from {_shown(url)} cannot be read: {_first(error)}") from None
+            raise UserError(f"The source {_shown(url)} cannot be read: {_first(error)}") from None
         if not known:  # MLflow would make its tables in it
-            raise UserError(f"--from {_shown(url)}: this database is no tracking store.")
-    return _opened(uri, url, "--from")
+            raise UserError(f"The source {_shown(url)}: this database is no tracking store.")
+    return _opened(uri, url, "source")
 
 
 def open_target(uri: str) -> Store:
@@ -122,7 +138,7 @@ def open_target(uri: str) -> Store:
     Raises:
         UserError: it cannot be reached or used.
     """
-    return _opened(uri, _parsed(uri, "--to"), "--to")
+    return _opened(uri, _parsed(uri, "target"), "target")
 
 
 def is_same(one: Store, other: Store) -> bool:
@@ -143,13 +159,15 @@ def is_same(one: Store, other: Store) -> bool:
 def in_use(uri: str) -> Iterator[None]:
     """Make a store the one in use, in processes that are started meanwhile, too."""
     variable = os.environ.get(VARIABLE)
-    with _use_tracking_uri(uri):
-        yield
-    if variable is not None:
-        os.environ[VARIABLE] = variable  # MLflow restores what was set in this process alone
+    try:
+        with _use_tracking_uri(uri):
+            yield
+    finally:
+        if variable is not None:
+            os.environ[VARIABLE] = variable  # MLflow restores what this process has set, alone
 
 
-def _opened(uri: str, url: URL, flag: str) -> Store:
+def _opened(uri: str, url: URL, role: str) -> Store:
     try:
         if url.drivername in SERVERS:
             # Retries would take minutes to find that nobody is there.
@@ -160,11 +178,11 @@ def _opened(uri: str, url: URL, flag: str) -> Store:
         client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        raise UserError(f"{flag} {_shown(url)} cannot be used: {_first(error)}") from None
+        raise UserError(f"The {role} {_shown(url)} cannot be used: {_first(error)}") from None
     return Store(uri, client)
 
 
-def _parsed(uri: str, flag: str) -> URL:
+def _parsed(uri: str, role: str) -> URL:
     try:
         url = make_url(uri)
         if url.drivername not in SERVERS:
@@ -175,7 +193,7 @@ def _parsed(uri: str, flag: str) -> URL:
         return url
     folder = " A folder of files becomes a database by: mlflow migrate-filestore."
     raise UserError(
-        f"{flag}: expected the URL of a tracking store, as in sqlite:///mlflow.db, "
+        f"The {role}: expected the URL of a tracking store, as in sqlite:///mlflow.db, "
         f"postgresql://user@host/database or http://host:5000."
         f"{folder if '://' not in uri or uri.startswith('file:') else ''}"
     )
