@@ -61,7 +61,7 @@ def import_ledger(
 
 @click.command()
 def sync() -> None:
-    """Deliver metrics and artifacts that were logged while the tracking server was away."""
+    """Deliver what was logged while the server was away, or offline; twice is safe."""
     from pipeline.steps.sync import sync as step
 
     step()
@@ -75,11 +75,3 @@ def migrate(source: str, target: str) -> None:
     from pipeline.steps.migrate import migrate as step
 
     step(source, target)
-
-
-@click.command()
-def sync() -> None:
-    """Deliver what was done offline to the tracking server; twice is safe."""
-    from pipeline.steps.sync import sync as step
-
-    step()
