@@ -37,7 +37,7 @@ from pipeline.tracking.artifacts import UnreadableError
 from pipeline.tracking.migration_models import copy_logged_models, count_links
 from pipeline.tracking.migration_registry import copy_registered_models
 from pipeline.tracking.migration_runs import copy_run, open_runs
-from pipeline.tracking.stores import in_use, is_same, open_source, open_target
+from pipeline.tracking.stores import in_use, is_same, open_source, open_target, told
 from pipeline.tracking.transfer import MIGRATED_FROM, Counts, Transfer
 
 KINDS = (
@@ -83,7 +83,7 @@ def migrate(source: str, target: str) -> Migration:
             _copy(transfer)
     except (MlflowException, SQLAlchemyError, UnreadableError, OSError) as error:
         raise UserError(
-            f"The migration from {before.shown} to {after.shown} was broken off: {error}. "
+            f"The migration from {before.shown} to {after.shown} was broken off: {told(error)}. "
             f"The same command goes on with it."
         ) from error
     return Migration(transfer.wanted, transfer.before, transfer.now, transfer.problems)

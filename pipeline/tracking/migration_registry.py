@@ -27,7 +27,8 @@ def copy_registered_models(transfer: Transfer) -> None:
 
 def _copy(transfer: Transfer, model: RegisteredModel) -> None:
     client, name, tags = transfer.target.client, model.name, transfer.tags(model.tags)
-    versions, aliases = transfer.source.versions(name), dict(model.aliases)
+    versions = transfer.source.versions(name)
+    aliases = {alias: str(number) for alias, number in model.aliases.items()}
     transfer.wanted["tags"] += len(tags) + sum(len(transfer.tags(v.tags)) for v in versions)
     transfer.wanted["versions"] += len(versions)
     transfer.wanted["aliases"] += len(aliases)

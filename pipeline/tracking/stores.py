@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ANSWER_SECONDS = 10
 PAGE = 1000
 AT_ONCE = 8
+PASSWORD = re.compile(r"(://[^/@\s]*?):[^/\s]*@")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def open_source(uri: str) -> Store:
             known = inspect(engine).has_table("experiments")
             engine.dispose()
         except (SQLAlchemyError, ImportError) as error:
-            raise UserError(f"The source {_shown(url)} cannot be read: {_first(error)}") from None
+            raise UserError(f"The source {_shown(url)} cannot be read: {told(error)}") from None
         if not known:  # MLflow would make its tables in it
             raise UserError(f"The source {_shown(url)}: this database is no tracking store.")
     return _opened(uri, url, "source")
@@ -178,7 +180,7 @@ def _opened(uri: str, url: URL, role: str) -> Store:
         client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        raise UserError(f"The {role} {_shown(url)} cannot be used: {_first(error)}") from None
+        raise UserError(f"The {role} {_shown(url)} cannot be used: {told(error)}") from None
     return Store(uri, client)
 
 
@@ -206,15 +208,17 @@ def _place(url: URL) -> tuple[Any, ...]:
         return url.drivername, url.host, url.port, path
     if url.get_backend_name() == "sqlite":
         return "sqlite", Path(str(url.database)).resolve()
-    return url.get_backend_name(), url.host, url.port, url.database
+    return url.get_backend_name(), url.host or url.query.get("host"), url.port, url.database
 
 
 def _shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def _first(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def told(error: BaseException) -> str:
+    """What an error says first, without passwords."""
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return PASSWORD.sub(r"\1:***@", first)
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:

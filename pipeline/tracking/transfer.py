@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline.tracking.artifacts import Files, UnreadableError, carry, list_files
-from pipeline.tracking.stores import Store
+from pipeline.tracking.stores import Store, told
 
 MIGRATED_FROM = "migrated_from"
 MIGRATED = "migrated"
@@ -67,11 +67,11 @@ class Transfer:
         try:
             yield
         except UnreadableError as error:
-            self.problems.append(f"{what}: artifacts cannot be read: {error}")
+            self.problems.append(f"{what}: artifacts cannot be read: {told(error)}")
         except MlflowException as error:
             if error.error_code in ENDING:
                 raise
-            self.problems.append(f"{what}: {error}")
+            self.problems.append(f"{what}: {told(error)}")
 
     def files(self, location: str | None, what: str) -> Files | None:
         """An original's files; none where they cannot be read, which is noted."""
@@ -82,7 +82,7 @@ class Transfer:
                 raise UnreadableError(str(error)) from error
         return None
 
-    def carry(self, source: str | None, target: str | None, paths: Iterable[str]) -> None:
+    def carry(self, source: str | None, target: str | None, paths: Sequence[str]) -> None:
         """Copy files byte for byte, but for the ids and the place in ``MLmodel``."""
 
         def edit(file: Path) -> None:
@@ -90,7 +90,8 @@ class Transfer:
                 text = file.read_bytes().decode()
                 file.write_bytes(self.renamed(text.replace(str(source), str(target))).encode())
 
-        carry(self.source.artifacts(source), self.target.artifacts(target), sorted(paths), edit)
+        if paths:
+            carry(self.source.artifacts(source), self.target.artifacts(target), paths, edit)
 
 
 def digest(content: Any) -> str:
