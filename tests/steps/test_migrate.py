@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -23,11 +22,9 @@ def source(shared: Workplace) -> Workplace:
 
 
 @pytest.fixture(scope="module")
-def team(
-    tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path
-) -> Iterator[Workplace]:
+def team(tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path) -> Workplace:
     """A folder to start commands in, and to keep a server in."""
-    yield make_workplace(tmp_path_factory.mktemp("team"), ratings, store)
+    return make_workplace(tmp_path_factory.mktemp("team"), ratings, store)
 
 
 def test_a_killed_migration_to_a_server_is_completed(source: Workplace, team: Workplace) -> None:
@@ -42,7 +39,7 @@ def test_a_killed_migration_to_a_server_is_completed(source: Workplace, team: Wo
         outcome = team.call("pipeline", *words)
         assert outcome.status == 0, outcome.told
         (runs,) = (line.split() for line in outcome.told.splitlines() if " runs " in line)
-        assert runs == ["runs", "4", "0", "4", "4"] or runs[1] == runs[4] == "4"
+        assert (runs[1], runs[-1]) == ("4", "4")
         assert held(url) == held(source.uri)
 
 
