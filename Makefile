@@ -1,13 +1,18 @@
-# Commands: `make demo`, `make test` and `make bench`. All make .venv first and need Python 3.11-3.13.
+# Commands: `make demo`, `make server`, `make test` and `make bench`. All make .venv first and need
+# Python 3.11-3.13.
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo server test bench lint format clean
 
 demo: .venv/installed
 	mlflow run . --env-manager local
+
+# For a team: docs/server.md. Its password comes from MLFLOW_AUTH_ADMIN_PASSWORD.
+server: .venv/installed
+	python -m pipeline server
 
 # Two processes with a thread each: many tests wait for processes of their own.
 test: .venv/installed-dev

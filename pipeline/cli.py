@@ -9,6 +9,7 @@ import click
 
 from pipeline.commands.experiments import evaluate, main, prepare, train
 from pipeline.commands.records import compare, import_ledger, migrate, sync
+from pipeline.commands.serving import server
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
 
@@ -18,7 +19,10 @@ def cli() -> None:
     """Recommender experiments as MLflow runs that can be trusted."""
 
 
-for command in (prepare, train, evaluate, main, tune, compare, import_ledger, migrate, sync):
+for command in (
+    *(prepare, train, evaluate, main, tune, compare),
+    *(server, migrate, sync, import_ledger),
+):
     cli.add_command(command)
 
 

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.console import console
 from pipeline.data.prepared import Prepared
 from pipeline.data.ratings import OnBadRows
+from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.process import lock
 from pipeline.steps.launcher import search
@@ -40,7 +41,7 @@ from pipeline.tracking.runs import Run, tracking_uri, ui_command
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, end_left
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.storage import VARIABLE, hidden, open_storage, shown
+from pipeline.tuning.storage import VARIABLE, open_storage
 from pipeline.tuning.study import DATA, PARENT_RUN, READY, open_study, tally
 from pipeline.tuning.suggestions import distributions, make_sampler, suggest
 from pipeline.tuning.workers import Workers, available_cores, visible_gpus, worker_environments

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, text
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.database import hidden, is_sqlite, read_url, secrets, shown
 from pipeline.errors import UserError
 
 VARIABLE = "OPTUNA_STORAGE"
@@ -73,7 +73,7 @@ def storage_url(flag: str | None) -> str:
         UserError: the flag holds a password, which would stand in the process list and, by
             ``mlflow run``, in a run.
     """
-    if flag and _secrets(_parsed(flag)):
+    if flag and secrets(read_url(flag)):
         raise UserError(
             f"--storage {shown(flag)}: a password in a flag can be read by others. Put the URL "
             f"into the environment variable {VARIABLE}. If this came by mlflow run -P, its run "
@@ -90,24 +90,22 @@ def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:
     Raises:
         UserError: it cannot be reached or used.
     """
-    parsed = _parsed(url)
-    if "@" in (parsed.host or ""):
-        raise UserError("The storage URL has an '@' in its password: write it as %40.")
-    if _is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
+    parsed = read_url(url)
+    if is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
         raise UserError(
             f"The storage {url} is in memory, which workers cannot share and which is gone at the "
             f"end: expected a file, as in {EMBEDDED}."
         )
-    engine = {"connect_args": {"timeout": BUSY_SECONDS}} if _is_sqlite(parsed) else {}
+    engine = {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite(parsed) else {}
     try:
         storage = _Storage(
-            url,
+            parsed.render_as_string(hide_password=False),
             engine_kwargs={"pool_pre_ping": True, **engine},
             heartbeat_interval=heartbeat,
             grace_period=LOST_AFTER * heartbeat if heartbeat else None,
             heartbeat_stale_trial_callback=RETRY,
         )
-        if _is_sqlite(parsed):
+        if is_sqlite(parsed):
             _lock_at_once(storage.engine)
         return storage
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
@@ -136,41 +134,3 @@ def try_again(study: Study, number: int) -> None:
     (trial,) = (each for each in study.get_trials() if each.number == number)
     if trial.state == TrialState.FAIL:
         RETRY(study, trial)
-
-
-def shown(url: str) -> str:
-    """The URL with its password hidden."""
-    return hidden(_parsed(url).render_as_string(hide_password=True), url)
-
-
-def hidden(message: str, url: str) -> str:
-    """``message`` without the password of ``url``."""
-    for secret in _secrets(_parsed(url)):
-        message = message.replace(secret, "***")
-    return message
-
-
-def _secrets(url: URL) -> list[str]:
-    """The password, before the host or among the parameters; as it is, and as URLs spell it."""
-    values = [value for name, value in url.query.items() if "pass" in name.lower()]
-    given = [value if isinstance(value, str) else ",".join(value) for value in values]
-    found = [each for each in [str(url.password or ""), *given] if each]
-    return [spelling for each in found for spelling in (each, quote(each, ""), quote_plus(each))]
-
-
-def _is_sqlite(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite"
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect()
-        return parsed
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        scheme = url.partition("://")[0] if "://" in url else ""
-        raise UserError(
-            f"The storage URL{f' with {scheme}://' if scheme else ''} is none that a study can be "
-            f"kept in: expected one as in sqlite:///optuna.db or "
-            f"postgresql://user:password@host/database."
-        ) from None

@@ -15,10 +15,11 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.database import shown
 from pipeline.errors import UserError
 from pipeline.tuning.objective import find_best, window_steps
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.storage import open_storage, shown
+from pipeline.tuning.storage import open_storage
 from pipeline.tuning.suggestions import make_pruner, make_sampler
 
 PLAN, DATA, PARENT_RUN = "plan", "data", "parent_run"

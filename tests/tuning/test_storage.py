@@ -16,15 +16,14 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from sqlalchemy import delete
 
+from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.tuning.storage import (
     EMBEDDED,
     LOST_AFTER,
     RETRIES,
     VARIABLE,
-    hidden,
     open_storage,
-    shown,
     storage_url,
     try_again,
 )
@@ -100,7 +99,7 @@ def test_a_shown_url_hides_the_password_alone(url: str, secret: str) -> None:
 )
 def test_what_is_no_storage(url: str) -> None:
     for use in (storage_url, lambda found: open_storage(found, HEARTBEAT), shown):
-        with pytest.raises(UserError, match="is none that a study can be kept in") as caught:
+        with pytest.raises(UserError, match="is none of a database") as caught:
             use(url)
         assert "s3cret" not in str(caught.value)
 
