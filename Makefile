@@ -20,7 +20,7 @@ test: .venv/installed-dev
 
 # What runs on any machine, one after another, in the order of docs/performance.md.
 bench: .venv/installed-dev
-	for name in training ranking baselines preparation scale tracking serving; do \
+	for name in training ranking baselines preparation scale tracking serving recommend; do \
 		python -m benchmarks.$$name || exit 1; echo; done
 
 lint: .venv/installed-dev

@@ -9,7 +9,7 @@ import click
 
 from pipeline.commands.experiments import evaluate, main, prepare, train
 from pipeline.commands.records import compare, import_ledger, migrate, sync
-from pipeline.commands.serving import server
+from pipeline.commands.serving import recommend, server
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
 
@@ -20,7 +20,7 @@ def cli() -> None:
 
 
 for command in (
-    *(prepare, train, evaluate, main, tune, compare),
+    *(prepare, train, evaluate, main, tune, compare, recommend),
     *(server, migrate, sync, import_ledger),
 ):
     cli.add_command(command)

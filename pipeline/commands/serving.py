@@ -1,4 +1,4 @@
-"""A server for a team: server."""
+"""A server for a team, and what its models are for: server, recommend."""
 
 from __future__ import annotations
 
@@ -67,3 +67,28 @@ def server(folder: Path, artifacts: str | None, host: str, port: int, allowed_ho
 
     names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
     serve(folder, artifacts, host, port, names)
+
+
+@click.command()
+@click.option("--run_id", help="A run of train.")
+@click.option("--model", help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION.")
+@click.option(
+    "--users",
+    default="all",
+    help="all that trained, or a file: CSV, TSV or Parquet with columns user, items, exclude and "
+    "allowed (lists in CSV as 1|2|3), or text with an id on each line.",
+)
+@click.option("--k", default=10, help="The length of the lists.")
+@click.option(
+    "--output", required=True, help="Where the lists go: a file that ends in .parquet or .csv."
+)
+@click.option("--overwrite", type=bool, default=False, help="true replaces such a file.")
+def recommend(
+    run_id: str | None, model: str | None, users: str, k: int, output: str, overwrite: bool
+) -> None:
+    """Write lists for all users of a model, or for those of a file."""
+    from pipeline.steps.evaluate import find_run
+    from pipeline.steps.recommend import recommend as step
+
+    run = find_run(run_id or None, model or None)
+    step(run, users, k, Path(output), overwrite=overwrite)

@@ -8,7 +8,7 @@ can make nothing, the answer is what is popular, and says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class Request:
 def read_requests(table: pd.DataFrame) -> list[Request]:
     """Requests, a row each, from any of the columns user, items, exclude and allowed.
 
-    Ids may be text or whole numbers; missing values are no ids.
+    Ids may be text or whole numbers; missing values are no ids. Errors name a row by its label.
 
     Raises:
         UserError: neither user nor items is a column, or a cell is no id or no list of ids.
@@ -63,7 +63,9 @@ def read_requests(table: pd.DataFrame) -> list[Request]:
             _ids(exclude, row, "exclude") or (),
             _ids(allowed, row, "allowed"),
         )
-        for row, (user, items, exclude, allowed) in enumerate(zip(*cells.values(), strict=True))
+        for row, (user, items, exclude, allowed) in zip(
+            table.index.tolist(), zip(*cells.values(), strict=True), strict=True
+        )
     ]
 
 
@@ -71,7 +73,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
-def _id(value: Any, row: int, column: str) -> str | None:
+def _id(value: Any, row: Hashable, column: str) -> str | None:
     if _is_missing(value):
         return None
     if isinstance(value, str):
@@ -83,7 +85,7 @@ def _id(value: Any, row: int, column: str) -> str | None:
     raise UserError(f"Row {row}, {column}: {value!r} is no id. Expected text or a whole number.")
 
 
-def _ids(value: Any, row: int, column: str) -> tuple[str, ...] | None:
+def _ids(value: Any, row: Hashable, column: str) -> tuple[str, ...] | None:
     if isinstance(value, list | tuple | np.ndarray):
         found = (_id(one, row, column) for one in np.asarray(value, dtype=object).ravel().tolist())
         return tuple(one for one in found if one is not None)

@@ -48,6 +48,16 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
 
 
 def find_trained(run_id: str | None, model: str | None) -> Trained:
+    """What ``find_run`` finds, with what it was asked for.
+
+    Raises:
+        UserError: as ``find_run``, or it is no run of ``train``.
+    """
+    run = find_run(run_id, model)
+    return Trained(run, Inputs.of(run), None)
+
+
+def find_run(run_id: str | None, model: str | None) -> Run:
     """The run named by its id or by the registered model that it made.
 
     Raises:
@@ -55,8 +65,7 @@ def find_trained(run_id: str | None, model: str | None) -> Trained:
     """
     if (run_id is None) == (model is None):
         raise UserError("Give either --run_id RUN_ID or --model models:/NAME@ALIAS.")
-    run = Run(run_id) if run_id else run_of_model(str(model))
-    return Trained(run, Inputs.of(run), None)
+    return Run(run_id) if run_id else run_of_model(str(model))
 
 
 def log_test(run: Run, model: Recommender, dataset: Dataset, ks: Sequence[int]) -> None:

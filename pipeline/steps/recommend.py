@@ -1,0 +1,132 @@
+"""recommend: lists for all users of a model, or for those of a file, written as they come.
+
+Users are read, answered and written in blocks, so that memory does not grow with their number.
+The lists are those that ``evaluate`` computed and that the served model gives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from pipeline.console import ProgressBar
+from pipeline.errors import UserError
+from pipeline.evaluation.answers import Answers, Request
+from pipeline.evaluation.request_files import open_requests
+from pipeline.tracking.models import fetch_model
+from pipeline.tracking.runs import Run
+
+ALL = "all"
+ROWS = 65_536  # of a block, and so of a row group
+SCHEMA = pa.schema(
+    {
+        "user": pa.string(),
+        "rank": pa.int64(),
+        "item": pa.string(),
+        "title": pa.string(),
+        "score": pa.float64(),
+        "fallback": pa.string(),
+        "reason": pa.string(),
+    }
+)
+UNQUOTED = pa_csv.WriteOptions(quoting_style="needed")
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    ".parquet": lambda path: pq.ParquetWriter(path, SCHEMA),
+    ".csv": lambda path: pa_csv.CSVWriter(path, SCHEMA, write_options=UNQUOTED),
+}
+WAYS = {"": "by the model", "folded in": "folded in", "popularity": "what is popular"}
+
+log = logging.getLogger("pipeline")
+
+
+def recommend(
+    run: Run, users: str, k: int, output: Path, *, overwrite: bool = False
+) -> Counter[str]:
+    """Write lists of at most ``k`` items for the users of a run's model, or of a file.
+
+    ``users`` is "all" or the path of such a file as ``open_requests`` takes. ``output``, CSV or
+    Parquet, has the columns of ``Answers.answer`` and is there only when it is whole.
+
+    Returns:
+        How many users were answered by which fallback.
+
+    Raises:
+        UserError: k is below 1, the run has no model, a file of users is not what it should be,
+            or the output is there already, is of another kind, or cannot be written.
+    """
+    if k < 1:
+        raise UserError(f"k is {k}: expected a length of the lists of at least 1.")
+    if users != ALL and output.resolve() == Path(users).resolve():
+        raise UserError(f"{output}: holds the users. Give the lists another name.")
+    with _whole(output, overwrite) as partial:
+        asked = None if users == ALL else open_requests(Path(users))
+        answers = Answers(fetch_model(run))
+        k = min(k, len(answers.catalogue))
+        size = max(1, ROWS // k)
+        blocks = _everybody(answers, size) if asked is None else asked.blocks(size)
+        total = len(answers.users) if asked is None else asked.count
+        tally = Counter[str]()
+        with (
+            WRITERS[output.suffix.lower()](partial) as writer,
+            ProgressBar("recommend", total, "user") as progress,
+        ):
+            done = 0
+            for requests in blocks:
+                answer = answers.answer(requests, k)
+                writer.write_table(pa.Table.from_pandas(answer, SCHEMA, preserve_index=False))
+                firsts = answer[answer["rank"] <= 1]  # a request has one: rank 0 is an empty list
+                tally.update(firsts["fallback"])
+                done += len(requests)
+                progress.done(done, output.name)
+    told = (f"{count:,} {WAYS[way]}" for way, count in tally.most_common())
+    log.info("%s: lists of %s users: %s", output, f"{done:,}", ", ".join(told))
+    return tally
+
+
+def _everybody(answers: Answers, size: int) -> Iterator[list[Request]]:
+    for start in range(0, len(answers.users), size):
+        ids = answers.users[start : start + size]
+        yield [Request(user, (), (), None) for user in ids.tolist()]
+
+
+@contextmanager
+def _whole(output: Path, overwrite: bool) -> Iterator[Path]:
+    """A new, empty file beside ``output`` that takes its name when all has been written.
+
+    Raises:
+        UserError: ``output`` is there already or of no known kind, or cannot be written.
+    """
+    if output.suffix.lower() not in WRITERS:
+        raise UserError(f"{output}: expected a file to write that ends in {' or '.join(WRITERS)}.")
+    _refuse_what_is_there(output, overwrite)
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        partial.open("xb").close()
+        try:
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            _refuse_what_is_there(output, overwrite)  # it may have come meanwhile
+            partial.replace(output)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror or error}).") from None
+
+
+def _refuse_what_is_there(output: Path, overwrite: bool) -> None:
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder. Expected the name of a file to write.")
+    if os.path.lexists(output) and not overwrite:
+        raise UserError(
+            f"{output}: is there already. Give another name, or --overwrite true to replace it."
+        )
