@@ -36,4 +36,4 @@ def sync() -> None:
         check(migration, "offline runs")
     if waiting:
         raise UserError(f"{waiting} outboxes are not delivered; nothing of them is lost.")
-    log.info("%s has everything that was logged here.", shown_uri())
+    log.info("Nothing that was logged here is left to deliver to %s.", shown_uri())
