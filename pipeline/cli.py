@@ -9,7 +9,8 @@ import click
 
 from pipeline.commands.experiments import evaluate, main, prepare, train
 from pipeline.commands.records import compare, import_ledger, migrate, sync
-from pipeline.commands.serving import recommend, server
+from pipeline.commands.server import backup, restore, server
+from pipeline.commands.serving import recommend
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
 
@@ -21,7 +22,7 @@ def cli() -> None:
 
 for command in (
     *(prepare, train, evaluate, main, tune, compare, recommend),
-    *(server, migrate, sync, import_ledger),
+    *(server, backup, restore, migrate, sync, import_ledger),
 ):
     cli.add_command(command)
 

@@ -210,9 +210,7 @@ def make_project(folder: Path, ratings: pd.DataFrame, store: Path | None) -> Wor
 @contextmanager
 def served(place: Workplace, address: str) -> Iterator[str]:
     """The URL of a tracking server on the store of ``place``, which proxies artifacts."""
-    with socket.socket() as free:
-        free.bind((address, 0))
-        port = free.getsockname()[1]
+    port = free_port(address)
     flags = {
         "host": address,
         "port": port,
@@ -226,7 +224,21 @@ def served(place: Workplace, address: str) -> Iterator[str]:
         process = place.start(
             "mlflow", "server", *words, told=told, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
         )
-    url = f"http://{address}:{port}"
+    with answering(process, f"http://{address}:{port}") as url:
+        yield url
+
+
+def free_port(address: str) -> int:
+    """One at which nobody listens."""
+    with socket.socket() as free:
+        free.bind((address, 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+@contextmanager
+def answering(process: subprocess.Popen[str], url: str) -> Iterator[str]:
+    """Wait until the server ``process`` answers at ``url``, which is given back; end it after."""
 
     def answers() -> bool:
         try:
