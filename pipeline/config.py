@@ -6,15 +6,16 @@ experiment, of its split and of its model have different names, so each finds it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, SerializeAsAny
 
 from pipeline.data.split import Quantile, SplitSettings
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
+from pipeline.fields import read_yaml
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.settings import Settings, unknown_field
@@ -160,29 +161,10 @@ def _suite_files(suite: str) -> list[Path]:
     if not isinstance(names, list) or not names or set(content) != {"experiments"}:
         raise UserError(f"{path}: expected one field, 'experiments', with a list of names.")
     files = [path.parent.parent / f"{name}.yaml" for name in names]
-    missing = [str(file) for file in files if not file.is_file()]
+    missing = [str(file) for file in files if not os.path.isfile(file)]  # of any name
     if missing:
-        raise UserError(f"{path}: there is no experiment file {', '.join(missing)}.")
+        raise UserError(f"{path}: there is no experiment file {brief(', '.join(missing), 500)}.")
     return files
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The fields that a YAML file holds.
-
-    Raises:
-        UserError: the file is missing, or no mapping in YAML.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = ", ".join(sorted(file.name for file in path.parent.glob("*.yaml")))
-        hint = f" In {path.parent} there are: {near}." if near else ""
-        raise UserError(f"{path}: there is no such file.{hint}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: this cannot be read as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected fields and values, as in 'model: ncf'.")
-    return content
 
 
 def _only(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,4 +172,4 @@ def _only(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flags(overrides: Mapping[str, Any]) -> str:
-    return " ".join(f"--{name}={value}" for name, value in overrides.items())
+    return brief(" ".join(f"--{name}={value}" for name, value in overrides.items()))

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 
 class Settings(BaseModel):
@@ -61,7 +61,7 @@ def unknown_field(name: str, known: list[str]) -> str:
     """A message for a name that is no field, with the nearest one that is."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(sorted(known))}"
-    return f"unknown field '{name}' ({hint})"
+    return f"unknown field '{brief(name)}' ({hint})"
 
 
 def _explain(cls: type[Settings], problem: Any) -> str:
@@ -70,4 +70,5 @@ def _explain(cls: type[Settings], problem: Any) -> str:
         return unknown_field(name, list(cls.model_fields))
     if problem["type"] == "missing":
         return f"{name} is missing"
-    return f"{name}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{brief(name)}={brief(repr(problem['input']))}: {message}"

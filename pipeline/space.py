@@ -14,8 +14,10 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
+
+MOST_STEPS = 10_000  # of a range: each is a value that a grid may try
 
 Value = bool | int | float | str | None
 
@@ -36,11 +38,16 @@ class Range(Settings):
         return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{step}"
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _can_be_searched(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low is {self.low:g}, high is {self.high:g}: expected low < high")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("with log, low must be above 0 and there is no step")
+        width = self.high - self.low
+        if math.isinf(width):
+            raise ValueError(f"from {self.low:g} to {self.high:g} is too far")
+        if self.step is not None and width / self.step > MOST_STEPS:
+            raise ValueError(f"step is {self.step:g}: expected at most {MOST_STEPS:,} steps")
         return self
 
 
@@ -57,6 +64,8 @@ class Choice(Settings):
     @classmethod
     def _as_words(cls, choices: Any) -> Any:
         """A list among the choices, as in layers, becomes the word that a flag would be."""
+        if not isinstance(choices, list | tuple):
+            return choices
         return [_word(choice) if isinstance(choice, list | tuple) else choice for choice in choices]
 
 
@@ -64,23 +73,28 @@ Space = dict[str, Range | Choice]
 """By field."""
 
 
-def read_space(values: Mapping[str, Any], where: str) -> Space:
+def read_space(values: Any, where: str) -> Space:
     """The space that a file describes.
 
     Raises:
-        UserError: an entry is neither a list nor a mapping with low and high.
+        UserError: it is no mapping, or an entry is neither a list nor a mapping with low and high.
     """
+    if not isinstance(values, Mapping):
+        raise UserError(
+            f"{where}: {brief(repr(values))}: expected the fields that vary and, for each, a list "
+            f"of choices or a range."
+        )
     space: Space = {}
     for name, value in values.items():
-        here = f"{where}: {name}"
+        here = f"{where}: {brief(name)}"
         if isinstance(value, list):
             space[name] = Choice.read({"choices": value}, here)
         elif isinstance(value, Mapping):
             space[name] = (Choice if "choices" in value else Range).read(value, here)
         else:
             raise UserError(
-                f"{here}: {value!r} is one value: expected a list of choices, as in [bpr, bce], "
-                f"or a range, as in {{low: 1, high: 64, log: true}}."
+                f"{here}: {brief(repr(value))} is one value: expected a list of choices, as in "
+                f"[bpr, bce], or a range, as in {{low: 1, high: 64, log: true}}."
             )
     return space
 

@@ -296,6 +296,17 @@ def test_a_suite_of_missing_experiments(folder: Path) -> None:
     assert "one.yaml" not in found
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "nul\\0", "{a: 1}"])
+def test_a_suite_of_names_that_no_file_has(name: str, folder: Path) -> None:
+    write(folder, f'experiments: ["{name}"]\n', "odd.yaml")
+    assert "odd.yaml: there is no experiment file" in suite_message("odd")
+
+
+def test_a_value_is_quoted_in_few_words(tmp_path: Path) -> None:
+    assert len(message(tmp_path, f"model: ncf\nloss: {'x' * 9000}\n")) < 500
+    assert "'" + "y" * 197 + "...'" in message(tmp_path, f"model: ncf\n{'y' * 900}: 1\n")
+
+
 def test_a_missing_suite(folder: Path) -> None:
     write(folder, "experiments: [one]\n", "small.yaml")
     found = suite_message("large")

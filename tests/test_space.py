@@ -82,6 +82,10 @@ def test_choices_keep_their_kind(value: Any) -> None:
         ("l2: {low: 0, high: 1, log: true}", "with log, low must be above 0"),
         ("l2: {low: 1, high: 9, log: true, step: 2}", "there is no step"),
         ("l2: {low: 0, high: 1, step: 0}", "step=0: Input should be greater than 0"),
+        ("l2: {low: 0, high: 1, step: 1.0e-9}", "step is 1e-09: expected at most 10,000 steps"),
+        ("l2: {low: 0, high: 1, step: 1.0e-320}", "expected at most 10,000 steps"),
+        ("l2: {low: -1.0e+308, high: 1.0e+308}", "from -1e+308 to 1e+308 is too far"),
+        ("l2: {choices: null}", "choices=None"),
     ],
 )
 def test_what_is_no_space(text: str, content: str) -> None:

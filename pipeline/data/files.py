@@ -168,7 +168,7 @@ def _parts(path: Path) -> list[Part]:
         return [Part(file) for file in sorted(path.iterdir()) if file.is_file()]
     try:
         with open_zip(path) as archive:
-            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+            names = [name for name in archive.namelist() if name and not name.endswith("/")]
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(
             f"{path}: is no readable zip archive ({brief(error)}). Get it again."

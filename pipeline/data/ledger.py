@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def read_ledger(paths: Iterable[Path]) -> Ledger:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # which takes every text for a name
         if path.suffix not in (".csv", ".json"):
             raise UserError(f"{path}: expected a .csv or .json file, or a folder with them.")
         return [path]

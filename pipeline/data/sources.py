@@ -22,8 +22,8 @@ from pathlib import Path
 import pooch
 import requests
 
-from pipeline.data.files import choose
-from pipeline.errors import UserError
+from pipeline.data.files import Part, choose, open_zip
+from pipeline.errors import UserError, brief
 
 AUTO = "auto"
 DATA_DIR = "PIPELINE_DATA_DIR"
@@ -74,17 +74,20 @@ def find(dataset: str) -> Source:
         return _auto()
     if dataset in PUBLISHED:
         return _named(dataset)
-    path = Path(dataset).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(dataset))  # as os.path.isfile, it takes every text for a name
+    if os.path.isfile(path) or os.path.isdir(path):
         name = path.resolve().name if path.is_dir() else path.stem
-        return Source(name, path, _sha256(path))
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        try:
+            return Source(name, path, _sha256(path))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    beside = path.parent.iterdir() if os.path.isdir(path.parent) else ()
     known = [*PUBLISHED, AUTO]
     near = difflib.get_close_matches(dataset, [*known, *map(str, beside)], n=3, cutoff=0.7)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UserError(
-        f"dataset {dataset!r} is neither a known name nor an existing file or folder.{hint} "
-        f"Known names: {', '.join(known)}."
+        f"dataset {brief(repr(dataset))} is neither a known name nor an existing file or folder."
+        f"{hint} Known names: {', '.join(known)}."
     )
 
 
@@ -218,13 +221,16 @@ def _from_package(folder: Path) -> Path:
 
 def _is_from_package(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist() == list(_PACKAGE_MEMBERS) and all(
-                hashlib.sha256(archive.read(name)).hexdigest() == digest
-                for name, digest in _PACKAGE_MEMBERS.items()
-            )
-    except zipfile.BadZipFile:
+        with open_zip(path) as archive:
+            if archive.namelist() != list(_PACKAGE_MEMBERS):
+                return False
+        for name, digest in _PACKAGE_MEMBERS.items():
+            with Part(path, name).open() as member:
+                if hashlib.file_digest(member, "sha256").hexdigest() != digest:
+                    return False
+    except (zipfile.BadZipFile, UserError):
         return False
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,8 @@ what may vary; beside them stand settings of the study and fields of the experim
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -19,13 +20,13 @@ from pipeline.config import (
     change,
     field_groups,
     read_experiment,
-    read_yaml,
     require_known,
 )
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
+from pipeline.fields import read_yaml
 from pipeline.models import family
 from pipeline.settings import Settings
-from pipeline.space import Choice, Range, read_space, spread
+from pipeline.space import MOST_STEPS, Choice, Range, read_space, spread
 
 ROLLING_WINDOWS = (0.4, 0.55, 0.7, 0.85)  # a single window chooses badly
 
@@ -43,9 +44,9 @@ class StudySettings(Settings):
     """Seconds after which no further trial begins, from each start of the study."""
     sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
     """What suggests: Optuna's TPE, Gaussian process, CMA-ES, random or grid sampler."""
-    grid_points: int = Field(5, ge=2)
+    grid_points: int = Field(5, ge=2, le=MOST_STEPS)
     """Values that the grid sampler tries of a range without a step."""
-    sampler_seed: int = Field(0, ge=0)
+    sampler_seed: int = Field(0, ge=0, lt=2**32)
     """Of the suggestions."""
     pruner: Literal["median", "successive_halving", "hyperband"] | None = "median"
     """What ends hopeless trials after a window; not with two objectives or a floor."""
@@ -163,10 +164,12 @@ def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any])
     settings = {name: content.pop(name) for name in StudySettings.given() if name in content}
     fields = dict(flags)
     settings |= {name: fields.pop(name) for name in StudySettings.given() if name in fields}
-    model = str({**read_yaml(config), **content, **fields}.get("model"))
-    groups: list[type[Settings]] = [StudySettings, *field_groups(model).values()]
+    with _within(study):
+        model = str({**read_yaml(config), **content, **fields}.get("model"))
+        groups: list[type[Settings]] = [StudySettings, *field_groups(model).values()]
     require_known([*content, *fields], [name for group in groups for name in group.given()], where)
-    experiment = read_experiment(config, {"windows": ROLLING_WINDOWS, **content, **fields})
+    with _within(study):
+        experiment = read_experiment(config, {"windows": ROLLING_WINDOWS, **content, **fields})
     if not experiment.windows:
         raise UserError(f"{where}: windows is empty: a study needs windows to choose on.")
     default = family(experiment.model).space
@@ -182,6 +185,15 @@ def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any])
     )
     _require_usable(plan, where)
     return plan
+
+
+@contextmanager
+def _within(study: Path | None) -> Iterator[None]:
+    """Tell of a study what is wrong with the experiment that it makes."""
+    try:
+        yield
+    except UserError as error:
+        raise error if study is None else UserError(f"{study}: {brief(error, 1000)}") from None
 
 
 def _require_usable(plan: Plan, where: str) -> None:

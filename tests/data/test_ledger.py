@@ -332,3 +332,38 @@ def test_the_notebooks_ledger() -> None:
         "evaluation_date is empty: 2025-12-14T17:11:41+00:00 taken from timestamp"
     ]
     assert all(read_name(row.name).experiment for row in ledger.rows)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"model_name": ' + b"[" * 900 + b"]" * 900 + b', "ndcg@10": 0.5}',
+        b'{"model_name": "\\ud800", "ndcg@10": 0.5}',
+        b'{"model_name": "a\\u0000b", "ndcg@10": 0.5}',
+        b'{"model_name": "' + b"n" * 300 + b'", "ndcg@10": 0.5}',
+        b'{"model_name": "slim", "ndcg@10": [' + b"0.5, " * 9000 + b"1]}",
+        b'{"model_name": "slim", "ndcg@10": 0.5, "timestamp": "' + b"x" * 9000 + b'"}',
+        b"\xff",
+    ],
+)
+def test_a_json_file_of_anything_is_left_out_in_few_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "slim.json").write_bytes(content)
+    (told,) = read_ledger([tmp_path / "slim.json"]).left_out
+    assert told.startswith(f"{tmp_path / 'slim.json'}")
+    assert told.isprintable()
+    assert len(told) < 800
+
+
+def test_a_count_that_no_catalogue_has(tmp_path: Path) -> None:
+    write_json(tmp_path, "slim_20240102_030405.json", **{"ndcg@10": 0.5, "model_name": "slim"})
+    file = tmp_path / "slim_20240102_030405.json"
+    file.write_text(file.read_text().replace("{", '{"n_items": ' + "9" * 5000 + ",", 1))
+    (row,) = read_ledger([file]).rows
+    assert row.counts == {}
+
+
+def test_a_name_that_no_file_has(tmp_path: Path) -> None:
+    for name in ("n" * 300, "n" * 300 + ".csv"):
+        with pytest.raises(UserError, match=r"expected a \.csv|cannot be read"):
+            read_ledger([tmp_path / name])

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -480,3 +482,96 @@ def test_movielens_1m() -> None:
     titles = ratings.items.set_index("item")
     assert titles.loc[73].tolist() == ["Misérables, Les (1995)", "Drama|Musical"]
     assert (titles != "").all().all()
+
+
+def archive(method: int = zipfile.ZIP_DEFLATED, name: str = "ratings.csv") -> bytearray:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as opened:
+        opened.writestr(zipfile.ZipInfo(name), HEADER + "1,2,3,978300760\n" * 500, method)
+    return bytearray(buffer.getvalue())
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("place", [45, 50, 60])
+def test_a_damaged_member_of_any_method(tmp_path: Path, method: int, place: int) -> None:
+    content = archive(method)
+    content[place : place + 8] = b"\xff" * 8
+    assert "a.zip!ratings.csv: " in message(write(tmp_path / "a.zip", bytes(content)))
+
+
+@pytest.mark.parametrize("name", ["r\u00e4tings.csv", "x\x1b[2J.csv" + "y" * 9000])
+def test_a_zip_with_an_odd_name(tmp_path: Path, name: str) -> None:
+    content = archive(name=name)
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 47 : directory + 48] = b"\xff"  # no UTF-8 any more, where it was any
+    told = message(write(tmp_path / "a.zip", bytes(content)))
+    assert told.isprintable()
+    assert len(told) < 1000
+
+
+def test_a_zip_of_a_version_to_come(tmp_path: Path) -> None:
+    content = archive()
+    content[content.index(b"PK\x01\x02") + 6] = 99
+    told = message(write(tmp_path / "a.zip", bytes(content)))
+    assert "a.zip: is no readable zip archive (zip file version 9.9). Get it again." in told
+
+
+def test_a_zip_bomb(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as opened,
+        opened.open("ratings.csv", "w") as member,
+    ):
+        for _ in range(300):
+            member.write(b"1,2,3,978300760\n" * (1 << 16))
+    told = message(tmp_path / "a.zip")
+    assert "a.zip!ratings.csv: 314,572,800 bytes packed into" in told
+
+
+def test_a_parquet_bomb(tmp_path: Path) -> None:
+    column = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(20_000_000, np.int8)), pa.array([978_300_760])
+    )
+    pq.write_table(pa.table(dict.fromkeys(CLEAN, column)), tmp_path / "a.parquet")
+    assert "a.parquet: 20,000,000 rows in" in message(tmp_path / "a.parquet")
+
+
+def test_parquet_of_text_that_is_none(tmp_path: Path) -> None:
+    ends = pa.py_buffer(np.arange(4, dtype=np.int32))
+    broken = pa.StringArray.from_buffers(3, ends, pa.py_buffer(b"a\xffb"))
+    table = pa.Table.from_pandas(CLEAN).set_column(0, "user", broken)
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "a.parquet: is no readable Parquet file (" in message(tmp_path / "a.parquet")
+
+
+def test_a_moment_beyond_the_calendar(tmp_path: Path) -> None:
+    moments = pa.array([2**62] * 3, pa.timestamp("ms"))
+    table = pa.Table.from_pandas(CLEAN).set_column(3, "timestamp", moments)
+    pq.write_table(table, tmp_path / "a.parquet")
+    told = message(tmp_path / "a.parquet")
+    assert "row 1, column 'timestamp'" in told
+    assert "4611686018427387904" in told
+
+
+@pytest.mark.parametrize("row", ["1,2,\xff,978300760", "1,2,3,978300760,\xff"])
+def test_the_line_that_is_no_utf_8(
+    tmp_path: Path, row: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """pyarrow prints a traceback for each row with too many fields that it cannot decode."""
+    content = f"{HEADER}1,2,3,978300760\n{row}\n".encode("latin-1")
+    told = message(write(tmp_path / "a.csv", content))
+    assert "a.csv, line 3: is no UTF-8 text (" in told
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\n"])
+def test_titles_of_nothing_but_a_mark(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path / "movies.csv", content)
+    write(tmp_path / "ratings.csv", HEADER + "1,2,3,978300760\n")
+    told = message(tmp_path / "ratings.csv")
+    assert "movies.csv: the first line must name the columns, and item is missing" in told
+
+
+def test_a_header_is_quoted_in_few_words(tmp_path: Path) -> None:
+    told = message(write(tmp_path / "a.csv", ",".join(f"column{n}" for n in range(5000))))
+    assert "'column1'" in told
+    assert len(told) < 1200

@@ -162,6 +162,29 @@ def test_own_file_and_folder(here: Path) -> None:
     assert find(str(here / "mine")).sha256 == find("mine").sha256
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "~nobody/ratings.csv", "nul\0", "queue.csv"])
+def test_name_that_no_file_has(here: Path, name: str) -> None:
+    os.mkfifo("queue.csv")  # nobody writes into it: reading would wait for ever
+    assert "neither a known name nor an existing file" in refused(name)
+
+
+def test_file_that_cannot_be_read(here: Path) -> None:
+    Path("ratings.csv").symlink_to("/proc/self/mem")
+    assert refused("ratings.csv") == "ratings.csv: cannot be read (Input/output error)."
+
+
+@pytest.mark.parametrize("place", [30, 70, -100, -60, -30])
+def test_damaged_archive_of_the_package(
+    here: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    (here / "data").mkdir()
+    content = bytearray(archive("ml-100k"))
+    content[place] ^= 0xFF
+    (here / "data" / "ml-100k.zip").write_bytes(content)
+    (note,) = find("ml-100k").notes
+    assert "differs from the published archive" in note
+
+
 def test_unknown_name(here: Path) -> None:
     text = refused("ml1m")
     assert "neither a known name nor an existing file" in text

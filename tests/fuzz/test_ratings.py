@@ -57,9 +57,7 @@ ITEMS = {
     "movies.dat": text("::", rows=TITLES),
     "u.item": text("|", rows=[(i, t, "", "", "", *"0101010101010101010") for i, t, _ in TITLES]),
     "toy.item": text("\t", "item_id:token\tmovie_title:token_seq\tclass:token_seq", TITLES),
-    "items.parquet": parquet(
-        pa.table(dict(zip(("item", "title", "genres"), zip(*TITLES, strict=True), strict=True)))
-    ),
+    "items.parquet": parquet(pa.table(list(zip(*TITLES, strict=True)), COLUMNS)),
 }
 DROP = st.sampled_from(["error", "drop"])
 
