@@ -1,6 +1,5 @@
 """Lists of a model: recommend."""
 
-
 from __future__ import annotations
 
 from pathlib import Path

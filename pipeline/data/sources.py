@@ -226,7 +226,7 @@ def _is_from_package(path: Path) -> bool:
                 return False
         for name, digest in _PACKAGE_MEMBERS.items():
             with Part(path, name).open() as member:
-                if hashlib.file_digest(member, "sha256").hexdigest() != digest:
+                if hashlib.sha256(member.read()).hexdigest() != digest:
                     return False
     except (zipfile.BadZipFile, UserError):
         return False

@@ -57,7 +57,9 @@ ITEMS = {
     "movies.dat": text("::", rows=TITLES),
     "u.item": text("|", rows=[(i, t, "", "", "", *"0101010101010101010") for i, t, _ in TITLES]),
     "toy.item": text("\t", "item_id:token\tmovie_title:token_seq\tclass:token_seq", TITLES),
-    "items.parquet": parquet(pa.table(list(zip(*TITLES, strict=True)), COLUMNS)),
+    "items.parquet": parquet(
+        pa.table(list(zip(*TITLES, strict=True)), ["item", "title", "genres"])
+    ),
 }
 DROP = st.sampled_from(["error", "drop"])
 
