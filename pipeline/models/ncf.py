@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -164,33 +163,35 @@ class NCF(Recommender):
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Logits, with exposure if any, [len(users), n_items]."""
         table = self.network.users
-        indices = torch.from_numpy(users).long().to(table.device)
-        logits = self._in_blocks(len(users), lambda block: table[:, indices[block]])
+        with one_thread():
+            logits = self._logits(table[:, torch.from_numpy(users).long().to(table.device)])
         if self.exposure is not None:
             logits += self.exposure.users[users, None] * self.exposure.items
         return logits
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Logits of user columns fitted to what people like, everything else frozen."""
-        device = self.network.users.device
-
-        def columns(block: slice) -> Tensor:
-            return self.network.fit_users(torch.from_numpy(liked[block].toarray()).to(device))
-
-        return self._in_blocks(liked.shape[0], columns)
-
-    def _in_blocks(self, count: int, columns: Callable[[slice], Tensor]) -> npt.NDArray[np.float32]:
-        """Logits [count, n_items] of user columns, made and scored as many as fit PAIR_BYTES."""
-        device, n_items = self.network.items.device, self.network.items.shape[1]
-        widest = max(self.settings.layers[1:], default=1)
-        size = max(1, PAIR_BYTES[device.type] // (4 * widest * n_items))
-        logits = np.empty((count, n_items), np.float32)
+        table = self.network.users.detach()
+        columns = table.new_empty(len(table), liked.shape[0])
         with one_thread():
-            for start in range(0, count, size):
-                block = slice(start, start + size)
-                made = columns(block)
-                with torch.inference_mode():
-                    logits[block] = self.network.score_columns(made).cpu().numpy()
+            for start in range(0, liked.shape[0], self._block_size):
+                block = slice(start, start + self._block_size)
+                likes = torch.from_numpy(liked[block].toarray()).to(table.device)
+                columns[:, block] = self.network.fit_users(likes)
+            return self._logits(columns)
+
+    @property
+    def _block_size(self) -> int:
+        """Users whose pairs with the catalogue fit PAIR_BYTES."""
+        items, widest = self.network.items, max(self.settings.layers[1:], default=1)
+        return max(1, PAIR_BYTES[items.device.type] // (4 * widest * items.shape[1]))
+
+    @torch.inference_mode()
+    def _logits(self, columns: Tensor) -> npt.NDArray[np.float32]:
+        """Logits [n, n_items] of user columns [width, n]."""
+        logits: npt.NDArray[np.float32] = (
+            self.network.score_columns(columns, self._block_size).cpu().numpy()
+        )
         return logits
 
     def arrays(self) -> Arrays:

@@ -187,29 +187,39 @@ class NCFNetwork(nn.Module):
         """Logits of users [B] with the whole catalogue, [B, n_items]."""
         return self.score_columns(self.users[:, users])
 
-    def score_columns(self, users: Tensor) -> Tensor:
+    def score_columns(self, users: Tensor, block_size: int | None = None) -> Tensor:
         """Logits of users as columns, [width, B], with the whole catalogue, [B, n_items].
 
         The user and the item half of the first hidden layer are computed once each and added,
-        so that no concatenated pair is ever made.
+        so that no concatenated pair is ever made. Hidden layers are held for the pairs of
+        ``block_size`` users at a time, of all if None.
         """
         (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = self.parts(
             users, self.items
         )
         of_product, of_signal = self.output.weight[0].split(self.ends)
-        logits: Tensor = (gmf_user.t() * of_product) @ gmf_item
-        logits += self.output.bias
-        if self.bias:
-            logits += user_bias.t() + item_bias
-        if self.hidden:
-            first, *others = cast("list[nn.Linear]", list(self.hidden))
-            left, right = first.weight.chunk(2, dim=1)
-            of_user = left @ mlp_user + first.bias[:, None]
-            signal = (of_user[:, :, None] + (right @ mlp_item)[:, None]).relu_().flatten(1)
-            for layer in others:
-                signal = torch.addmm(layer.bias[:, None], layer.weight, signal).relu_()
-            logits.view(-1).addmv_(signal.t(), of_signal)
-        return logits
+        weighted = gmf_user.t() * of_product
+        layers = cast("list[nn.Linear]", list(self.hidden))
+        if layers:
+            left, right = layers[0].weight.chunk(2, dim=1)
+            of_item = right @ mlp_item
+        count = users.shape[1]
+        size = block_size or max(1, count)
+        scores = users.new_empty(count, self.items.shape[1])
+        for start in range(0, count, size):
+            block = slice(start, start + size)
+            logits: Tensor = weighted[block] @ gmf_item
+            logits += self.output.bias
+            if self.bias:
+                logits += user_bias[:, block].t() + item_bias
+            if layers:
+                of_user = left @ mlp_user[:, block] + layers[0].bias[:, None]
+                signal = (of_user[:, :, None] + of_item[:, None]).relu_().flatten(1)
+                for layer in layers[1:]:
+                    signal = torch.addmm(layer.bias[:, None], layer.weight, signal).relu_()
+                logits.view(-1).addmv_(signal.t(), of_signal)
+            scores[block] = logits
+        return scores
 
     def fit_users(self, liked: Tensor) -> Tensor:
         """Columns [width, n] of people who like these items, float [n, n_items] of ones.
