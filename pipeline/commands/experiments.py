@@ -85,14 +85,23 @@ def train(
 @click.command()
 @click.option("--run_id", help="A run of train.")
 @click.option("--model", help="A registered model: models:/NAME@ALIAS or models:/NAME/VERSION.")
+@click.option(
+    "--register",
+    help="Register the model under this name: the champion if it beats that, else the challenger.",
+)
 @REUSE
 @offline
-def evaluate(run_id: str | None, model: str | None, reuse: bool) -> None:
+def evaluate(run_id: str | None, model: str | None, register: str | None, reuse: bool) -> None:
     """Rank the whole catalogue for the test users; log metrics and lists on the model's run."""
     from pipeline.steps.evaluate import evaluate as step
     from pipeline.steps.evaluate import find_trained
 
-    step(find_trained(run_id or None, model or None), reuse=reuse)
+    trained = find_trained(run_id or None, model or None)
+    step(trained, reuse=reuse)
+    if register:
+        from pipeline.steps.register import register_evaluated
+
+        register_evaluated(trained, register)
 
 
 @click.command(cls=FieldsCommand, fields=experiment_fields)

@@ -52,8 +52,20 @@ class FullRanking:
         Raises:
             UserError: the segment has no users.
         """
+        return self._judged(
+            self._lists(recommender, self._seen if recommender.masks_seen else None)
+        )
+
+    def evaluate_popularity(self) -> Ranked:
+        """The lists of each user's most popular unseen items, compared in the same way.
+
+        Raises:
+            UserError: the segment has no users.
+        """
+        return self._judged(self.popular)
+
+    def _judged(self, lists: npt.NDArray[np.int32]) -> Ranked:
         asked = self._asked
-        lists = self._lists(recommender, self._seen if recommender.masks_seen else None)
         evaluation = evaluate_lists(
             lists,
             asked.held_out,

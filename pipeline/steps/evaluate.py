@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
+from pipeline.config import Experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.errors import UserError
 from pipeline.evaluation.breakdown import breakdown
+from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
-from pipeline.evaluation.evaluate import recommendations
 from pipeline.models.base import Recommender
+from pipeline.steps.card import CARD, model_card
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import describe
@@ -42,7 +43,7 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
             return
         dataset = (prepared or inputs.prepared()).dataset
         model = trained.recommender or fetch_model(run).recommender
-        log_test(run, model, dataset, inputs.experiment.k)
+        log_test(run, model, dataset, inputs.experiment)
         run.set_tags({EVALUATED: key})
         run.describe(describe(run))
 
@@ -68,20 +69,26 @@ def find_run(run_id: str | None, model: str | None) -> Run:
     return Run(run_id) if run_id else run_of_model(str(model))
 
 
-def log_test(run: Run, model: Recommender, dataset: Dataset, ks: Sequence[int]) -> None:
-    """Log test metrics of all segments, and lists, per-user values and groups of the warm users."""
-    warm = evaluate_model(model, dataset, ks)
+def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experiment) -> None:
+    """Log test metrics of all segments, the model card, and of the warm users their lists,
+    values and groups."""
+    ks = experiment.k
+    ranking = FullRanking(dataset, ks)
+    warm = ranking.evaluate(model)
     metrics = {f"test/{name}": value for name, value in warm.evaluation.summary.items()}
     for segment in (LOW_ACTIVITY, COLD):
         if len(dataset.segments[segment].users):
             summary = evaluate_model(model, dataset, ks, segment).evaluation.summary
             metrics |= {f"test/{segment}/{name}": value for name, value in summary.items()}
     run.log_metrics(metrics)
+    groups = breakdown(warm, dataset, ks[0])
+    popular = ranking.evaluate_popularity()
+    run.log_text(model_card(run, experiment, dataset, warm, popular, metrics, groups), CARD)
     per_user = warm.evaluation.per_user
     per_user.insert(0, "user", dataset.users["user"].to_numpy()[warm.users])
     run.log_parquet(per_user, "test/per_user.parquet")
     run.log_parquet(recommendations(warm, dataset), "test/recommendations.parquet")
-    run.log_table(breakdown(warm, dataset, ks[0]), "test/breakdown.json")
+    run.log_table(groups, "test/breakdown.json")
     told = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
     values = (f"{name} {metrics[f'test/{name}_at_{ks[0]}']:.4f}" for name in told)
     log.info("%s on the test, at %d: %s", run.name, ks[0], ", ".join(values))

@@ -12,8 +12,9 @@ from pipeline.data.prepared import Prepared
 from pipeline.data.ratings import OnBadRows
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.register import Verdict, conclude
 from pipeline.steps.train import train
-from pipeline.tracking.registry import beats, champion, make_champion, measured, register
+from pipeline.tracking.registry import beats, champion, measured, register
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import STUDY
 from pipeline.tuning.objective import EPOCHS, best_trial
@@ -99,11 +100,19 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
     tags = measured(f"val/{metric}", validation, fingerprint, windows)
     version = register(run, name, tags)
     holder = champion(name)
-    wins, why = beats(tags, holder)
     if holder is not None and holder.version == version:
-        wins, why = True, f"still, with {validation:.4f} on validation"
-    if wins:
-        make_champion(name, version)
-    told = f"Version {version} of `{name}` {'is the champion' if wins else 'is registered'}: {why}"
+        told = (
+            f"Version {version} of `{name}` is the champion: still, with {validation:.4f} on "
+            f"validation"
+        )
+    else:
+        wins, why = beats(tags, holder)
+        notes = "Chosen on validation, by a mean over seeds; no test of significance was made."
+        met = {} if holder is None else {
+            "comparison_metric": f"val/{metric}",
+            "comparison_version": holder.version,
+            "comparison_run": holder.run_id,
+        }  # fmt: skip
+        told = conclude(run, name, version, holder, Verdict(wins, why, met, notes))
     log.info("%s", told)
     return told

@@ -1,7 +1,7 @@
-"""Registered models: versions made from runs, and the champion among them.
+"""Registered models: versions made from runs, the champion among them, and its challenger.
 
 A version carries the tags that decide whether it may replace the champion: how good it is on
-validation, and on what that was measured.
+validation, and on what that was measured; and then those of the comparison that was made.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from pipeline.tracking.models import NAME
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 METRIC, FINGERPRINT, WINDOWS = "metric", "dataset_fingerprint", "windows"
+LONGEST = 5000  # characters that PostgreSQL takes of a version's description
+COMPARED_ON = "comparison_fingerprint"  # of the test on which a version met the champion
 COMPARABLE = {FINGERPRINT: "data", WINDOWS: "windows", METRIC: "metric"}
 """Tags in which two versions must agree to be compared, and what they tell."""
 
@@ -122,14 +124,50 @@ def champion(name: str) -> Champion | None:
         return Champion(str(found.version), str(found.run_id), dict(found.tags))
 
 
-def make_champion(name: str, version: str) -> None:
-    """Give the alias ``champion`` to a version, and take it from the one that has it.
+def compared_before(name: str, version: str, fingerprint: str) -> int:
+    """How many other versions have met a champion on the test with this fingerprint."""
+    with _told(name):
+        found = ask(mlflow.MlflowClient().search_model_versions, f"name = '{name}'")
+        return sum(
+            str(each.version) != version and each.tags.get(COMPARED_ON) == fingerprint
+            for each in found
+        )
+
+
+def appoint(
+    name: str,
+    version: str,
+    holder: Champion | None,
+    *,
+    wins: bool,
+    tags: Mapping[str, str],
+    description: str,
+) -> None:
+    """Make a version the champion or the challenger, with the tags and description that say why.
+
+    The reasons are there before the alias is. A new champion is no challenger any more; the one
+    that it replaces, ``holder``, is told by whom in a tag.
 
     Raises:
-        UserError: there is no such version.
+        UserError: there is no such version, or MLflow takes no such tags.
     """
     with _told(name):
-        ask(mlflow.MlflowClient().set_registered_model_alias, name, CHAMPION, version)
+        client = mlflow.MlflowClient()
+        replaced = holder if wins and holder is not None and holder.version != version else None
+        told = {**tags, **({"beat_version": replaced.version} if replaced else {})}
+        for key, value in told.items():
+            ask(client.set_model_version_tag, name, version, key, value)
+        ask(client.update_model_version, name, version, description[:LONGEST])
+        ask(client.set_registered_model_alias, name, CHAMPION if wins else CHALLENGER, version)
+        if replaced:
+            ask(client.set_model_version_tag, name, replaced.version, "beaten_by_version", version)
+        if wins and _holds(client, name, CHALLENGER, version):
+            ask(client.delete_registered_model_alias, name, CHALLENGER)
+
+
+def _holds(client: mlflow.MlflowClient, name: str, alias: str, version: str) -> bool:
+    aliases = ask(client.get_registered_model, name).aliases
+    return str(aliases.get(alias)) == version
 
 
 @contextmanager

@@ -100,6 +100,8 @@ def test_the_best_is_refitted_evaluated_and_the_champion(project: Workplace, tol
     version = project.client.get_model_version_by_alias("ncf-ledger", "champion")
     assert version.run_id == run.info.run_id
     assert "Version 1 of `ncf-ledger` is the champion: there is no champion yet" in told
+    assert version.tags["verdict"] == "there is no champion yet"
+    assert "Chosen on validation" in version.description
 
 
 def test_the_parent_shows_the_study(project: Workplace, told: str) -> None:
@@ -214,7 +216,10 @@ def test_a_worse_model_does_not_become_champion(project: Workplace, told: str) -
     assert outcome.status == 0, outcome.told
     still = project.client.get_model_version_by_alias("ncf-ledger", "champion")
     assert still.version == champion.version
-    assert re.search(r"is registered: the champion, version \d, has 0\.\d+ on val", outcome.told)
+    assert re.search(r"is the challenger: the champion, version \d, has 0\.\d+ on", outcome.told)
+    challenger = project.client.get_model_version_by_alias("ncf-ledger", "challenger")
+    assert challenger.tags["comparison_version"] == champion.version
+    assert challenger.tags["comparison_metric"] == "val/ndcg_at_10"
 
 
 def test_two_hosts_share_nothing_but_two_urls(

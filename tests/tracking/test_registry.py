@@ -15,9 +15,10 @@ from pipeline.models.base import Recommender
 from pipeline.tracking.models import log_model, run_of_model
 from pipeline.tracking.registry import (
     Champion,
+    appoint,
     beats,
     champion,
-    make_champion,
+    compared_before,
     measured,
     register,
 )
@@ -65,14 +66,15 @@ def test_the_champion_is_the_run_and_the_model_that_was_registered(
     assert champion("films") is None
     version = register(run, "films", TAGS)
     assert champion("films") is None
-    make_champion("films", version)
+    appoint("films", version, None, wins=True, tags={}, description="The first")
     assert champion("films") == Champion("1", run.id, TAGS)
     assert run_of_model("models:/films@champion").id == run.id
     model = mlflow.pyfunc.load_model("models:/films@champion")
     lists = model.predict(pd.DataFrame({"user": ["nobody"]}), params={"k": 3})
     assert lists["rank"].tolist() == [1, 2, 3]
-    make_champion("films", register(other, "films", TAGS))
-    assert champion("films") == Champion("2", other.id, TAGS)
+    version = register(other, "films", TAGS)
+    appoint("films", version, champion("films"), wins=True, tags={"a": "b"}, description="2nd")
+    assert champion("films") == Champion("2", other.id, {**TAGS, "a": "b", "beat_version": "1"})
     assert run_of_model("models:/films@champion").id == other.id
 
 
@@ -103,7 +105,44 @@ def test_what_cannot_be_registered_is_told(
     with pytest.raises(UserError, match=r"Registered model a/b: sqlite:.*says: "):
         champion("a/b")
     with pytest.raises(UserError, match=r"Registered model unknown: sqlite:.*says: "):
-        make_champion("unknown", "1")
+        appoint("unknown", "1", None, wins=True, tags={}, description="")
+
+
+def test_a_challenger_has_the_alias_until_it_wins(
+    here: Workplace, popular: Recommender, dataset: Dataset
+) -> None:
+    def aliases() -> dict[str, str]:
+        found = here.client.get_registered_model("cup").aliases
+        return {alias: str(version) for alias, version in found.items()}
+
+    for number in "123":
+        assert register(made(popular, dataset), "cup", TAGS) == number
+    appoint("cup", "1", None, wins=True, tags={}, description="")
+    met = {"comparison_fingerprint": "ab12"}
+    appoint("cup", "2", champion("cup"), wins=False, tags=met, description="worse")
+    assert aliases() == {"champion": "1", "challenger": "2"}
+    appoint("cup", "3", champion("cup"), wins=False, tags=met, description=9000 * "x")
+    assert aliases() == {"champion": "1", "challenger": "3"}
+    appoint("cup", "2", champion("cup"), wins=True, tags={}, description="better")
+    assert aliases() == {"champion": "2", "challenger": "3"}
+    appoint("cup", "3", champion("cup"), wins=True, tags={}, description="best")
+    assert aliases() == {"champion": "3"}
+    first, second, third = (here.client.get_model_version("cup", number) for number in "123")
+    assert first.tags == {**TAGS, "beaten_by_version": "2"}
+    assert second.tags == {**TAGS, **met, "beat_version": "1", "beaten_by_version": "3"}
+    assert second.description == "better"
+    assert third.tags["beat_version"] == "2"
+    assert compared_before("cup", "3", "ab12") == 1
+    assert compared_before("cup", "1", "ab12") == 2
+    assert compared_before("cup", "1", "cd34") == 0
+
+
+def test_a_description_is_as_long_as_postgresql_takes(
+    here: Workplace, popular: Recommender, dataset: Dataset
+) -> None:
+    version = register(made(popular, dataset), "long", TAGS)
+    appoint("long", version, None, wins=True, tags={}, description=9000 * "x")
+    assert len(here.client.get_model_version("long", version).description) == 5000
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.tracking.models import run_of_model
-from pipeline.tracking.registry import Champion, champion, make_champion, measured, register
+from pipeline.tracking.registry import Champion, appoint, champion, measured, register
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import end_lost, track_trial
 from tests.steps.workplace import Workplace
@@ -47,7 +47,8 @@ def test_train_and_evaluate_through_a_server(shared: Workplace, server: str) -> 
         lists = model.predict(pd.DataFrame({"user": ["nobody"]}), params={"k": 3})
         assert lists["rank"].tolist() == [1, 2, 3]
         assert champion("films") is None
-        make_champion("films", register(Run(run_id), "films", TAGS))
+        version = register(Run(run_id), "films", TAGS)
+        appoint("films", version, None, wins=True, tags={}, description="The first")
         assert champion("films") == Champion("1", run_id, TAGS)
         assert run_of_model("models:/films@champion").id == run_id
         assert mlflow.pyfunc.load_model("models:/films@champion").metadata.run_id == run_id

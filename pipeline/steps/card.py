@@ -1,0 +1,256 @@
+"""The model card: what a model is, what it was measured on, how good it is there, and its limits.
+
+Markdown, an artifact of the run of every evaluated model: whoever finds the model registered,
+compared or copied to another server later finds the card with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import Experiment
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import COLD, LOW_ACTIVITY
+from pipeline.evaluation.evaluate import Ranked
+from pipeline.evaluation.significance import PairedTests, paired_tests
+from pipeline.models import family
+from pipeline.steps.comparison import SEED, p_words
+from pipeline.steps.notes import POPULAR, WARNING_NOTE
+from pipeline.tracking.runs import Run
+
+CARD = "model_card.md"
+MEANINGS = {
+    "ndcg": "hits, the higher in the list the better; 1 is the best list there can be",
+    "hit_rate": "share of users with a hit in their list",
+    "precision": "share of a list that are hits",
+    "recall": "share of what a user took later that is in the list",
+    "map": "mean of the precision at the place of each hit",
+    "popularity_overlap": "share of a list that are the user's most popular unseen items",
+    "novelty": "mean surprise of the items in a list, in bits: the rarer, the more",
+}
+OF_ALL_LISTS = {
+    "coverage": "share of the catalogue that is in any list",
+    "gini": "how unevenly items are recommended, from 0 to 1",
+    "personalization": "how little the lists of two users share, from 0 to 1",
+}
+SEGMENTS = {LOW_ACTIVITY: "low activity", COLD: "cold"}
+
+
+def model_card(
+    run: Run,
+    experiment: Experiment,
+    dataset: Dataset,
+    warm: Ranked,
+    popular: Ranked,
+    metrics: Mapping[str, float],
+    groups: pd.DataFrame,
+) -> str:
+    """The card of the model that ``run`` has trained.
+
+    Args:
+        run: its tags and validation metrics are told.
+        experiment: what the model was asked to be.
+        dataset: what it was trained and evaluated on.
+        warm: its lists for the warm users.
+        popular: the lists of the most popular unseen items for the same users.
+        metrics: the run's test metrics of all segments, by name as logged.
+        groups: as from ``breakdown``.
+    """
+    k, tags = experiment.k[0], run.tags
+    names = [f"{name}_at_{k}" for name in MEANINGS]
+    values = np.stack([each.evaluation.per_user[names].to_numpy() for each in (warm, popular)], 1)
+    tests = paired_tests(values, np.random.default_rng(SEED))
+    warning = [f"**Warning:** {tags[WARNING_NOTE]}", ""] if WARNING_NOTE in tags else []
+    return "\n".join(
+        [
+            f"# {experiment.name}, a recommender of family `{experiment.model}`",
+            "",
+            *warning,
+            *_data(dataset),
+            *_protocol(dataset, experiment, len(warm.users)),
+            *_metrics(k, metrics, tests, names),
+            *_popularity(experiment, tests, names),
+            *_segments(dataset, metrics, groups, len(warm.users), k),
+            *_training(run, experiment, tags),
+            *_limits(dataset),
+            *_use(run),
+        ]
+    )
+
+
+def _data(dataset: Dataset) -> list[str]:
+    facts = dataset.statistics
+    dates = [str(facts[name])[:10] for name in ("train_from", "train_until", "later_until")]
+    return [
+        "## Data",
+        "",
+        f"{dataset.name}, fingerprint `{dataset.fingerprint}`: "
+        f"{facts['train_interactions']:,} training interactions of {dataset.n_users:,} users with "
+        f"{dataset.n_items:,} items, from {dates[0]} to {dates[1]}; what came later, until "
+        f"{dates[2]}, is the test.",
+        "",
+    ]
+
+
+def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> list[str]:
+    split = dataset.split
+    how = (
+        "The split was given with the data." if dataset.protocol == "as-given"
+        else f"One moment for all users, the {split.test_cut:g} quantile of the timestamps, ends "
+        f"the training. Who has {split.min_warm_training} interactions before and "
+        f"{split.min_held_out} after it is warm."
+    )  # fmt: skip
+    windows = ", ".join(f"{quantile:g}" for quantile in experiment.windows)
+    validated = (
+        f"Validation was inside the training part, in windows at the quantiles {windows}."
+        if windows
+        else "The run was not validated."
+    )
+    masked = "are not" if family(experiment.model).masks_seen else "may be"
+    return [
+        "## Protocol",
+        "",
+        f"Split `{dataset.protocol}`. {how} The whole catalogue is ranked for each of {users:,} "
+        f"warm users; items that a user has in training {masked} recommended again. A hit is an "
+        f"item that the user took later, whatever the rating. {validated}",
+        "",
+    ]  # fmt: skip
+
+
+def _metrics(
+    k: int, metrics: Mapping[str, float], tests: PairedTests, names: Sequence[str]
+) -> list[str]:
+    rows = [
+        (
+            name,
+            tests.mean[0, i],
+            f"{tests.low[0, i]:.4f} to {tests.high[0, i]:.4f}",
+            MEANINGS[short],
+        )
+        for i, (short, name) in enumerate(zip(MEANINGS, names, strict=True))
+    ]
+    rows += [
+        (f"{name}_at_{k}", metrics[f"test/{name}_at_{k}"], "", meaning)
+        for name, meaning in OF_ALL_LISTS.items()
+    ]
+    return [
+        "## Metrics",
+        "",
+        *_table(
+            ("test, warm users", "mean", "95 % interval", "meaning"),
+            ((name, f"{mean:.4f}", interval, meaning) for name, mean, interval, meaning in rows),
+        ),
+        "",
+        "Intervals are of the bootstrap over users; what belongs to all lists together has none. "
+        "The chance in training is not in them: only more seeds show it.",
+        "",
+    ]
+
+
+def _popularity(experiment: Experiment, tests: PairedTests, names: Sequence[str]) -> list[str]:
+    head = ["## Compared with popularity", ""]
+    if not family(experiment.model).personal:
+        return [*head, "This model is not personal: it is what others are compared with.", ""]
+    ndcg, shared = 0, list(MEANINGS).index("popularity_overlap")
+    overlap = tests.mean[0, shared]
+    low, high = tests.difference_low[0, 1, ndcg], tests.difference_high[0, 1, ndcg]
+    told = (
+        f"{overlap:.0%} of a list are the user's most popular unseen items. Those alone have "
+        f"{names[ndcg]} {tests.mean[1, ndcg]:.4f}: this model has "
+        f"{tests.difference[0, 1, ndcg]:+.4f} ({low:+.4f} to {high:+.4f}, "
+        f"{p_words(float(tests.p_permutation[0, 1, ndcg]))})."
+    )
+    collapsed = " **It has collapsed to the popularity list.**" if overlap > POPULAR else ""
+    return [*head, told + collapsed, ""]
+
+
+def _segments(
+    dataset: Dataset, metrics: Mapping[str, float], groups: pd.DataFrame, warm: int, k: int
+) -> list[str]:
+    ndcg, hit_rate = f"ndcg_at_{k}", f"hit_rate_at_{k}"
+    rows = [("warm", f"{warm:,}", metrics[f"test/{ndcg}"], f"{metrics[f'test/{hit_rate}']:.4f}")]
+    for segment, name in SEGMENTS.items():
+        if f"test/{segment}/{ndcg}" in metrics:
+            users = len(dataset.segments[segment].users)
+            values = [metrics[f"test/{segment}/{metric}"] for metric in (ndcg, hit_rate)]
+            rows.append((name, f"{users:,}", values[0], f"{values[1]:.4f}"))
+    for group in groups.itertuples():
+        rows.append((f"{group.by}: {group.group}", f"{group.users:,}", float(str(group.ndcg)), ""))
+    return [
+        "## Users and items",
+        "",
+        *_table(
+            ("group", "users", ndcg, hit_rate),
+            ((name, users, f"{value:.4f}", rate) for name, users, value, rate in rows),
+        ),
+        "",
+        "Quarters are of the warm users by activity. For a third of the items, only its items "
+        "count as hits; the head are the few most popular ones.",
+        "",
+    ]
+
+
+def _training(run: Run, experiment: Experiment, tags: Mapping[str, str]) -> list[str]:
+    validation = {
+        name: value for name, value in run.metrics.items()
+        if name in ("val/epochs", f"val/{experiment.selection_metric}")
+    }  # fmt: skip
+    found = "".join(f", {name} {value:.4g}" for name, value in sorted(validation.items()))
+    params = {**experiment.params.model_dump(mode="json"), "seed": experiment.seed}
+    dirty = {"true": ", with changes that are not committed", "false": ""}
+    return [
+        "## Training",
+        "",
+        f"Run `{run.id}` on {tags.get('device', 'an unknown device')}, code at commit "
+        f"`{tags.get('git_commit', 'unknown')}`"
+        f"{dirty.get(tags.get('git_dirty', ''), ', perhaps changed')}{found}. "
+        f"Settings: {', '.join(f'`{name}={value}`' for name, value in params.items())}.",
+        "",
+    ]
+
+
+def _limits(dataset: Dataset) -> list[str]:
+    left_out = int((dataset.later["item"] < 0).sum())
+    return [
+        "## Limits",
+        "",
+        "- The test is what people happened to rate next. What a service did not show them could "
+        "not be rated, so a good recommendation may count as none, and popular items gain.",
+        f"- Warm users are the active ones who came back: {len(dataset.test_users):,}, beside "
+        f"{dataset.n_users:,} who trained. The means say little of others.",
+        "- Who did not train gets what is popular, and so are the figures of cold users. Lists "
+        "made of items that somebody says to like are not measured here.",
+        f"- Items first seen after the cut cannot be recommended: {left_out:,} later interactions "
+        f"are with such items.",
+        "- Lists are as old as the last training interaction. Whoever looks at the test to choose "
+        "among models makes its figures flatter.",
+        "",
+    ]
+
+
+def _use(run: Run) -> list[str]:
+    uri = f"runs:/{run.id}/model"
+    return [
+        "## Use",
+        "",
+        "```python",
+        "import mlflow, pandas as pd",
+        "",
+        f'model = mlflow.pyfunc.load_model("{uri}")',
+        'model.predict(pd.DataFrame({"user": [42]}), params={"k": 10})',
+        "```",
+        "",
+        "```",
+        f"mlflow models serve -m {uri} --env-manager local --port 5001",
+        f"python -m pipeline recommend --run_id {run.id} --output lists.parquet",
+        "```",
+        "",
+    ]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]

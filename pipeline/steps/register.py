@@ -1,0 +1,171 @@
+"""evaluate --register: a version of a registered model, and who is the champion.
+
+A version becomes champion only by a comparison that is kept with it: with the present champion,
+user by user, on the same test.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.evaluation.significance import paired_tests
+from pipeline.steps.card import CARD
+from pipeline.steps.comparison import ALPHA, SEED, p_words
+from pipeline.steps.contenders import Contender, contenders, per_user
+from pipeline.steps.train import Trained
+from pipeline.tracking.registry import (
+    COMPARED_ON,
+    FINGERPRINT,
+    Champion,
+    appoint,
+    champion,
+    compared_before,
+    measured,
+    register,
+)
+from pipeline.tracking.runs import Run
+from pipeline.tracking.search import get_evaluated
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a challenger becomes the champion, and what that rests on."""
+
+    wins: bool
+    why: str
+    """In a line."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """The comparison, where there was one."""
+    notes: str = ""
+    """What its reader has to know."""
+
+
+def register_evaluated(trained: Trained, name: str) -> str:
+    """Register the model of an evaluated run, and make it the champion if it beats that.
+
+    Returns:
+        What came of it, in a line.
+
+    Raises:
+        UserError: the run has no model, or MLflow takes no model of that name.
+    """
+    run, experiment = trained.run, trained.inputs.experiment
+    metric = experiment.selection_metric
+    validated = run.metrics.get(f"val/{metric}")
+    tags = (
+        {FINGERPRINT: trained.inputs.fingerprint} if validated is None
+        else measured(f"val/{metric}", validated, trained.inputs.fingerprint, experiment.windows)
+    )  # fmt: skip
+    version = register(run, name, tags)
+    holder = champion(name)
+    if holder is not None and holder.version == version:
+        told = f"Version {version} of `{name}` is the champion, as before."
+    else:
+        verdict = _challenge(run, holder, metric, name, version)
+        told = conclude(run, name, version, holder, verdict)
+    log.info("%s", told)
+    return told
+
+
+def conclude(run: Run, name: str, version: str, holder: Champion | None, verdict: Verdict) -> str:
+    """Give a version the alias that a verdict means, and keep the verdict with it.
+
+    Returns:
+        The verdict, in a line.
+    """
+    now = "is the champion" if verdict.wins else "is the challenger"
+    told = f"Version {version} of `{name}` {now}: {verdict.why}"
+    about = [
+        f"**{told}.**",
+        *([verdict.notes] if verdict.notes else []),
+        f"Model card: artifact `{CARD}` of run `{run.id}`.",
+    ]
+    appoint(
+        name, version, holder, wins=verdict.wins, tags={**verdict.tags, "verdict": verdict.why},
+        description="\n\n".join(about),
+    )  # fmt: skip
+    return told
+
+
+def _challenge(run: Run, holder: Champion | None, metric: str, name: str, version: str) -> Verdict:
+    """Compare a run with the champion's on ``metric`` of the test, user by user."""
+    if holder is None:
+        return Verdict(True, "there was no champion, so it was compared with none")
+    against = f"the champion, version {holder.version},"
+    k = int(metric.rpartition("_")[2])
+    try:
+        ours, theirs = (contenders(get_evaluated([one]), k)[0] for one in (run.id, holder.run_id))
+        unlike = ours.protocol.unlike(theirs.protocol)
+        if unlike:
+            own = theirs.protocol.unlike(ours.protocol)
+            return Verdict(
+                False, f"not comparable, {against} was evaluated on other data or otherwise "
+                f"({own}; here {unlike}); give another name",
+            )  # fmt: skip
+        readable, names, values = per_user([ours, theirs])
+    except UserError as error:
+        return Verdict(False, f"not comparable with {against[:-1]}: {error}")
+    short = metric.rpartition("_at_")[0]
+    if len(readable) < 2 or short not in names:
+        return Verdict(False, f"not comparable, {against} or this one has no {metric} per user")
+    earlier = compared_before(name, version, ours.protocol.fingerprint)
+    return _tested(ours, holder, metric, values[:, :, names.index(short)], earlier)
+
+
+def _tested(
+    ours: Contender,
+    holder: Champion,
+    metric: str,
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    earlier: int,
+) -> Verdict:
+    """The verdict of the paired test on ``values``, float64[users, 2]: ours, the champion's."""
+    tests = paired_tests(values[:, :, None], np.random.default_rng(SEED))
+    own, other = float(tests.mean[0, 0]), float(tests.mean[1, 0])
+    difference, p = float(tests.difference[0, 1, 0]), float(tests.p_permutation[0, 1, 0])
+    low, high = float(tests.difference_low[0, 1, 0]), float(tests.difference_high[0, 1, 0])
+    differs = p < ALPHA
+    wins = differs and difference > 0
+    verb = (
+        "it beats" if wins else "it is worse than" if differs else "it is not distinguishable from"
+    )
+    protocol, users = ours.protocol, len(values)
+    why = (
+        f"{verb} version {holder.version}, {'then' if wins else 'still'} the champion, on the test "
+        f"of {protocol.dataset}: {metric} {own:.4f} against {other:.4f}, difference "
+        f"{difference:+.4f} ({low:+.4f} to {high:+.4f}), {p_words(p)}, {users:,} users"
+    )
+    tags = {
+        "comparison_metric": f"test/{metric}",
+        "comparison_version": holder.version,
+        "comparison_run": holder.run_id,
+        "comparison_dataset": protocol.dataset,
+        COMPARED_ON: protocol.fingerprint,
+        "comparison_split": protocol.split,
+        "comparison_mask": protocol.mask,
+        "comparison_users": str(users),
+        "comparison_value": str(own),
+        "comparison_champion_value": str(other),
+        "comparison_difference": str(difference),
+        "comparison_difference_low": str(low),
+        "comparison_difference_high": str(high),
+        "comparison_p_value": str(p),
+        "comparison_number": str(earlier + 1),
+    }
+    notes = (
+        f"On {', '.join(protocol.words.values())}; a paired permutation test over users "
+        f"({tests.permutations:,} permutations), a bootstrap interval of 95 %. One run a side: the "
+        f"chance in training is not in it."
+    )
+    if earlier:
+        notes += (
+            f" This is challenger {earlier + 1} on this test: with each, one that is better by "
+            f"chance is more likely to come."
+        )
+    return Verdict(wins, why, tags, notes)
