@@ -26,7 +26,7 @@ from sqlalchemy import inspect
 from pipeline.console import console
 from pipeline.database import hidden, is_sqlite, shown, without_password
 from pipeline.errors import UserError
-from pipeline.steps.store import Store, find_store
+from pipeline.steps.store import Store, find_store, private_files
 
 DATABASES = {"sqlite": "mlflow.db", "postgresql": "mlflow.dump"}
 ARTIFACTS = "artifacts.tar"
@@ -62,13 +62,13 @@ def backup(folder: Path, artifacts: str | None, to: Path) -> Path:
     return made
 
 
+@private_files()
 def restore(source: Path, folder: Path, artifacts: str | None) -> None:
     """Fill an empty store with a backup.
 
     Raises:
         UserError: the backup is not whole or of another kind, or the store holds something.
     """
-    os.umask(0o077)  # the database holds hashes of passwords
     contents = _read_contents(source)
     store = find_store(folder, artifacts)
     kind = store.database.get_backend_name()

@@ -19,7 +19,7 @@ from typing import NoReturn
 from pipeline.console import console
 from pipeline.database import is_sqlite, shown, without_password
 from pipeline.errors import UserError
-from pipeline.steps.store import Store, find_store
+from pipeline.steps.store import Store, find_store, private_files
 
 USERNAME, PASSWORD = "MLFLOW_AUTH_ADMIN_USERNAME", "MLFLOW_AUTH_ADMIN_PASSWORD"
 SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"
@@ -40,6 +40,7 @@ auth_cache_ttl_seconds = 300
 """
 
 
+@private_files()
 def serve(
     folder: Path, artifacts: str | None, host: str, port: int, names: Sequence[str]
 ) -> NoReturn:
@@ -53,7 +54,6 @@ def serve(
     store = find_store(folder, artifacts)
     check_port(host, port)
     try:
-        os.umask(0o077)  # the database holds hashes of passwords
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(store.artifacts, Path):
             store.artifacts.mkdir(parents=True, exist_ok=True)

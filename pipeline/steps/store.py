@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,16 @@ class Store:
             why = hidden(str(error).splitlines()[0], self.url)
             raise UserError(f"The database {shown(self.url)} cannot be used: {why}") from None
         return engine
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files made meanwhile are this user's alone: the database holds hashes of passwords."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def find_store(folder: Path, artifacts: str | None) -> Store:
