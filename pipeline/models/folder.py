@@ -22,8 +22,11 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
 from pipeline.data.dataset import Dataset
+from pipeline.errors import UserError, brief
 from pipeline.models import family
 from pipeline.models.base import Recommender
+
+ITEM_COLUMNS = ("item", "title", "genres", "popularity")
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,44 @@ def save_model(name: str, recommender: Recommender, dataset: Dataset, folder: Pa
 
 
 def load_model(folder: Path) -> FittedModel:
-    """What ``save_model`` wrote."""
-    name = json.loads((folder / "family.json").read_text())["model"]
+    """What ``save_model`` wrote.
+
+    Raises:
+        UserError: a file is missing or damaged, or the files do not fit together.
+    """
+    try:
+        model = _read(folder)
+        _require_fitting(model)
+    except UserError:
+        raise
+    except Exception as error:  # as many kinds as there are formats and families
+        raise UserError(
+            f"{folder}: this model is damaged ({type(error).__name__}: {brief(error)}). Get it "
+            f"again, or train again."
+        ) from None
+    return model
+
+
+def _read(folder: Path) -> FittedModel:
+    name = str(json.loads((folder / "family.json").read_text())["model"])
     users = pd.read_parquet(folder / "users.parquet")
     items = pd.read_parquet(folder / "items.parquet")
     rows = load_file(folder / "seen.safetensors")
     values = np.ones(len(rows["items"]), dtype=np.float32)
     seen = sparse.csr_matrix((values, rows["items"], rows["ends"]), shape=(len(users), len(items)))
     return FittedModel(family(name).load(folder), users, items, seen)
+
+
+def _require_fitting(model: FittedModel) -> None:
+    """Refuse files of different models: what they cannot say later is said now.
+
+    Raises:
+        ValueError: something is missing, or there is not a row of scores for the last user.
+    """
+    model.seen.check_format(full_check=True)  # scipy follows every index, wherever it leads
+    missing = {"user"} - set(model.users) | set(ITEM_COLUMNS) - set(model.items)
+    if missing:
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    last = np.array([len(model.users) - 1], np.int32)
+    if model.recommender.scores(last).shape != (1, len(model.items)):
+        raise ValueError("scores of another catalogue")

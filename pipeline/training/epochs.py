@@ -151,8 +151,21 @@ class Epochs:
         return Replayed(self.step, partial(cuda_graph, generator=self.generator))
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Go on from what the optimizer's ``state_dict`` gave, on whatever device that was."""
-        self.optimizer.load_state_dict(copy.deepcopy(state))
+        """Go on from what the optimizer's ``state_dict`` gave, on whatever device that was.
+
+        Settings are this optimizer's own.
+
+        Raises:
+            ValueError: it has other parameters; torch would write beyond their ends.
+        """
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(
+            {"state": copy.deepcopy(state["state"]), "param_groups": groups}
+        )
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape != (() if name == "step" else parameter.shape):
+                    raise ValueError(f"{name} has shape {tuple(value.shape)}")
         for group in self.optimizer.param_groups:
             group["capturable"] = self.stream is not None
         self.full_step = self._full_step()  # a graph would go on with the tensors of before

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from pipeline.data.dataset import Dataset
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
 from pipeline.training.epochs import Epochs, Network, Precision
 from pipeline.training.losses import LossName
@@ -186,11 +186,21 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``, bit for bit on a CPU."""
-        self.network.load_state_dict(state["network"])
-        self.epochs.load_optimizer(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
-        self.epochs_done = state["epochs_done"]
+        """Go on from ``state``, bit for bit on a CPU.
+
+        Raises:
+            UserError: it is no state of such a trainer.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+            self.epochs.load_optimizer(state["optimizer"])
+            self.generator.set_state(state["generator"].cpu())
+            self.epochs_done = int(state["epochs_done"])
+        except Exception as error:  # torch raises many kinds for what does not fit
+            raise UserError(
+                f"The state to go on from does not fit this model ({brief(error)}). Train again "
+                f"without --resume."
+            ) from None
 
 
 @contextmanager
