@@ -63,8 +63,8 @@ def load_model(folder: Path) -> FittedModel:
     try:
         model = _read(folder)
         _require_fitting(model)
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     except Exception as error:  # as many kinds as there are formats and families
         raise UserError(
             f"{folder}: this model is damaged ({type(error).__name__}: {brief(error)}). Get it "

@@ -82,7 +82,7 @@ def fetch_model(run: Run) -> FittedModel:
                 mlflow.artifacts.download_artifacts, f"runs:/{run.id}/{NAME}", dst_path=folder
             )
             return load_model(Path(path) / "artifacts" / RECOMMENDER)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, UserError) as error:
         raise UserError(f"Run {run.id} has no model that can be loaded: {error}") from None
 
 

@@ -30,7 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame) -> It
         yield made
 
 
-@fuzzed(80)
+@fuzzed(40)
 @given(data=st.data(), name=st.sampled_from(FILES))
 def test_a_damaged_one(whole: Prepared, data: st.DataObject, name: str) -> None:
     shutil.rmtree(whole.folder.parent)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,39 @@ def test_a_file_of_something_else(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "journal.pt"
     path.write_bytes(content)
     assert f"{path}: this is not a checkpoint that can be read" in message(path)
+
+
+def test_a_number_that_has_changed_on_disk(tmp_path: Path) -> None:
+    """torch writes checksums, but reads any bits."""
+    path = tmp_path / "journal.pt"
+    written(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(STATE["network"]["rows"].numpy().tobytes())] ^= 1  # type: ignore[index]
+    path.write_bytes(content)
+    assert f"{path}: this is not a checkpoint that can be read" in message(path)
+
+
+def test_a_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    written(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("journal/data/9", bytes(1 << 20))
+    assert f"{path}: this is not a checkpoint that can be read" in message(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epochs": [], "finished": [], "state": None},
+        {"epochs": {"one": [{"loss": "low"}]}, "finished": [], "state": None},
+        {"epochs": {}, "finished": "one", "state": None},
+        {"epochs": {}, "finished": [], "state": 3},
+    ],
+)
+def test_a_journal_of_other_kinds_of_values(content: Any, tmp_path: Path) -> None:
+    path = tmp_path / "journal.pt"
+    torch.save(content, path)
+    assert f"{path}: this is not a checkpoint that can be read (Valid" in message(path)
 
 
 @pytest.mark.parametrize("content", [{}, {"epochs": {}}, [1, 2]])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -298,6 +298,29 @@ def test_a_state_can_be_gone_on_from_twice() -> None:
     first, second = (NCF(model.settings, seed=0).fit(board, None, state) for _ in range(2))
     for name, array in first.arrays().items():
         np.testing.assert_array_equal(second.arrays()[name], array)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("network"),
+        lambda state: state.update(epochs_done="two"),
+        lambda state: state.update(generator=torch.ones(3)),
+        lambda state: state["network"].popitem(),
+        lambda state: state["optimizer"].update(state=[]),
+        # torch would write beyond the end of these, into whatever lies there.
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(3)),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=None),
+        lambda state: state["optimizer"]["state"][0].update(step=torch.ones(3)),
+    ],
+)
+def test_a_state_of_something_else(change: Callable[[dict[str, Any]], object]) -> None:
+    board = checkerboard()
+    model, told = fitted(board, epochs=3, stop_after=1)
+    state = copy.deepcopy(told[-1].state())
+    change(state)
+    with pytest.raises(UserError, match="The state to go on from does not fit this model"):
+        NCF(model.settings, seed=0).fit(board, None, state)
 
 
 def test_whoever_watches_may_stop() -> None:
