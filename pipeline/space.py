@@ -88,9 +88,9 @@ def read_space(values: Any, where: str) -> Space:
     for name, value in values.items():
         here = f"{where}: {brief(name)}"
         if isinstance(value, list):
-            space[name] = Choice.read({"choices": value}, here)
+            space[str(name)] = Choice.read({"choices": value}, here)
         elif isinstance(value, Mapping):
-            space[name] = (Choice if "choices" in value else Range).read(value, here)
+            space[str(name)] = (Choice if "choices" in value else Range).read(value, here)
         else:
             raise UserError(
                 f"{here}: {brief(repr(value))} is one value: expected a list of choices, as in "

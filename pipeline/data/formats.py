@@ -29,10 +29,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """The columns of a table of ratings and the names they may have, in order of preference."""
 
-_BOMB_ROWS, _BOMB_ROWS_PER_BYTE = (
-    10_000_000,
-    50,
-)  # no two ratings are alike: they take bits at least
+_BOMB_ROWS = 10_000_000
+_BOMB_ROWS_PER_BYTE = 50  # no two rows of ratings are alike: each takes some bits at least
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,8 @@ def read_columns(
     positions = find(header)
     if file.metadata.num_rows > max(_BOMB_ROWS, _BOMB_ROWS_PER_BYTE * len(data)):
         raise UserError(
-            f"{part}: {file.metadata.num_rows:,} rows in {len(data):,} bytes, as no ratings are."
+            f"{part}: {file.metadata.num_rows:,} rows in {len(data):,} bytes, as no ratings "
+            f"are. Look whether it is what it should be."
         )
     try:
         table = file.read(columns=[header[index] for index in positions.values()])

@@ -162,7 +162,7 @@ def test_own_file_and_folder(here: Path) -> None:
     assert find(str(here / "mine")).sha256 == find("mine").sha256
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "~nobody/ratings.csv", "nul\0", "queue.csv"])
+@pytest.mark.parametrize("name", ["n" * 300, "~no-such-user/ratings.csv", "nul\0", "queue.csv"])
 def test_name_that_no_file_has(here: Path, name: str) -> None:
     os.mkfifo("queue.csv")  # nobody writes into it: reading would wait for ever
     assert "neither a known name nor an existing file" in refused(name)

@@ -109,7 +109,17 @@ NAMES = st.one_of(
     st.sampled_from(["seed", "layers", "k", "windows", "model", "suite", "resume", "n_items"]),
     st.text("abc_=-[],.0123456789", max_size=9),
 )
-PATHS = ["", "a" * 300, "/", "..", "~", "~nobody/x", "/dev/zero", "/dev/null", "/proc/self/mem"]
+PATHS = [
+    "",
+    "a" * 300,
+    "/",
+    "..",
+    "~",
+    "~nobody1/x",
+    "/dev/zero",
+    "/dev/null",
+    "/proc/self/mem",
+]
 TEXTS = st.one_of(
     st.sampled_from(PATHS),
     st.sampled_from(["none", "9" * 5000, "nan", "1e999", "1,2,,3", "[[1]]", "\udcff", "\x1b"]),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.files import Part
-from pipeline.data.items import COLUMNS, read_items
+from pipeline.data.items import read_items
 from pipeline.data.ratings import read_ratings
 from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError

@@ -143,6 +143,7 @@ def test_a_study_file_without_an_experiment(tmp_path: Path) -> None:
         ({"sampler_seed": 2**32}, "sampler_seed=4294967296"),
         ({"space": ["components"]}, "space: ['components']: expected the fields that vary"),
         ({"space": {"component": [1, 2]}}, "did you mean 'components'?"),
+        ({"space": {0: [1, 2]}}, "unknown field '0'"),
         ({"space": {"components": 3}}, "components: 3 is one value"),
         ({"space": {"components": {"low": 0, "high": 3}}}, "components=0"),
         ({"space": {"components": [3, "many"]}}, "components='many'"),
