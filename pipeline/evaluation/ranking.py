@@ -6,6 +6,7 @@ on the scores alone and not on the block size or the sorting algorithm.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,9 @@ import numpy.typing as npt
 from scipy import sparse
 
 MEMORY_BUDGET = 128 * 2**20
-"""Bytes that one block of users may take while it is ranked."""
+"""Bytes that the blocks of users in work may take while they are ranked."""
+
+BLOCKS_AT_ONCE = 2  # one is ranked in a thread of its own while the next is scored
 
 BYTES_PER_SCORE = 24  # 8 for scores and a masked copy; 35 in all if k is half the catalogue
 _GROUPS = 64  # more make fewer candidates, and more maxima to order
@@ -60,14 +63,16 @@ def rank(
 ) -> npt.NDArray[np.int32]:
     """The k best unseen items of each of ``users``, in blocks of users that fit in memory.
 
+    The scorer is always called from the thread that calls this; a second one ranks what it gave.
+
     Args:
         scorer: scores all items for a block of users.
         users: int32[n], user indices.
         seen: [all users, n_items], the row of a user at its index; masks as in ``top_k``.
         k: length of the lists, at least 1.
         n_items: size of the catalogue.
-        memory_budget: bytes for the scores of a block and their ranking (what the scorer needs
-            inside comes on top). The lists are the same for every budget.
+        memory_budget: bytes for the scores of the blocks in work and their ranking (what the
+            scorer needs inside comes on top). The lists are the same for every budget.
 
     Returns:
         int32[n, k], row i for ``users[i]``, as from ``top_k``.
@@ -75,19 +80,31 @@ def rank(
     Raises:
         ValueError: as ``top_k``, naming the user, or scores of another shape.
     """
-    block_size = max(1, memory_budget // (BYTES_PER_SCORE * n_items))
-    lists = np.empty((len(users), k), np.int32)
-    for start in range(0, len(users), block_size):
-        block = users[start : start + block_size]
-        scores = scorer.scores(block)
-        if scores.shape != (len(block), n_items):
-            raise ValueError(
-                f"{type(scorer).__name__} returned scores of shape {scores.shape} for "
-                f"{len(block)} users and a catalogue of {n_items} items"
-            )
-        _check_finite(scores, block)
-        lists[start : start + block_size] = _best(scores, None if seen is None else seen[block], k)
-    return lists
+    block_size = max(1, memory_budget // (BLOCKS_AT_ONCE * BYTES_PER_SCORE * n_items))
+    ranked: list[Future[npt.NDArray[np.int32]]] = []
+    with ThreadPoolExecutor(1) as ranker:
+        for start in range(0, len(users), block_size):
+            block = users[start : start + block_size]
+            scores = scorer.scores(block)
+            if scores.shape != (len(block), n_items):
+                raise ValueError(
+                    f"{type(scorer).__name__} returned scores of shape {scores.shape} for "
+                    f"{len(block)} users and a catalogue of {n_items} items"
+                )
+            if ranked:
+                ranked[-1].result()  # or blocks would queue up in memory
+            ranked.append(ranker.submit(_rank_block, scores, block, seen, k))
+    return np.concatenate([np.empty((0, k), np.int32), *(lists.result() for lists in ranked)])
+
+
+def _rank_block(
+    scores: npt.NDArray[np.float32],
+    users: npt.NDArray[np.int32],
+    seen: sparse.csr_matrix | None,
+    k: int,
+) -> npt.NDArray[np.int32]:
+    _check_finite(scores, users)
+    return _best(scores, None if seen is None else seen[users], k)
 
 
 def first_unseen(

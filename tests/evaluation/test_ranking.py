@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import tracemalloc
 
 import numpy as np
@@ -176,6 +177,33 @@ def test_a_block_keeps_within_its_bytes(share_zero: float, k: int) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak + scores.nbytes < BYTES_PER_SCORE * scores.size
+
+
+def test_blocks_wait_for_those_before_them() -> None:
+    """However much slower ranking is than scoring, no more blocks are held than the budget has."""
+    table = np.random.default_rng(5).random((2000, 400), np.float32)
+    users, budget = np.arange(len(table), dtype=np.int32), 2**21
+    nothing = sparse.csr_matrix(table.shape)
+    tracemalloc.start()
+    lists = rank(Table(table), users, nothing, 10, table.shape[1], budget)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < budget + 2 * lists.nbytes
+    np.testing.assert_array_equal(lists, top_k(table, None, 10))
+
+
+def test_scores_are_asked_for_in_the_callers_thread() -> None:
+    """PyTorch's number of threads, for one, is set per thread."""
+    threads = set()
+
+    class Watched(Table):
+        def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+            threads.add(threading.get_ident())
+            return super().scores(users)
+
+    users = np.arange(9, dtype=np.int32)
+    rank(Watched(np.ones((9, 4), np.float32)), users, None, 2, 4, memory_budget=1)
+    assert threads == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("k", [1, 10, 400, 700])
