@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.evaluation.significance import paired_tests
+from pipeline.evaluation.significance import Floats, paired_tests
 from pipeline.steps.card import CARD
 from pipeline.steps.comparison import ALPHA, SEED, p_words
 from pipeline.steps.contenders import Contender, contenders, per_user
@@ -122,7 +122,7 @@ def _tested(
     ours: Contender,
     holder: Champion,
     metric: str,
-    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    values: Floats,
     earlier: int,
 ) -> Verdict:
     """The verdict of the paired test on ``values``, float64[users, 2]: ours, the champion's."""

@@ -218,7 +218,7 @@ def test_a_worse_model_does_not_become_champion(project: Workplace, told: str) -
     assert still.version == champion.version
     assert re.search(r"is the challenger: the champion, version \d, has 0\.\d+ on", outcome.told)
     challenger = project.client.get_model_version_by_alias("ncf-ledger", "challenger")
-    assert challenger.tags["comparison_version"] == champion.version
+    assert challenger.tags["comparison_version"] == str(champion.version)
     assert challenger.tags["comparison_metric"] == "val/ndcg_at_10"
 
 
