@@ -134,4 +134,6 @@ def _unpack(name: str, arrays: Arrays) -> Matrix:
         return arrays[name]
     data, indices, ends = (arrays[f"{name}.{part}"] for part in ("data", "indices", "ends"))
     shape = (len(ends) - 1, int(arrays[f"{name}.columns"][0]))
-    return sparse.csr_matrix((data, indices, ends), shape=shape)
+    matrix = sparse.csr_matrix((data, indices, ends), shape=shape)
+    matrix.check_format(full_check=True)  # scipy follows every index, wherever it leads
+    return matrix

@@ -107,6 +107,14 @@ def test_what_was_seen_lies_in_the_catalogue(saved: Path) -> None:
     assert "this model is damaged (ValueError: indices" in damaged(saved)
 
 
+def test_sparse_weights_lie_in_the_catalogue(dataset: Dataset, tmp_path: Path) -> None:
+    save_model("item_knn", fitted("item_knn", dataset), dataset, tmp_path)
+    weights = load_file(tmp_path / "weights.safetensors")
+    weights["right.indices"][3] = 1 << 30
+    save_file(weights, tmp_path / "weights.safetensors")
+    assert "this model is damaged (ValueError: indices" in damaged(tmp_path)
+
+
 @pytest.mark.parametrize("file", ["weights.safetensors", "users.parquet", "items.parquet"])
 def test_files_of_another_model_are_refused(
     saved: Path, tmp_path_factory: pytest.TempPathFactory, file: str
