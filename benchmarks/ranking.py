@@ -210,7 +210,7 @@ def report(name: str, sample: int) -> Report:
         f"{agreement:.2%} of the places of the lists are the same; the others are near-ties of "
         f"scores that the two compute in another order. The best of {ROUNDS} rounds of each side, "
         f"taking turns. Memory is what evaluation takes at the most beside fitted model and "
-        f"dataset; the two blocks in work may have {MEMORY_BUDGET // MIB} MiB, and a model some inside."
+        f"dataset; the blocks in work may have {MEMORY_BUDGET // MIB} MiB, and a model some inside."
     )
     return Report("Full ranking", tables, bars, [note])
 
