@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlalchemy import inspect
@@ -84,7 +84,8 @@ def restore(source: Path, folder: Path, artifacts: str | None) -> None:
     # Artifacts first: a server that is started too early finds no run without its files.
     if isinstance(store.artifacts, Path) and (source / ARTIFACTS).exists():
         with _filled(store.artifacts) as new, tarfile.open(source / ARTIFACTS) as packed:
-            packed.extractall(new, filter="data")
+            _check_members(packed)
+            packed.extractall(new)
     _restore_database(store, source / DATABASES[kind])
     console.print(
         f"restored {source} of {contents['made']}, by MLflow {contents['mlflow']}, into "
@@ -92,6 +93,14 @@ def restore(source: Path, folder: Path, artifacts: str | None) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _check_members(packed: tarfile.TarFile) -> None:
+    """Refuse what ``backup`` never packs; tarfile has filters of its own only since 3.11.4."""
+    for member in packed:
+        place = PurePosixPath(member.name)
+        if place.is_absolute() or ".." in place.parts or not (member.isfile() or member.isdir()):
+            raise UserError(f"The backup holds {member.name!r}, which no backup of ours does.")
 
 
 @contextmanager

@@ -109,9 +109,9 @@ def test_a_killed_run_keeps_its_checkpoint(
 
 def test_sigterm_of_mlflow_run_before_the_run_is_taken(project: Workplace) -> None:
     before = {run.info.run_id for run in project.runs()}
-    pipe = project.folder / "endless.csv"
-    os.mkfifo(pipe)  # nobody ever writes to it: a download that hangs
-    process = project.start(*MLFLOW, "-P", "config=small.yaml", "-P", "dataset=endless.csv")
+    pipe = project.folder / "endless.yaml"
+    os.mkfifo(pipe)  # nobody ever writes to it: a disk that hangs
+    process = project.start(*MLFLOW, "-P", "config=endless.yaml", "-P", "dataset=ratings.csv")
     ends = []
 
     def reads() -> bool:
