@@ -22,6 +22,7 @@ TRAIN = ("pipeline", "train", "--config", "small.yaml", "--dataset", "ratings.cs
 EPOCHS = ("--epochs=20", "--patience=none", "--reuse=false")
 TIMES = ("epoch_seconds", "examples_per_second")  # differ from run to run
 TIMED = {"checkpoint/checkpoint.pt", "validation.json"}  # hold how long each epoch took
+UNFINISHED = ".artifact.uploading."  # MLflow's name for it, beside the file that came later
 OWN = {"MLmodel"}  # of a model's files: holds its id, its run's id and a time
 
 
@@ -73,10 +74,11 @@ def histories(server: Server, run: MlflowRun) -> dict[str, list[tuple[int, float
 
 
 def files(folder: Path) -> dict[str, bytes]:
+    """By path; without what a server that is killed leaves of a file that it was writing."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(UNFINISHED)
     }
 
 
