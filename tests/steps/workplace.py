@@ -211,6 +211,13 @@ def make_project(folder: Path, ratings: pd.DataFrame, store: Path | None) -> Wor
 def served(place: Workplace, address: str) -> Iterator[str]:
     """The URL of a tracking server on the store of ``place``, which proxies artifacts."""
     port = free_port(address)
+    process = start_server(place, address, port)
+    with answering(process, f"http://{address}:{port}") as url:
+        yield url
+
+
+def start_server(place: Workplace, address: str, port: int) -> subprocess.Popen[str]:
+    """Start ``mlflow server`` on the store of ``place``; artifacts go through it."""
     flags = {
         "host": address,
         "port": port,
@@ -220,12 +227,10 @@ def served(place: Workplace, address: str) -> Iterator[str]:
     }
     words = [f"--{name}={value}" for name, value in flags.items()]
     # A log file and not a pipe: a server whose pipe nobody empties stops answering.
-    with (place.folder / "server.log").open("w") as told:
-        process = place.start(
+    with (place.folder / "server.log").open("a") as told:
+        return place.start(
             "mlflow", "server", *words, told=told, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
         )
-    with answering(process, f"http://{address}:{port}") as url:
-        yield url
 
 
 def free_port(address: str) -> int:
@@ -239,20 +244,21 @@ def free_port(address: str) -> int:
 @contextmanager
 def answering(process: subprocess.Popen[str], url: str) -> Iterator[str]:
     """Wait until the server ``process`` answers at ``url``, which is given back; end it after."""
-
-    def answers() -> bool:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
     try:
-        wait_until(answers, process)
+        wait_until(lambda: answers(url), process)
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=DEADLINE)
+
+
+def answers(url: str) -> bool:
+    """Whether a tracking server answers at ``url``."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def environment() -> dict[str, str]:

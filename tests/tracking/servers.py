@@ -6,50 +6,27 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.steps.workplace import DEADLINE, environment
+from tests.steps.workplace import Workplace, answers, free_port, start_server, wait_until
 
 
 class Server:
     """``mlflow server`` on SQLite, always at the same port; artifacts go through it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.place = Workplace(folder)
+        self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        words = (
-            *("server", "--workers=1", "--host=127.0.0.1", f"--port={self.port}"),
-            f"--backend-store-uri=sqlite:///{self.folder / 'mlflow.db'}",
-            f"--artifacts-destination={self.folder / 'artifacts'}",
-        )
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *words],
-                cwd=self.folder,
-                env={**environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        until = time.monotonic() + DEADLINE
-        while not self._answers():
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        self.process = start_server(self.place, "127.0.0.1", self.port)
+        wait_until(lambda: answers(self.url), self.process)
 
     def kill(self) -> None:
         """SIGKILL for it and all its workers."""
@@ -58,13 +35,6 @@ class Server:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
 
 
 @contextmanager

@@ -213,7 +213,7 @@ def test_eight_runs_log_ten_thousand_metrics_each_at_once(
     ]
     for process in processes:
         assert process.wait(timeout=240) == 0
-    with sqlite3.connect(server.folder / "mlflow.db") as database:
+    with sqlite3.connect(server.place.folder / "mlflow.db") as database:
         rows = database.execute(
             "SELECT run_uuid, key, step, value FROM metrics JOIN runs USING (run_uuid) "
             "WHERE name LIKE 'run %'"

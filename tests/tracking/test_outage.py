@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 import pytest
 from mlflow.entities import Run as MlflowRun
 
-from tests.steps.workplace import DEADLINE, Outcome, Workplace, finish, make_workplace
+from tests.steps.workplace import DEADLINE, Outcome, Workplace, finish
 from tests.tracking.servers import Server, Way, running
 
 AWAY = 30.0  # seconds
@@ -34,22 +33,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def place(
-    tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path
-) -> Workplace:
-    return make_workplace(tmp_path_factory.mktemp("place"), ratings, store)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(server: Server, place: Workplace) -> MlflowRun:
-    outcome = train(place, server.url)
+def undisturbed(server: Server, shared: Workplace) -> MlflowRun:
+    outcome = train(shared, server.url)
     assert outcome.status == 0, outcome.told
     return latest(server)
 
 
-def train(place: Workplace, url: str, **variables: str) -> Outcome:
+def train(shared: Workplace, url: str, **variables: str) -> Outcome:
     variables |= {"MLFLOW_TRACKING_URI": url, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT}
-    process = place.start(*TRAIN, *EPOCHS, **variables)
+    process = shared.start(*TRAIN, *EPOCHS, **variables)
     told, _ = process.communicate(timeout=6 * AWAY + DEADLINE)
     return Outcome(process.returncode, told)
 
@@ -83,7 +75,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def artifacts(server: Server, run: MlflowRun) -> dict[str, bytes]:
-    folder = server.folder / "artifacts" / run.info.experiment_id / run.info.run_id / "artifacts"
+    folder = server.place.folder / "kept" / run.info.experiment_id / run.info.run_id / "artifacts"
     return files(folder)
 
 
@@ -93,7 +85,7 @@ def model(server: Server, run: MlflowRun) -> dict[str, bytes]:
     )
     assert str(logged.status) == "READY"
     assert [each.model_id for each in run.outputs.model_outputs] == [logged.model_id]
-    folder = server.folder / "artifacts" / run.info.experiment_id / "models" / logged.model_id
+    folder = server.place.folder / "kept" / run.info.experiment_id / "models" / logged.model_id
     found = files(folder / "artifacts")
     text = found["MLmodel"].decode()
     assert f"model_id: {logged.model_id}" in text
@@ -117,7 +109,7 @@ def assert_same(server: Server, run: MlflowRun, other: MlflowRun) -> None:
 
 
 def test_a_server_killed_twice_once_in_the_middle_of_an_upload(
-    server: Server, place: Workplace, undisturbed: MlflowRun
+    server: Server, shared: Workplace, undisturbed: MlflowRun
 ) -> None:
     killed: list[str] = []
     batches = 0
@@ -149,19 +141,19 @@ def test_a_server_killed_twice_once_in_the_middle_of_an_upload(
 
     way = Way(server.port, watch)
     try:
-        outcome = train(place, way.url)
+        outcome = train(shared, way.url)
     finally:
         way.close()
     assert outcome.status == 0, outcome.told
     assert killed == ["metrics", "upload begun", "upload"]
     assert "takes no metrics at the moment" in outcome.told
     assert "takes metrics again" in outcome.told
-    assert not list((place.folder / "data" / "outbox").iterdir())
+    assert not list((shared.folder / "data" / "outbox").iterdir())
     assert_same(server, latest(server), undisturbed)
 
 
 def test_a_run_finished_while_the_server_was_away_is_delivered_later(
-    server: Server, place: Workplace, undisturbed: MlflowRun
+    server: Server, shared: Workplace, undisturbed: MlflowRun
 ) -> None:
     gone = threading.Event()
 
@@ -171,21 +163,21 @@ def test_a_run_finished_while_the_server_was_away_is_delivered_later(
         return 0 if gone.is_set() else len(piece)
 
     way = Way(server.port, watch)
-    outcome = train(place, way.url, PIPELINE_PATIENCE="3")
+    outcome = train(shared, way.url, PIPELINE_PATIENCE="3")
     assert outcome.status == 0, outcome.told
     assert "python -m pipeline sync" in outcome.told
     run = latest(server)
     assert run.info.status == "RUNNING"
     assert not histories(server, run).get("train/loss")
 
-    elsewhere = finish(place.start("pipeline", "sync", MLFLOW_TRACKING_URI=server.url))
+    elsewhere = finish(shared.start("pipeline", "sync", MLFLOW_TRACKING_URI=server.url))
     assert elsewhere.status == 1
     assert "set MLFLOW_TRACKING_URI to that" in elsewhere.told
     ended = time.time() * 1000
     gone.clear()
     way.watch = len
-    journal = next((place.folder / "data" / "outbox").iterdir()) / "journal"
-    synced = finish(place.start("pipeline", "sync", MLFLOW_TRACKING_URI=way.url))
+    journal = next((shared.folder / "data" / "outbox").iterdir()) / "journal"
+    synced = finish(shared.start("pipeline", "sync", MLFLOW_TRACKING_URI=way.url))
     assert synced.status == 0, synced.told
     assert not journal.exists()
     run = latest(server)
