@@ -54,8 +54,9 @@ def find_trained(run_id: str | None, model: str | None) -> Trained:
     Raises:
         UserError: as ``find_run``, or it is no run of ``train``.
     """
-    run = find_run(run_id, model)
-    return Trained(run, Inputs.of(run), None)
+    with delivering():  # first of what the run's process may have left
+        run = find_run(run_id, model)
+        return Trained(run, Inputs.of(run), None)
 
 
 def find_run(run_id: str | None, model: str | None) -> Run:

@@ -16,9 +16,12 @@ import mlflow
 import pandas as pd
 import pytest
 
+from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.popularity import MostPopular
+from pipeline.steps.evaluate import find_trained
+from pipeline.steps.inputs import Inputs
 from pipeline.tracking.models import log_model
 from pipeline.tracking.outbox import Entry, Outbox
 from pipeline.tracking.runs import Run
@@ -125,6 +128,21 @@ def test_delivery_twice_is_as_delivery_once(
         assert everything(here, run.id) == once
         served = mlflow.pyfunc.load_model(f"runs:/{run.id}/model")
         assert len(served.predict(pd.DataFrame({"user": ["nobody"]}))) == 10
+
+
+def test_what_a_run_has_left_is_delivered_before_it_is_evaluated(
+    here: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = read_experiment(here.folder / "small.yaml", {})
+    inputs = Inputs(experiment, "ratings.csv", "error", "0123456789abcdef")
+    with track("mine", {"step": "train"}) as run:
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.tracking.delivery.Delivery._deliver", lambda self: None)
+        with delivering():  # a process that is killed before it delivers anything
+            inputs.log(run)
+    assert not here.client.list_artifacts(run.id)
+    assert find_trained(run.id, None).inputs == inputs
 
 
 def test_what_the_store_refuses_for_good_is_kept_and_told(here: Workplace) -> None:
