@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from pipeline.data.dataset import FORMAT, Dataset
 from pipeline.data.ratings import OnBadRows, read_ratings
 from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
+from pipeline.disk import sync
 from pipeline.errors import UserError, brief
 
 TABLES = ("users", "items", "train", "later")
@@ -181,8 +181,7 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
         content = {**meta, "statistics": dataset.statistics}
         (partial / META).write_text(json.dumps(content, indent=2) + "\n")
         for file in partial.iterdir():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+            sync(file)
         if folder.exists():  # the same fingerprint from other inputs: only the record is new
             (partial / META).replace(folder / META)
         else:

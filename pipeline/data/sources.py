@@ -23,6 +23,7 @@ import pooch
 import requests
 
 from pipeline.data.files import Part, choose, open_zip
+from pipeline.disk import sync
 from pipeline.errors import UserError, brief
 
 AUTO = "auto"
@@ -174,7 +175,7 @@ def _download(name: str, folder: Path) -> Path:
         download(url, output_file, manager)
         if not zipfile.is_zipfile(output_file):
             raise ValueError("what arrived is no whole zip archive")
-        _sync(Path(output_file))
+        sync(Path(output_file))
 
     url = f"{GROUPLENS}{name}.zip"
     path = pooch.retrieve(
@@ -214,7 +215,7 @@ def _from_package(folder: Path) -> Path:
         with zipfile.ZipFile(whole, "w") as archive:  # stored, with fixed dates: the same bytes
             for name, content in contents.items():
                 archive.writestr(zipfile.ZipInfo(name), content)
-        _sync(whole)
+        sync(whole)
         whole.replace(path)
     return path
 
@@ -231,8 +232,3 @@ def _is_from_package(path: Path) -> bool:
     except (zipfile.BadZipFile, UserError):
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -22,6 +22,11 @@ from pipeline.evaluation.ranking import BYTES_PER_SCORE, MEMORY_BUDGET, top_k
 from pipeline.models.folder import FittedModel
 
 COLUMNS = ("user", "items", "exclude", "allowed")
+ANSWER: dict[str, type[str | int | float]] = {
+    "user": str, "rank": int, "item": str, "title": str, "score": float, "fallback": str,
+    "reason": str,
+}  # fmt: skip
+"""The columns of an answer."""
 
 Fallback = Literal["", "folded in", "popularity"]
 """How a list came about: by the model for a user who trained, or by other means."""

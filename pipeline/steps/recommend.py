@@ -19,25 +19,17 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pipeline.console import ProgressBar
+from pipeline.disk import sync
 from pipeline.errors import UserError
-from pipeline.evaluation.answers import Answers, Request
+from pipeline.evaluation.answers import ANSWER, Answers, Request
 from pipeline.evaluation.request_files import open_requests
 from pipeline.tracking.models import fetch_model
 from pipeline.tracking.runs import Run
 
 ALL = "all"
 ROWS = 65_536  # of a block, and so of a row group
-SCHEMA = pa.schema(
-    {
-        "user": pa.string(),
-        "rank": pa.int64(),
-        "item": pa.string(),
-        "title": pa.string(),
-        "score": pa.float64(),
-        "fallback": pa.string(),
-        "reason": pa.string(),
-    }
-)
+TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+SCHEMA = pa.schema([(name, TYPES[kind]) for name, kind in ANSWER.items()])
 UNQUOTED = pa_csv.WriteOptions(quoting_style="needed")
 WRITERS: dict[str, Callable[[Path], Any]] = {
     ".parquet": lambda path: pq.ParquetWriter(path, SCHEMA),
@@ -113,8 +105,7 @@ def _whole(output: Path, overwrite: bool) -> Iterator[Path]:
         partial.open("xb").close()
         try:
             yield partial
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
+            sync(partial)
             _refuse_what_is_there(output, overwrite)  # it may have come meanwhile
             partial.replace(output)
         finally:

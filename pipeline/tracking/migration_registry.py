@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
 
+from pipeline.tracking.registry import find_registered
 from pipeline.tracking.transfer import ID, MIGRATED_FROM, Transfer
 
 log = logging.getLogger("pipeline")
@@ -32,7 +32,7 @@ def _copy(transfer: Transfer, model: RegisteredModel) -> None:
     transfer.wanted["tags"] += len(tags) + sum(len(transfer.tags(v.tags)) for v in versions)
     transfer.wanted["versions"] += len(versions)
     transfer.wanted["aliases"] += len(aliases)
-    there = _find(transfer, name)
+    there = find_registered(client, name)
     if there is None:
         there = client.create_registered_model(name, tags, model.description)
     else:
@@ -121,12 +121,3 @@ def _source(transfer: Transfer, source: str) -> tuple[str, str | None]:
 def _key(version: ModelVersion) -> str:
     """What tells a version from those that other stores have under the same name and number."""
     return f"version {version.version} of {version.creation_timestamp}"
-
-
-def _find(transfer: Transfer, name: str) -> RegisteredModel | None:
-    try:
-        return transfer.target.client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise

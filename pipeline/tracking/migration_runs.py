@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
-from typing import TypeVar
 
 from mlflow.entities import (
     DatasetInput,
@@ -34,9 +33,7 @@ from pipeline.tracking.transfer import (
     digest,
     to_carry,
 )
-
-T = TypeVar("T")
-METRICS, PARAMS, TAGS = 1000, 100, 100  # that MLflow takes in one request
+from pipeline.tracking.writes import batches
 
 Point = tuple[str, int, int, float | None]
 """Key, step, milliseconds since 1970, value; None is NaN, so that points can be compared."""
@@ -172,11 +169,11 @@ def _write(
         return False
     client.set_tag(run_id, MIGRATED, UNFINISHED + known)
     params = [Param(key, text) for key, text in original.params.items() if key not in copy.params]
-    for some_params in _batches(params, PARAMS):
+    for some_params in batches("params", params):
         client.log_batch(run_id, params=some_params)
-    for some_metrics in _batches(_metrics(original, copy, linked), METRICS):
+    for some_metrics in batches("metrics", _metrics(original, copy, linked)):
         client.log_batch(run_id, metrics=some_metrics)
-    for some_tags in _batches([RunTag(key, text) for key, text in tags.items()], TAGS):
+    for some_tags in batches("tags", [RunTag(key, text) for key, text in tags.items()]):
         client.log_batch(run_id, tags=some_tags)
     if ENDED in copy.tags and ENDED not in original.tags:  # it was gone on with since
         client.delete_tag(run_id, ENDED)
@@ -230,8 +227,3 @@ def _link(transfer: Transfer, original: Content, copy: Content) -> None:
     ]
     if outputs:
         client.log_outputs(run_id, outputs)
-
-
-def _batches(entities: Sequence[T], size: int) -> Iterator[list[T]]:
-    for start in range(0, len(entities), size):
-        yield list(entities[start : start + size])

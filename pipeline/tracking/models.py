@@ -15,7 +15,7 @@ from mlflow.types.schema import AnyType
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.evaluation.answers import COLUMNS
+from pipeline.evaluation.answers import ANSWER, COLUMNS
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
 from pipeline.tracking.runs import Run
@@ -30,19 +30,10 @@ REQUIREMENTS = (
 )  # fmt: skip
 # Ids are text or whole numbers, or lists of them: no other type admits both.
 IDS = AnyType()  # type: ignore[no-untyped-call]
+TYPES = {str: "string", int: "long", float: "double"}
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(IDS, name, required=False) for name in COLUMNS]),
-    outputs=Schema(
-        [
-            ColSpec("string", "user"),
-            ColSpec("long", "rank"),
-            ColSpec("string", "item"),
-            ColSpec("string", "title"),
-            ColSpec("double", "score"),
-            ColSpec("string", "fallback"),
-            ColSpec("string", "reason"),
-        ]
-    ),
+    outputs=Schema([ColSpec(TYPES[kind], name) for name, kind in ANSWER.items()]),
     params=ParamSchema([ParamSpec("k", "integer", 10)]),
 )
 

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from pipeline.disk import sync
 from pipeline.errors import UserError
 
 ROOT = Path("data") / "outbox"
@@ -78,7 +79,7 @@ class Outbox:
             folder.mkdir(parents=True)
             lock.acquire()
             (folder / STORE).write_text(store)
-            _sync(root)
+            sync(root)
         except OSError as error:
             raise cannot_write(root, error) from None
         return cls(folder, lock)
@@ -205,17 +206,9 @@ def _entry(line: bytes) -> Entry | None:
     return Entry(**json.loads(content))
 
 
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
 def _sync_files(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder, folder.parent]:
-        _sync(path)
+        sync(path)
 
 
 def cannot_write(folder: Path, error: OSError) -> OutboxError:

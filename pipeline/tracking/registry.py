@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities import LoggedModelStatus
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
@@ -104,6 +105,20 @@ def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
         return str(made.version)
 
 
+def find_registered(client: mlflow.MlflowClient, name: str) -> RegisteredModel | None:
+    """The registered model of that name, if there is one.
+
+    Raises:
+        MlflowException: the store says something else than that.
+    """
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
 def champion(name: str) -> Champion | None:
     """The champion of registered model ``name``; none where there is no such model, too.
 
@@ -112,12 +127,8 @@ def champion(name: str) -> Champion | None:
     """
     with _told(name):
         client = mlflow.MlflowClient()
-        try:
-            version = ask(client.get_registered_model, name).aliases.get(CHAMPION)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+        registered = ask(find_registered, client, name)
+        version = registered.aliases.get(CHAMPION) if registered else None
         if version is None:
             return None
         found = ask(client.get_model_version, name, version)

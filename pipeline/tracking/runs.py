@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.outbox import Entry, cannot_write
 from pipeline.tracking.store import ask, delivering, known
-from pipeline.tracking.writes import ARTIFACTS, BATCH, END, INPUTS, LIMITS, MODEL
+from pipeline.tracking.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
 
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend
     from matplotlib.figure import Figure
@@ -198,8 +198,7 @@ class Run:
         """Put one part of a batch on its way, in entries that MLflow takes."""
         ((part, rows),) = parts.items()
         with delivering() as delivery:
-            for start in range(0, len(rows), LIMITS[part]):
-                some = rows[start : start + LIMITS[part]]
+            for some in batches(part, rows):
                 delivery.add(Entry(BATCH, self.id, {part: some}))
                 mine = known(self.id)
                 if mine is not None:

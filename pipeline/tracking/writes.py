@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 from mlflow.entities import (
@@ -24,11 +25,19 @@ from mlflow.models import Model
 
 from pipeline.tracking.outbox import Entry
 
+T = TypeVar("T")
+
 BATCH, INPUTS, ARTIFACTS, MODEL, END = "batch", "inputs", "artifacts", "model", "end"
 LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one request, of each part of a batch."""
 KEY = "outbox"  # the tag of a logged model by which a second delivery finds it
 MLMODEL = "MLmodel"
+
+
+def batches(part: str, rows: Sequence[T]) -> Iterator[list[T]]:
+    """Rows of one part of a batch, as many at a time as MLflow takes in one request."""
+    for start in range(0, len(rows), LIMITS[part]):
+        yield list(rows[start : start + LIMITS[part]])
 
 
 def write(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None:

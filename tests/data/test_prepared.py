@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -277,7 +278,7 @@ def test_a_failed_prepare_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(module.os, "fsync", full)  # everything is written, but not safe
+    monkeypatch.setattr(os, "fsync", full)  # everything is written, but not safe
     with pytest.raises(OSError, match="no space left"):
         prepare("ratings.csv", SPLIT)
     assert folders() == []
