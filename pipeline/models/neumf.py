@@ -20,6 +20,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from pipeline.training.adam import Adam
 from pipeline.training.epochs import Precision, Pull
 from pipeline.training.layers import add_columns, keep
 
@@ -230,7 +231,7 @@ class NCFNetwork(nn.Module):
         """
         known = self.users.detach()
         columns = known.mean(1, keepdim=True).repeat(1, len(liked)).requires_grad_()
-        optimizer = torch.optim.Adam([columns], lr=FOLD_RATE * float(known.std(1).mean()))
+        optimizer = Adam([columns], FOLD_RATE * float(known.std(1).mean()))
         shares = liked / liked.sum(1, keepdim=True)
         for _ in range(FOLD_STEPS):
             # A sum over people: nobody's column depends on who else is in the block.

@@ -5,7 +5,6 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from pipeline.training.adam import Adam
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
 from pipeline.training.losses import LOSSES, LossName
 from pipeline.training.sampling import NegativeSampler
@@ -104,13 +104,7 @@ class Epochs:
             power=method.negative_power,
             verified=method.verified_negatives,
         )
-        self.optimizer = torch.optim.Adam(
-            network.parameters(),
-            lr=method.learning_rate,
-            weight_decay=method.weight_decay,
-            fused=True,
-            capturable=on_cuda,
-        )
+        self.optimizer = Adam(network.parameters(), method.learning_rate, method.weight_decay)
         # A graph cannot be recorded on the default stream: all of the work has one of its own.
         self.stream = torch.cuda.Stream(generator.device) if on_cuda else None
         self.full_step = self._full_step()
@@ -149,26 +143,6 @@ class Epochs:
         if self.stream is None or not self.network.capturable:
             return self.step
         return Replayed(self.step, partial(cuda_graph, generator=self.generator))
-
-    def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Go on from what the optimizer's ``state_dict`` gave, on whatever device that was.
-
-        Settings are this optimizer's own.
-
-        Raises:
-            ValueError: it has other parameters; torch would write beyond their ends.
-        """
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict(
-            {"state": copy.deepcopy(state["state"]), "param_groups": groups}
-        )
-        for parameter, moments in self.optimizer.state.items():
-            for name, value in moments.items():
-                if value.shape != (() if name == "step" else parameter.shape):
-                    raise ValueError(f"{name} has shape {tuple(value.shape)}")
-        for group in self.optimizer.param_groups:
-            group["capturable"] = self.stream is not None
-        self.full_step = self._full_step()  # a graph would go on with the tensors of before
 
 
 @contextmanager

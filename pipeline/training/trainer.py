@@ -193,7 +193,7 @@ class Trainer:
         """
         try:
             self.network.load_state_dict(state["network"])
-            self.epochs.load_optimizer(state["optimizer"])
+            self.epochs.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"].cpu())
             self.epochs_done = int(state["epochs_done"])
         except Exception as error:  # torch raises many kinds for what does not fit
