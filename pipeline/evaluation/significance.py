@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +32,8 @@ class PairedTests:
     diagonal.
     """
 
+    values: Floats
+    """What was compared, [users, n, m]"""
     mean: Floats
     """[n, m]"""
     low: Floats
@@ -46,12 +48,15 @@ class PairedTests:
     """[n, n, m]"""
     p_permutation: Floats
     """[n, n, m]"""
-    p_wilcoxon: Floats
-    """[n, n, m]"""
     p_holm: Floats
     """``p_permutation`` corrected over all pairs of models, each metric on its own, [n, n, m]"""
     permutations: int
     """Behind ``p_permutation``; none is below 1 / (permutations + 1)."""
+
+    @cached_property
+    def p_wilcoxon(self) -> Floats:
+        """[n, n, m]; whoever does without it does without the import of SciPy's statistics."""
+        return wilcoxon_p(self.values)
 
 
 def paired_tests(
@@ -85,6 +90,7 @@ def paired_tests(
     n_permutations = max(resamples, PERMUTATIONS_PER_PAIR * n_pairs)
     p_permutation = permutation_p(filled, rng, n_permutations)
     return PairedTests(
+        values,
         mean,
         low,
         high,
@@ -92,7 +98,6 @@ def paired_tests(
         difference_low,
         difference_high,
         p_permutation,
-        wilcoxon_p(values),
         _corrected(p_permutation),
         n_permutations,
     )
@@ -153,6 +158,8 @@ def wilcoxon_p(values: Floats) -> Floats:
     It looks at the order of the differences, not their mean: a second opinion where a few users
     decide the mean.
     """
+    from scipy import stats  # .7 s, most of what a command takes that compares nothing
+
     n_models, n_metrics = values.shape[1:]
     p = np.ones((n_models, n_models, n_metrics))
     for metric in range(n_metrics):

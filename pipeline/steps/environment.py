@@ -20,7 +20,8 @@ def log_environment(run: Run, experiment: Experiment) -> None:
         "cpus": os.cpu_count(),
         "device": _device(experiment),
     }
-    packages = sorted({f"{each.name}=={each.version}" for each in distributions()}, key=str.lower)
+    installed = (each.metadata for each in distributions())  # read anew whenever it is asked for
+    packages = sorted({f"{each['Name']}=={each['Version']}" for each in installed}, key=str.lower)
     run.log_json(machine, "environment/machine.json")
     run.log_text("\n".join(packages) + "\n", "environment/requirements.txt")
     run.set_tags({"device": machine["device"]})
