@@ -30,8 +30,9 @@ for command in (
 def run() -> None:
     """Run the command; mistakes are told in a line, interruptions have a shell's exit status."""
     from pipeline.console import console, set_up_logging
-    from pipeline.process import TerminatedError, end_on_signals
+    from pipeline.process import TerminatedError, collect_rarely, end_on_signals
 
+    collect_rarely()
     set_up_logging()
     status = "FAILED"
     try:

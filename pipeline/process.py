@@ -1,7 +1,12 @@
-"""Signals: whatever ends a process politely must give its run the time to end, too."""
+"""A process from its start to its end.
+
+Whatever ends it politely must give its run the time to end, too.
+"""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import threading
@@ -15,12 +20,23 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
 
+COLLECT_AFTER = 50_000  # objects more than before, of which 700 are the default
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 0.02
 
 
 class TerminatedError(KeyboardInterrupt):
     """SIGTERM, told apart from Ctrl-C."""
+
+
+def collect_rarely() -> None:
+    """Search for garbage seldom, and not at the end, when all goes anyway.
+
+    Modules are objects that stay, half a million of them with torch and MLflow: to go through them
+    again and again is a quarter of their import, and once more, at the end, takes a second.
+    """
+    gc.set_threshold(COLLECT_AFTER)
+    atexit.register(gc.freeze)
 
 
 def end_on_signals() -> None:

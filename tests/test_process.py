@@ -1,4 +1,4 @@
-"""Signals become exceptions, and a process whose ``mlflow run`` is gone ends itself."""
+"""Signals become exceptions, a process whose ``mlflow run`` is gone ends itself, and quickly."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.process import COLLECT_AFTER
+
 ROOT = Path(__file__).parents[1]
 WAITS = """
 import sys, time
@@ -24,6 +26,12 @@ except KeyboardInterrupt as interruption:
     print(type(interruption).__name__, flush=True)
     time.sleep(float(sys.argv[1]))
     print("ended", flush=True)
+"""
+ENDS = """
+import atexit, gc
+from pipeline.process import collect_rarely
+atexit.register(lambda: print(gc.get_threshold()[0], gc.get_freeze_count() > 1000))
+collect_rarely()
 """
 # What stands in the place of ``mlflow run``: it starts a command and waits.
 STARTER = "import subprocess, sys; subprocess.run(sys.argv[1:])"
@@ -148,3 +156,10 @@ def test_without_mlflow_run_a_process_outlives_its_starter(
     time.sleep(1.5)  # several looks of a watch that must not be there
     os.killpg(starter.pid, signal.SIGINT)
     assert starter.communicate(timeout=20)[0].split() == ["KeyboardInterrupt", "ended"]
+
+
+def test_nothing_is_searched_for_garbage_at_the_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(COLLECT_AFTER), "True"]
