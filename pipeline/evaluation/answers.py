@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.errors import UserError
-from pipeline.evaluation.ranking import BYTES_PER_SCORE, MEMORY_BUDGET, top_k
+from pipeline.evaluation.ranking import MEMORY_BUDGET, SCORE_BYTES, top_k
 from pipeline.models.folder import FittedModel
 
 COLUMNS = ("user", "items", "exclude", "allowed")
@@ -125,7 +125,7 @@ class Answers:
         """
         if k < 1:
             raise UserError(f"k is {k}: expected a length of the lists of at least 1.")
-        size = max(1, MEMORY_BUDGET // (BYTES_PER_SCORE * len(self.catalogue)))
+        size = max(1, MEMORY_BUDGET // (SCORE_BYTES * len(self.catalogue)))
         parts = [requests[start : start + size] for start in range(0, len(requests), size)]
         frames = [self._block(part, k) for part in parts]
         return pd.concat(frames, ignore_index=True) if frames else self._block([], k)

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-MEMORY_BUDGET = 128 * 2**20
-"""Bytes that the blocks of users in work may take while they are ranked."""
+MEMORY_BUDGET = 32 * 2**20
+"""Bytes that the scores of the blocks of users in work may take."""
 
 BLOCKS_AT_ONCE = 2  # one is ranked in a thread of its own while the next is scored
+SCORE_BYTES = 4
+CACHE_BYTES = 2 * 2**20
+"""Bytes of scores that are ranked at a time, so that they stay in the cache."""
 
-BYTES_PER_SCORE = 24  # 8 for scores and a masked copy; 35 in all if k is half the catalogue
 _GROUPS = 64  # more make fewer candidates, and more maxima to order
 _RARE = 16  # candidates are up to one in so many scores before ties among them are thinned out
 _NOTHING = np.iinfo(np.int64).max  # after every real key; its low 32 bits read as item -1
@@ -49,8 +51,9 @@ def top_k(
     Raises:
         ValueError: a score is NaN or infinite, ``seen`` has another shape, or k < 1.
     """
-    _check_finite(scores, np.arange(len(scores), dtype=np.int32))
-    return _best(scores, seen, k)
+    if seen is not None and seen.shape != scores.shape:
+        raise ValueError(f"seen has shape {seen.shape}, scores have shape {scores.shape}")
+    return _rank_block(scores, np.arange(len(scores), dtype=np.int32), seen, k)
 
 
 def rank(
@@ -71,8 +74,9 @@ def rank(
         seen: [all users, n_items], the row of a user at its index; masks as in ``top_k``.
         k: length of the lists, at least 1.
         n_items: size of the catalogue.
-        memory_budget: bytes for the scores of the blocks in work and their ranking (what the
-            scorer needs inside comes on top). The lists are the same for every budget.
+        memory_budget: bytes for the scores of the blocks in work. What ranking takes beside them
+            depends on ``CACHE_BYTES`` and k alone; what the scorer needs inside comes on top. The
+            lists are the same for every budget.
 
     Returns:
         int32[n, k], row i for ``users[i]``, as from ``top_k``.
@@ -80,7 +84,7 @@ def rank(
     Raises:
         ValueError: as ``top_k``, naming the user, or scores of another shape.
     """
-    block_size = max(1, memory_budget // (BLOCKS_AT_ONCE * BYTES_PER_SCORE * n_items))
+    block_size = max(1, memory_budget // (BLOCKS_AT_ONCE * SCORE_BYTES * n_items))
     ranked: list[Future[npt.NDArray[np.int32]]] = []
     with ThreadPoolExecutor(1) as ranker:
         for start in range(0, len(users), block_size):
@@ -103,8 +107,15 @@ def _rank_block(
     seen: sparse.csr_matrix | None,
     k: int,
 ) -> npt.NDArray[np.int32]:
-    _check_finite(scores, users)
-    return _best(scores, None if seen is None else seen[users], k)
+    if k < 1:
+        raise ValueError(f"k is {k}: a list needs at least one place")
+    lists = np.empty((len(users), k), np.int32)
+    size = max(1, CACHE_BYTES // (SCORE_BYTES * max(1, scores.shape[1])))
+    for start in range(0, len(users), size):
+        rows = slice(start, start + size)
+        _check_finite(scores[rows], users[rows])
+        lists[rows] = _best(scores[rows], None if seen is None else seen[users[rows]], k)
+    return lists
 
 
 def first_unseen(
@@ -130,7 +141,7 @@ def first_unseen(
     place = np.empty_like(order)
     place[order] = np.arange(n_items)
     lists = np.empty((n_users, k), np.int32)
-    block_size = max(1, memory_budget // (BYTES_PER_SCORE * n_items))
+    block_size = max(1, memory_budget // n_items)
     for start in range(0, n_users, block_size):
         block = seen[start : start + block_size]
         rows = np.arange(block.shape[0])
@@ -158,10 +169,6 @@ def _check_finite(scores: npt.NDArray[np.float32], users: npt.NDArray[np.int32])
 def _best(
     scores: npt.NDArray[np.float32], seen: sparse.csr_matrix | None, k: int
 ) -> npt.NDArray[np.int32]:
-    if k < 1:
-        raise ValueError(f"k is {k}: a list needs at least one place")
-    if seen is not None and seen.shape != scores.shape:
-        raise ValueError(f"seen has shape {seen.shape}, scores have shape {scores.shape}")
     n_users, n_items = scores.shape
     found = min(k, n_items)
     if seen is not None:
