@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ ROUNDS = 50  # redraws of negatives that turn out to be positives; a user of eve
 # what is drawn, p^16 of the negatives remain positives: of a user of half the catalogue 2e-5. In
 # ML-1M that is 4e-8 of all negatives if they are uniform, 9e-5 if they go by popularity.
 BLIND_ROUNDS = 15
+MARKS_PER_KEY = 8  # at the least, a byte each: one in eight that are no positives is searched for
+GOLDEN = -7046029254386353131  # 2^64 over the golden ratio, as a signed number
 
 
 class NegativeSampler:
@@ -28,7 +32,7 @@ class NegativeSampler:
         self.uniform = power == 0
         weights = torch.bincount(items, minlength=n_items).double() ** power
         self.cumulative = (weights / weights.sum()).cumsum(0)
-        self.positives = (users * n_items + items).sort().values if verified else None
+        self.positives = Positives(users, items, n_items) if verified else None
         self.blind = users.is_cuda
         """Whether looking at what was drawn is dear: a GPU would have to be waited for."""
 
@@ -36,32 +40,29 @@ class NegativeSampler:
         """Negatives for ``users`` [n]: item indices, int64 [negatives, n]."""
         drawn = self._draw((len(users), negatives), users.device, generator)
         if self.positives is not None:
-            redrawn = self._redrawn_blindly if self.blind else self._redrawn
-            drawn = redrawn(users[:, None].expand_as(drawn), drawn, self.positives, generator)
+            redraw = self._redraw_blindly if self.blind else self._redraw
+            redraw(users[:, None].expand_as(drawn), drawn, self.positives, generator)
         return drawn.t()
 
-    def _redrawn(
-        self, users: Tensor, drawn: Tensor, positives: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Only what was drawn again is looked at again: a search is dear, and most are right."""
+    def _redraw(
+        self, users: Tensor, drawn: Tensor, positives: Positives, generator: torch.Generator
+    ) -> None:
+        """Only what was drawn again is looked at again."""
         owners, flat = users.flatten(), drawn.view(-1)
-        wrong = self._is_positive(owners, flat, positives).nonzero().squeeze(1)
+        wrong = positives.places(owners, flat)
         for _ in range(ROUNDS):
             if len(wrong) == 0:
                 break
             again = self._draw((len(wrong),), users.device, generator)
             flat[wrong] = again
-            wrong = wrong[self._is_positive(owners[wrong], again, positives)]
-        return drawn
+            wrong = wrong[positives.places(owners[wrong], again)]
 
-    def _redrawn_blindly(
-        self, users: Tensor, drawn: Tensor, positives: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def _redraw_blindly(
+        self, users: Tensor, drawn: Tensor, positives: Positives, generator: torch.Generator
+    ) -> None:
         for _ in range(BLIND_ROUNDS):
-            wrong = self._is_positive(users, drawn, positives)
             again = self._draw(tuple(drawn.shape), users.device, generator)
-            drawn = torch.where(wrong, again, drawn)
-        return drawn
+            drawn.copy_(torch.where(positives.hold(users, drawn), again, drawn))
 
     def _draw(
         self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator
@@ -71,7 +72,41 @@ class NegativeSampler:
         points = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         return torch.searchsorted(self.cumulative, points).clamp_(max=self.n_items - 1)
 
-    def _is_positive(self, users: Tensor, items: Tensor, positives: Tensor) -> Tensor:
+
+class Positives:
+    """The set of training interactions, asked for many pairs of a user and an item at once."""
+
+    def __init__(self, users: Tensor, items: Tensor, n_items: int) -> None:
+        """``users`` and ``items`` are int64 [n], on one device."""
+        self.n_items = n_items
+        self.keys = (users * n_items + items).sort().values
+
+    def hold(self, users: Tensor, items: Tensor) -> Tensor:
+        """Which pairs are among them, bool of the shape of both; nothing is waited for."""
         keys = users * self.n_items + items
-        places = torch.searchsorted(positives, keys).clamp_(max=len(positives) - 1)
-        return positives[places] == keys
+        found = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
+        return self.keys[found] == keys
+
+    def places(self, users: Tensor, items: Tensor) -> Tensor:
+        """Where ``hold`` is true of pairs [n], int64 ascending.
+
+        Searching leaves the cache at every step. Most pairs are told apart by one look at a mark.
+        """
+        marks = self._marks.index_select(0, self._mark(users * self.n_items + items))
+        marked = marks.nonzero().squeeze(1)
+        return marked[self.hold(users[marked], items[marked])]
+
+    @cached_property
+    def _marks(self) -> Tensor:
+        """A Bloom filter of one hash function, bool [2^bits]: True at the marks of the keys."""
+        marks = torch.zeros(1 << self._bits, dtype=torch.bool, device=self.keys.device)
+        marks[self._mark(self.keys)] = True
+        return marks
+
+    @property
+    def _bits(self) -> int:
+        return (MARKS_PER_KEY * len(self.keys) - 1).bit_length()
+
+    def _mark(self, keys: Tensor) -> Tensor:
+        """Upper bits of a product that wraps around: Knuth's multiplicative hashing."""
+        return (keys * GOLDEN) >> (64 - self._bits) & ((1 << self._bits) - 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from pipeline.training.sampling import NegativeSampler
+from pipeline.training.sampling import NegativeSampler, Positives
 
 # Items 0-3 have 1, 2, 4 and 8 users.
 USERS = torch.arange(15)
@@ -90,6 +90,18 @@ def test_what_is_wrong_is_drawn_again_in_its_order() -> None:
         expected[wrong] = torch.randint(4, (int(wrong.sum()),), generator=generator)
     drawn = sampler(verified=True).draw(users, 3, seeded())
     assert torch.equal(drawn, expected.T)
+
+
+def test_marks_lose_no_positive_and_pass_no_other() -> None:
+    generator = seeded()
+    users, items = (torch.randint(1000, (2, 5000), generator=generator)).unbind()
+    positives = Positives(users, items, 1000)
+    asked = torch.cat([users, torch.randint(1000, (50_000,), generator=generator)])
+    of = torch.cat([items, torch.randint(1000, (50_000,), generator=generator)])
+    known = {*zip(users.tolist(), items.tolist(), strict=True)}
+    expected = [pair in known for pair in zip(asked.tolist(), of.tolist(), strict=True)]
+    assert positives.hold(asked, of).tolist() == expected
+    assert torch.equal(positives.places(asked, of), torch.tensor(expected).nonzero().squeeze(1))
 
 
 def test_blind_redraws_leave_the_share_that_was_worked_out() -> None:
