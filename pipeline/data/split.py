@@ -65,12 +65,18 @@ def time_split(
     Raises:
         UserError: nothing is left to train on or to evaluate.
     """
-    moment = cut_moment(ratings["timestamp"].to_numpy(), quantile)
-    before = ratings["timestamp"] <= moment
-    activity = ratings["user"][before].value_counts()
-    active = ratings["user"].isin(activity.index[activity >= settings.min_training])
-    train, later = ratings[before & active], ratings[~before]
-    later = later.assign(segment=_segments(activity, train, later, settings))
+    # Ids become numbers once; from then on everything is a look-up in a small table.
+    user, item = (pd.factorize(ratings[name])[0] for name in ("user", "item"))
+    before = ratings["timestamp"].to_numpy()
+    before = before <= cut_moment(before, quantile)
+    activity = np.bincount(user[before], minlength=user.max(initial=0) + 1)
+    trains = before & (activity >= settings.min_training)[user]
+    catalogue = np.zeros(item.max(initial=0) + 1, np.bool_)
+    catalogue[item[trains]] = True
+    after = ~before
+    segment = _segments(activity, user[after], catalogue[item[after]], settings)
+    train, later = _rows(ratings, trains), _rows(ratings, after)
+    later["segment"] = segment
     if train.empty or not (later["segment"] == WARM).any():
         raise UserError(
             f"The time split at quantile {quantile} leaves {len(train)} training rows and no user "
@@ -82,14 +88,21 @@ def time_split(
 
 
 def _segments(
-    activity: pd.Series[int], train: pd.DataFrame, later: pd.DataFrame, settings: SplitSettings
+    activity: npt.NDArray[np.int64],
+    user: npt.NDArray[np.int64],
+    in_catalogue: npt.NDArray[np.bool_],
+    settings: SplitSettings,
 ) -> pd.api.extensions.ExtensionArray:
-    in_catalogue = later["item"].isin(train["item"].unique()).to_numpy()
-    held_out = later["user"].map(later["user"][in_catalogue].value_counts()).fillna(0).to_numpy()
-    before = later["user"].map(activity).fillna(0).to_numpy()
-    evaluated = in_catalogue & (held_out >= settings.min_held_out)
-    warm = evaluated & (before >= max(settings.min_training, settings.min_warm_training))
-    low_activity = evaluated & (before > 0) & ~warm
-    cold = evaluated & (before == 0)
+    """The segment of each later row, from its user and whether its item trains."""
+    held_out = np.bincount(user[in_catalogue], minlength=len(activity))
+    enough = max(settings.min_training, settings.min_warm_training)
+    kinds = np.select([activity >= enough, activity > 0], [0, 1], 2)  # of users who are evaluated
+    evaluated = in_catalogue & (held_out >= settings.min_held_out)[user]
     names = pd.array([WARM, LOW_ACTIVITY, COLD, UNUSED], dtype="str")
-    return names.take(np.select([warm, low_activity, cold], [0, 1, 2], 3))
+    return names.take(np.where(evaluated, kinds[user], 3))
+
+
+def _rows(table: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """``table[chosen]``, numbered anew; pandas would copy all of it together first."""
+    columns = {name: column.array[chosen] for name, column in table.items()}
+    return pd.DataFrame(columns, copy=False)

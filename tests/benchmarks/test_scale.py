@@ -9,7 +9,6 @@ import pytest
 from benchmarks import scale
 from benchmarks.generated import ML_25M, Shape, write
 from benchmarks.scale import (
-    CELLS,
     CUBE,
     INTERACTIONS,
     STAGES,
@@ -107,7 +106,7 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
     def linear(shape: Shape, rounds: int, ease: bool) -> Size:
         measured.append(shape)
         cost = Cost(shape.interactions / 1e6, shape.interactions / 1e6, shape.interactions)
-        work = {INTERACTIONS: shape.interactions, CELLS: shape.users, CUBE: shape.items}
+        work = {name: shape.interactions for name in STAGES.values()}
         return Size(work, {stage: cost for stage in STAGES if ease or stage != "fit ease"})
 
     monkeypatch.setattr(scale, "size", linear)
