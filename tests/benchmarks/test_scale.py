@@ -106,7 +106,7 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
     def linear(shape: Shape, rounds: int, ease: bool) -> Size:
         measured.append(shape)
         cost = Cost(shape.interactions / 1e6, shape.interactions / 1e6, shape.interactions)
-        work = {name: shape.interactions for name in STAGES.values()}
+        work = dict.fromkeys(STAGES.values(), shape.interactions)
         return Size(work, {stage: cost for stage in STAGES if ease or stage != "fit ease"})
 
     monkeypatch.setattr(scale, "size", linear)
