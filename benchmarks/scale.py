@@ -31,7 +31,7 @@ from pipeline.models.factors import SVD, SVDSettings
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.regression import EASE, EASESettings
 
-ROUNDS = 2
+ROUNDS = 3
 EXPONENT = "exponent"
 LINEAR = 1.1  # exponent that passes for linear: sorting has a logarithm, and caches have an end
 EASE_ITEMS = 10_000  # beyond, the cube of the items is minutes and gigabytes

@@ -19,9 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipeline.errors import UserError
-from pipeline.tracking.migration import Migration, migrate
+from pipeline.tracking.migration.migrate import Migration, migrate
+from pipeline.tracking.migration.stores import in_use
 from pipeline.tracking.store import deliver_left
-from pipeline.tracking.stores import in_use
 
 FOLDER = Path("data") / "offline"
 DATABASE = "mlflow.db"

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from pipeline.tracking.stores import at_once
+from pipeline.tracking.migration.stores import at_once
 
 Files = dict[str, int]
 """Size in bytes by path below the root of a run's or a model's artifacts."""

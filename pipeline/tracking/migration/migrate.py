@@ -33,12 +33,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.console import ProgressBar
 from pipeline.errors import UserError
-from pipeline.tracking.artifacts import UnreadableError
-from pipeline.tracking.migration_models import copy_logged_models, count_links
-from pipeline.tracking.migration_registry import copy_registered_models
-from pipeline.tracking.migration_runs import copy_run, open_runs
-from pipeline.tracking.stores import in_use, is_same, open_source, open_target, told
-from pipeline.tracking.transfer import MIGRATED_FROM, Counts, Transfer
+from pipeline.tracking.migration.artifacts import UnreadableError
+from pipeline.tracking.migration.models import copy_logged_models, count_links
+from pipeline.tracking.migration.registry import copy_registered_models
+from pipeline.tracking.migration.runs import copy_run, open_runs
+from pipeline.tracking.migration.stores import in_use, is_same, open_source, open_target, told
+from pipeline.tracking.migration.transfer import MIGRATED_FROM, Counts, Transfer
 
 KINDS = (
     "experiments", "runs", "params", "tags", "metric points", "datasets", "artifacts", "bytes",

@@ -20,8 +20,8 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from pipeline.tracking.artifacts import Files, UnreadableError, carry, list_files
-from pipeline.tracking.stores import Store, told
+from pipeline.tracking.migration.artifacts import Files, UnreadableError, carry, list_files
+from pipeline.tracking.migration.stores import Store, told
 
 MIGRATED_FROM = "migrated_from"
 MIGRATED = "migrated"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
 
-from pipeline.tracking.artifacts import Files, list_files
-from pipeline.tracking.transfer import (
+from pipeline.tracking.migration.artifacts import Files, list_files
+from pipeline.tracking.migration.transfer import (
     MIGRATED,
     MIGRATED_FROM,
     OUR_TAGS,

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
 from pipeline.errors import UserError
-from pipeline.tracking.migration import migrate
+from pipeline.tracking.migration.migrate import migrate
 from tests.steps.conftest import postgresql
 from tests.steps.workplace import PASSWORD, Workplace, make_workplace, served
 from tests.tracking.stores import END, fill, held, make_run

@@ -19,10 +19,9 @@ from mlflow.entities import (
 )
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from pipeline.tracking.artifacts import Files, list_files
-from pipeline.tracking.stores import Store, at_once
-from pipeline.tracking.track import ENDED
-from pipeline.tracking.transfer import (
+from pipeline.tracking.migration.artifacts import Files, list_files
+from pipeline.tracking.migration.stores import Store, at_once
+from pipeline.tracking.migration.transfer import (
     MIGRATED,
     MIGRATED_FROM,
     OUR_TAGS,
@@ -33,6 +32,7 @@ from pipeline.tracking.transfer import (
     digest,
     to_carry,
 )
+from pipeline.tracking.track import ENDED
 from pipeline.tracking.writes import batches
 
 Point = tuple[str, int, int, float | None]

@@ -11,8 +11,8 @@ import logging
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
+from pipeline.tracking.migration.transfer import ID, MIGRATED_FROM, Transfer
 from pipeline.tracking.registry import find_registered
-from pipeline.tracking.transfer import ID, MIGRATED_FROM, Transfer
 
 log = logging.getLogger("pipeline")
 
