@@ -67,8 +67,8 @@ def time_split(
     """
     # Ids become numbers once; from then on everything is a look-up in a small table.
     user, item = (pd.factorize(ratings[name])[0] for name in ("user", "item"))
-    before = ratings["timestamp"].to_numpy()
-    before = before <= cut_moment(before, quantile)
+    timestamp = ratings["timestamp"].to_numpy()
+    before = timestamp <= cut_moment(timestamp, quantile)
     activity = np.bincount(user[before], minlength=user.max(initial=0) + 1)
     trains = before & (activity >= settings.min_training)[user]
     catalogue = np.zeros(item.max(initial=0) + 1, np.bool_)

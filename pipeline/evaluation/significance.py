@@ -158,7 +158,7 @@ def wilcoxon_p(values: Floats) -> Floats:
     It looks at the order of the differences, not their mean: a second opinion where a few users
     decide the mean.
     """
-    from scipy import stats  # .7 s, most of what a command takes that compares nothing
+    from scipy import stats  # .7 s, which whoever compares nothing does without
 
     n_models, n_metrics = values.shape[1:]
     p = np.ones((n_models, n_models, n_metrics))
