@@ -87,12 +87,13 @@ class Watch:
         started, before = time.perf_counter(), user_seconds()
         answer = function()
         seconds, user = time.perf_counter() - started, user_seconds() - before
-        self.costs[stage] = Cost(seconds, user, peak_memory() - self._imports)
+        # Where the kernel counts in ticks, a short stage may have had none.
+        self.costs[stage] = Cost(seconds, max(user, 1e-3), peak_memory() - self._imports)
         return answer
 
 
 def user_seconds() -> float:
-    """Processor time of this process in user mode so far, finer than os.times, which ticks."""
+    """Processor time of this process in user mode so far; os.times would round to hundredths."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 

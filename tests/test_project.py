@@ -70,7 +70,7 @@ def test_imports_point_one_way() -> None:
     for place, rooms in enumerate(order):
         above = set().union(*order[place + 1 :])
         for room in rooms:
-            for file in (ROOT / "pipeline" / room).glob("*.py"):
+            for file in (ROOT / "pipeline" / room).rglob("*.py"):
                 found = re.findall(r"^\s*from pipeline\.(\w+)", file.read_text(), re.MULTILINE)
                 wrong = set(found) & (above | rooms - {room})
                 assert not wrong, f"{file.relative_to(ROOT)} imports from {wrong}"

@@ -56,6 +56,8 @@ def time_split(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split ``ratings`` (user, item, rating, timestamp) at a quantile of its timestamps.
 
+    Every row has its ids: ``read_ratings`` lets no other pass.
+
     Returns:
         training rows, at or before the cut, of users with ``min_training`` of them;
         later rows, with a column ``segment``. Rows of items in the training catalogue, of users

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 MEMORY_BUDGET = 32 * 2**20
-"""Bytes that the scores of the blocks of users in work may take."""
+"""Bytes for the blocks of users in work: their scores, or in ``first_unseen`` their masks."""
 
 BLOCKS_AT_ONCE = 2  # one is ranked in a thread of its own while the next is scored
 SCORE_BYTES = 4
@@ -75,8 +75,8 @@ def rank(
         k: length of the lists, at least 1.
         n_items: size of the catalogue.
         memory_budget: bytes for the scores of the blocks in work. What ranking takes beside them
-            depends on ``CACHE_BYTES`` and k alone; what the scorer needs inside comes on top. The
-            lists are the same for every budget.
+            is a few times ``CACHE_BYTES``, or one row of scores if that is more; what the scorer
+            needs inside comes on top. The lists are the same for every budget.
 
     Returns:
         int32[n, k], row i for ``users[i]``, as from ``top_k``.
@@ -84,6 +84,8 @@ def rank(
     Raises:
         ValueError: as ``top_k``, naming the user, or scores of another shape.
     """
+    if seen is not None and seen.shape[1] != n_items:
+        raise ValueError(f"seen has shape {seen.shape}, the catalogue has {n_items} items")
     block_size = max(1, memory_budget // (BLOCKS_AT_ONCE * SCORE_BYTES * n_items))
     ranked: list[Future[npt.NDArray[np.int32]]] = []
     with ThreadPoolExecutor(1) as ranker:

@@ -31,7 +31,7 @@ class Adam:
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.means = [torch.zeros_like(each) for each in self.parameters]
         self.squares = [torch.zeros_like(each) for each in self.parameters]
-        # A count for each and on its device: so torch's kernel and CUDA graphs want it.
+        # A count for each, on its device: so the kernel wants it, and a CUDA graph can hold it.
         self.counts = [torch.zeros((), device=each.device) for each in self.parameters]
 
     @torch.no_grad()
@@ -46,7 +46,6 @@ class Adam:
             [],
             self.counts,
             fused=True,
-            capturable=self.counts[0].is_cuda,
             amsgrad=False,
             beta1=BETA_1,
             beta2=BETA_2,

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-# Steps run as they stand before one is recorded, by which the optimizer's state and the libraries'
-# work spaces are made: inside a graph they would be made anew at every replay.
+# Steps run as they stand before one is recorded, by which the libraries' work spaces are made:
+# inside a graph they would be made anew at every replay.
 WARM_UP = 3
 
 Record: TypeAlias = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]

@@ -12,7 +12,9 @@ ROUNDS = 50  # redraws of negatives that turn out to be positives; a user of eve
 # what is drawn, p^16 of the negatives remain positives: of a user of half the catalogue 2e-5. In
 # ML-1M that is 4e-8 of all negatives if they are uniform, 9e-5 if they go by popularity.
 BLIND_ROUNDS = 15
-MARKS_PER_KEY = 8  # at the least, a byte each: one in eight that are no positives is searched for
+# Of a byte each, at the least: at most one in eight that are no positives is searched for. Of
+# ML-25M's 20 million training interactions they take 256 MiB.
+MARKS_PER_KEY = 8
 GOLDEN = -7046029254386353131  # 2^64 over the golden ratio, as a signed number
 
 

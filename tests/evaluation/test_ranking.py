@@ -251,5 +251,7 @@ def test_shapes_that_disagree_are_refused() -> None:
         top_k(scores, sparse.csr_matrix((1, 4)), 2)
     with pytest.raises(ValueError, match=r"Table returned scores of shape \(1, 3\).*5 items"):
         rank(Table(scores), np.zeros(1, np.int32), None, 2, 5)
+    with pytest.raises(ValueError, match=r"seen has shape \(1, 4\), the catalogue has 3 items"):
+        rank(Table(scores), np.zeros(1, np.int32), sparse.csr_matrix((1, 4)), 2, 3)
     with pytest.raises(ValueError, match="k is 0"):
         top_k(scores, None, 0)

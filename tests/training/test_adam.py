@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from pipeline.training.adam import Adam
 
+ROOT = Path(__file__).parents[2]
 SHAPES = [(17, 5), (5,), (1, 33), ()]
 TRAINS = """
 import sys
@@ -97,6 +99,6 @@ def test_the_state_of_other_parameters(change: Any, said: str) -> None:
 
 def test_training_does_without_the_compiler() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", TRAINS], capture_output=True, text=True, check=True
+        [sys.executable, "-c", TRAINS], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]", done.stderr
