@@ -6,7 +6,7 @@ Every epoch is shown, logged and journalled, so that a run that was killed goes 
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, rolling_windows, validate
 from pipeline.models.base import Recommender
+from pipeline.process import lock
 from pipeline.tracking.runs import Run
 from pipeline.training.checkpoint import Journal, Record
 from pipeline.training.trainer import Epoch
@@ -25,6 +26,15 @@ CHECKPOINT = "checkpoint.pt"
 FINAL = "final"
 
 log = logging.getLogger("pipeline")
+
+
+def one_writer(run: Run) -> AbstractContextManager[None]:
+    """Keeps others on this machine from training the same run meanwhile.
+
+    Raises:
+        UserError: somebody does it already.
+    """
+    return lock(CHECKPOINTS / run.id / "lock", f"run {run.id}")
 
 
 def open_journal(run: Run, *, resuming: bool) -> Journal:

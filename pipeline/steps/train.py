@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from pipeline.config import Experiment
@@ -13,7 +14,7 @@ from pipeline.evaluation.validation import Validation, window_name
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.steps.environment import log_environment
-from pipeline.steps.fitting import CHECKPOINTS, fit, open_journal
+from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import (
@@ -67,7 +68,10 @@ def train(
     tags = {
         "step": "train", "model": experiment.model, "experiment": experiment.name, "mask": mask
     }  # fmt: skip
-    with track(experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume) as run:
+    with (
+        track(experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume) as run,
+        nullcontext() if resume else one_writer(run),
+    ):
         log.info("train %s: run %s", experiment.name, run.id)
         if resume is None:
             inputs.log(run)
@@ -92,14 +96,16 @@ def resume(run_id: str) -> Trained:
     """Go on with a run that was killed or failed, with the settings and data that it has.
 
     Raises:
-        UserError: the run is unknown, finished, none of ``train``, or its data have changed.
+        UserError: the run is unknown, finished, none of ``train``, still being trained on this
+            machine, or its data have changed.
     """
     run = Run(run_id)
     with delivering():  # first of what the process that was killed has left
         if run.status == "FINISHED":
             raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
         inputs = Inputs.of(run)
-        return train(inputs, inputs.prepared(), resume=run)
+        with one_writer(run):
+            return train(inputs, inputs.prepared(), resume=run)
 
 
 def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: Validation) -> None:

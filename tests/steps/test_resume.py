@@ -180,6 +180,22 @@ def test_a_finished_run_is_not_resumed(workplace: Workplace) -> None:
     assert (after.info.status, after.info.end_time) == ("FINISHED", run.info.end_time)
 
 
+def test_a_run_that_is_still_being_trained_is_not_resumed(workplace: Workplace) -> None:
+    process = workplace.start("pipeline", *SLOW, "--epochs=1000")
+    try:
+        run_id = run_told(process)
+        path = workplace.folder / "data" / "checkpoints" / run_id / "checkpoint.pt"
+        wait_until(path.exists, process)
+        outcome = workplace.cli("train", "--resume", run_id)
+        assert outcome.status == 1
+        assert f"run {run_id} is being run by another process" in outcome.told
+        assert process.poll() is None
+        assert workplace.client.get_run(run_id).info.status == "RUNNING"
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_an_unknown_run_is_not_resumed(workplace: Workplace) -> None:
     outcome = workplace.cli("train", "--resume", "0123456789")
     assert outcome.status == 1
