@@ -64,7 +64,8 @@ def evaluate_lists(
     _check(lists, held_out, popular, popularity, n_training_users, ks)
     relevant = held_out.tocoo()
     nonzero = relevant.data != 0
-    pairs = np.sort(_pairs(relevant.row[nonzero], relevant.col[nonzero], n_items))
+    pairs = _pairs(relevant.row[nonzero], relevant.col[nonzero], n_items)
+    pairs.sort(kind="stable")  # quick where they are in order, as they mostly are
     distinct = pairs[np.diff(pairs, prepend=-1) > 0]
     n_relevant = np.bincount(distinct // n_items, minlength=n_users)
     if not n_relevant.all():
@@ -80,8 +81,7 @@ def evaluate_lists(
     overall: dict[str, float] = {}
     for k in ks:
         top, top_hits = lists[:, :k], hits[:, :k]
-        popular_pairs = np.sort(_pairs(rows, popular[:, :k], n_items), axis=None)
-        shared = _among(_pairs(rows, top, n_items), popular_pairs)
+        shared = _shared(top, popular[:, :k])
         times = np.bincount(top[listed[:, :k]], minlength=n_items)
         columns |= {
             f"hit_rate_at_{k}": hit_rate(top_hits),
@@ -193,6 +193,14 @@ def _among(pairs: npt.NDArray[np.int64], ordered: npt.NDArray[np.int64]) -> npt.
     """
     places = np.searchsorted(ordered, pairs).clip(max=len(ordered) - 1)
     return np.asarray((ordered[places] == pairs) & (pairs >= 0))
+
+
+def _shared(lists: Lists, others: Lists) -> npt.NDArray[np.bool_]:
+    """Which items of each list are in the other list of the same row, too."""
+    shared = np.zeros(lists.shape, np.bool_)
+    for column in others.T:
+        shared |= lists == column[:, None]
+    return shared & (lists >= 0)
 
 
 def _mean_over_list(values: npt.NDArray[np.generic], listed: npt.NDArray[np.bool_]) -> PerUser:

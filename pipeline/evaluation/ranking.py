@@ -140,15 +140,17 @@ def first_unseen(
         int32[n_users, k], as from ``top_k``.
     """
     n_users, n_items = seen.shape
-    place = np.empty_like(order)
+    place = np.empty(n_items, np.int32)
     place[order] = np.arange(n_items)
     lists = np.empty((n_users, k), np.int32)
     block_size = max(1, memory_budget // n_items)
     for start in range(0, n_users, block_size):
-        block = seen[start : start + block_size]
-        rows = np.arange(block.shape[0])
-        left = np.ones(block.shape, np.bool_)  # by place in the order
-        left[np.repeat(rows, np.diff(block.indptr)), place[block.indices]] = False
+        ends = seen.indptr[start : start + block_size + 1]
+        rows = np.arange(len(ends) - 1)
+        left = np.ones(len(rows) * n_items, np.bool_)  # by place in the order
+        taken = place[seen.indices[ends[0] : ends[-1]]]
+        left[np.repeat(rows * n_items, np.diff(ends)) + taken] = False
+        left = left.reshape(len(rows), n_items)
         for column in range(k):
             first = left.argmax(axis=1)
             found = left[rows, first]
