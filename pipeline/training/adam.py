@@ -75,9 +75,8 @@ class Adam:
         saved = state["state"]
         if set(saved) != set(range(len(self.parameters))):
             raise ValueError(f"{len(saved)} parameters have moments, not {len(self.parameters)}")
-        parts = zip(self.counts, self.means, self.squares, strict=True)
-        for place, (count, mean, square) in enumerate(parts):
-            for name, kept in (("step", count), ("exp_avg", mean), ("exp_avg_sq", square)):
+        for place, ours in self.state_dict()["state"].items():
+            for name, kept in ours.items():
                 value = saved[place][name]
                 if value.shape != kept.shape:
                     raise ValueError(f"{name} has shape {tuple(value.shape)}")
