@@ -31,6 +31,7 @@ CALLS, FOLDED, BATCHES, BATCH = 300, 50, 10, 1000
 def logged_model(dataset: str, epochs: int) -> tuple[str, list[str], list[str]]:
     """The URI of a model logged in the present store, and the ids of its users and items."""
     from pipeline.config import read_experiment
+    from pipeline.data.reading import AS_IT_IS
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.prepare import find_prepared
     from pipeline.steps.train import train
@@ -38,7 +39,7 @@ def logged_model(dataset: str, epochs: int) -> tuple[str, list[str], list[str]]:
     experiment = read_experiment(CONFIG, {"epochs": epochs, "windows": "none", "patience": "none"})
     prepared = find_prepared(dataset, experiment.split)
     data = prepared.dataset
-    inputs = Inputs(experiment, dataset, "error", data.fingerprint)
+    inputs = Inputs(experiment, dataset, AS_IT_IS, data.fingerprint)
     run = train(inputs, prepared, reuse=False).run
     users, items = data.users["user"][: data.n_users], data.items["item"]
     return f"runs:/{run.id}/model", users.astype(str).tolist(), items.astype(str).tolist()

@@ -70,6 +70,7 @@ def tracked(folder: Path, dataset: str, epochs: int, uri: str) -> dict[str, floa
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # where the report goes
     os.chdir(folder)
     collect_rarely()
+    from pipeline.data.reading import AS_IT_IS
     from pipeline.steps.evaluate import evaluate
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.prepare import find_prepared
@@ -77,7 +78,7 @@ def tracked(folder: Path, dataset: str, epochs: int, uri: str) -> dict[str, floa
 
     experiment = _experiment(epochs)
     prepared = find_prepared(dataset, experiment.split)
-    inputs = Inputs(experiment, dataset, "error", prepared.dataset.fingerprint)
+    inputs = Inputs(experiment, dataset, AS_IT_IS, prepared.dataset.fingerprint)
     trained = train(inputs, prepared, reuse=False)
     evaluate(trained, prepared)
     metrics = trained.run.metrics.items()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.commands.fields import (
     DATASET,
-    ON_BAD_ROWS,
     REUSE,
     FieldsCommand,
     Groups,
     experiment_fields,
     offline,
     read_fields,
+    reading,
 )
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.data.reading import Reading
 
 
 def prepare_fields() -> Groups:
@@ -28,17 +31,17 @@ def prepare_fields() -> Groups:
 
 @click.command(cls=FieldsCommand, fields=prepare_fields)
 @DATASET
-@ON_BAD_ROWS
+@reading
 @REUSE
 @offline
 @click.pass_context
-def prepare(ctx: click.Context, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
+def prepare(ctx: click.Context, dataset: str, reading: Reading, reuse: bool) -> None:
     """Read, check and split ratings; log the prepared dataset with statistics and plots."""
     from pipeline.steps.prepare import PrepareSettings
     from pipeline.steps.prepare import prepare as step
 
     settings = PrepareSettings.read(read_fields(ctx.args), "prepare")
-    step(dataset, settings.split, settings.windows, on_bad_rows, reuse=reuse)
+    step(dataset, settings.split, settings.windows, reading, reuse=reuse)
 
 
 @click.command(cls=FieldsCommand, fields=experiment_fields)
@@ -46,7 +49,7 @@ def prepare(ctx: click.Context, dataset: str, on_bad_rows: Any, reuse: bool) -> 
 @click.option("--resume", help="Go on with this run, which was killed or failed.")
 @click.option("--validate", type=bool, default=True, help="false skips the validation windows.")
 @DATASET
-@ON_BAD_ROWS
+@reading
 @REUSE
 @offline
 @click.pass_context
@@ -56,7 +59,7 @@ def train(
     resume: str | None,
     validate: bool,
     dataset: str,
-    on_bad_rows: Any,
+    reading: Reading,
     reuse: bool,
 ) -> None:
     """Validate a model on windows of the training part, fit it on all of it, log it."""
@@ -77,8 +80,8 @@ def train(
     if not validate:
         fields["windows"] = ()
     experiment = read_experiment(Path(config), fields)
-    prepared = find_prepared(dataset, experiment.split, on_bad_rows, reuse=reuse)
-    inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
+    prepared = find_prepared(dataset, experiment.split, reading, reuse=reuse)
+    inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
     step(inputs, prepared, reuse=reuse)
 
 
@@ -107,12 +110,12 @@ def evaluate(run_id: str | None, model: str | None, register: str | None, reuse:
 @click.command(cls=FieldsCommand, fields=experiment_fields)
 @click.option("--suite", default="ledger", help="A list of experiments in experiments/suites.")
 @DATASET
-@ON_BAD_ROWS
+@reading
 @REUSE
 @offline
 @click.pass_context
-def main(ctx: click.Context, suite: str, dataset: str, on_bad_rows: Any, reuse: bool) -> None:
+def main(ctx: click.Context, suite: str, dataset: str, reading: Reading, reuse: bool) -> None:
     """Prepare, then train and evaluate every experiment of a suite, then compare."""
     from pipeline.steps.main import main as step
 
-    step(dataset, suite, read_fields(ctx.args), on_bad_rows, reuse=reuse)
+    step(dataset, suite, read_fields(ctx.args), reading, reuse=reuse)

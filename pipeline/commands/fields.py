@@ -24,9 +24,24 @@ DATASET = click.option(
     default="auto",
     help="ml-1m, ml-100k, ... or a path to ratings; auto takes ml-1m where it can be had.",
 )
-ON_BAD_ROWS = click.option(
-    "--on_bad_rows", type=click.Choice(["error", "drop"]), default="error", help="Drop counts them."
-)
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags that say how a file of ratings is read, as one ``reading``."""
+
+    @click.option(
+        "--on_bad_rows",
+        type=click.Choice(["error", "drop"]),
+        default="error",
+        help="Drop counts them.",
+    )
+    @functools.wraps(command)
+    def run(*args: Any, on_bad_rows: Any, **kwargs: Any) -> None:
+        from pipeline.data.reading import Reading
+
+        command(*args, reading=Reading(on_bad_rows=on_bad_rows), **kwargs)
+
+    return run
 
 
 def offline(command: Callable[..., None]) -> Callable[..., None]:

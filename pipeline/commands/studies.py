@@ -9,12 +9,12 @@ import click
 
 from pipeline.commands.fields import (
     DATASET,
-    ON_BAD_ROWS,
     FieldsCommand,
     Groups,
     experiment_fields,
     offline,
     read_fields,
+    reading,
 )
 from pipeline.errors import UserError
 
@@ -46,7 +46,7 @@ def study_fields() -> Groups:
 @click.option("--launcher", type=int, hidden=True)
 @click.option("--number", type=int, hidden=True)
 @DATASET
-@ON_BAD_ROWS
+@reading
 @offline
 @click.pass_context
 def tune(ctx: click.Context, /, **options: Any) -> None:
@@ -76,4 +76,4 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
     launch = Launch(
         storage, options["study_name"] or None, options["workers"], options["workers_per_gpu"]
     )
-    step(plan, options["dataset"], options["on_bad_rows"], launch)
+    step(plan, options["dataset"], options["reading"], launch)

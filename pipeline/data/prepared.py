@@ -14,7 +14,8 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from pipeline.data.dataset import FORMAT, Dataset
-from pipeline.data.ratings import OnBadRows, read_ratings
+from pipeline.data.ratings import read_ratings
+from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
 from pipeline.disk import sync
@@ -54,7 +55,7 @@ def home() -> Path:
 
 
 def prepare(
-    dataset: str, split: SplitSettings, on_bad_rows: OnBadRows = "error", *, reuse: bool = True
+    dataset: str, split: SplitSettings, reading: Reading = AS_IT_IS, *, reuse: bool = True
 ) -> Prepared:
     """Find, read, check and split a dataset, or take it as it was prepared before.
 
@@ -68,7 +69,7 @@ def prepare(
         "format": FORMAT,
         "source": source.sha256,
         "split": split.model_dump(mode="json"),
-        "on_bad_rows": on_bad_rows,
+        **reading.model_dump(mode="json"),
     }
     notes = list(source.notes)
     for meta in home().glob(f"[!.]*/{META}") if reuse else ():
@@ -77,7 +78,7 @@ def prepare(
                 return _load(meta.parent, notes)
         except UserError as error:
             notes.append(f"warning: not used: {error}")
-    ratings = read_ratings(source.path, on_bad_rows)
+    ratings = read_ratings(source.path, reading)
     if ratings.held_out is None:
         made = Dataset.from_ratings(source.name, ratings.table, ratings.items, split)
     else:

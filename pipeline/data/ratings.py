@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,8 @@ import pyarrow.compute as pc
 from pipeline.data.files import Choice, choose
 from pipeline.data.formats import BadRow, RawTable, bad_rows, read_raw
 from pipeline.data.items import read_items
+from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.errors import UserError
-
-OnBadRows = Literal["error", "drop"]
 
 _EARLIEST = 631_152_000  # 1990-01-01 UTC
 _DAY = 86_400
@@ -52,18 +51,18 @@ class Ratings:
     counts: dict[str, int]
 
 
-def read_ratings(source_path: Path, on_bad_rows: OnBadRows = "error") -> Ratings:
+def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
     """Read, check and deduplicate the ratings in a file, a folder or a zip.
 
     Of several rows with the same user and item the one with the latest timestamp stays, the last
     of them on a tie. Fractions of a second are cut off.
 
     Raises:
-        UserError: the file is not what it should be, or, unless ``on_bad_rows`` is "drop", rows
+        UserError: the file is not what it should be, or, unless they are to be dropped, rows
             are bad: the first of them are told with line, column, value and what was expected.
     """
     choice = choose(source_path)
-    frame, first, dropped = _read(choice, on_bad_rows)
+    frame, first, dropped = _read(choice, reading)
     table, held_out = _latest(frame[:first]), _latest(frame[first:])
     counts = {
         "rows_read": len(frame) + dropped,
@@ -74,15 +73,15 @@ def read_ratings(source_path: Path, on_bad_rows: OnBadRows = "error") -> Ratings
     return Ratings(table, items, held_out if len(choice.tables) == 2 else None, counts)
 
 
-def _read(choice: Choice, on_bad_rows: OnBadRows) -> tuple[pd.DataFrame, int, int]:
+def _read(choice: Choice, reading: Reading) -> tuple[pd.DataFrame, int, int]:
     """The good rows of all tables, those of the first table before all others, how many these
     are, and how many rows were bad."""
-    parts = [_checked(read_raw(part), on_bad_rows) for part in choice.tables]
+    parts = [_checked(read_raw(part), reading) for part in choice.tables]
     frame = _frame(pa.concat_tables([table for table, _ in parts]))
     return frame, parts[0][0].num_rows, sum(dropped for _, dropped in parts)
 
 
-def _checked(raw: RawTable, on_bad_rows: OnBadRows) -> tuple[Any, int]:
+def _checked(raw: RawTable, reading: Reading) -> tuple[Any, int]:
     """The good rows as a pyarrow table (ids still as they stand), and how many were bad."""
     latest = time.time() + _DAY
     user, item = (_trimmed(raw, name) for name in ("user", "item"))
@@ -97,7 +96,7 @@ def _checked(raw: RawTable, on_bad_rows: OnBadRows) -> tuple[Any, int]:
     }
     any_bad = np.logical_or.reduce(list(bad.values()))
     dropped = int(any_bad.sum()) + raw.ragged
-    if dropped and on_bad_rows == "error":
+    if dropped and reading.on_bad_rows == "error":
         raise UserError(_report(raw, bad, any_bad, dropped, latest))
     if dropped == raw.cells.num_rows + raw.ragged:
         raise UserError(f"{raw.part}: holds no {'good ' if dropped else ''}ratings.")

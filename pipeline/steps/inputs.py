@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared, load
-from pipeline.data.ratings import OnBadRows
+from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.prepare import find_prepared
 from pipeline.tracking.runs import Run
@@ -24,14 +24,16 @@ class Inputs:
     experiment: Experiment
     dataset: str
     """As it was asked for: a name, or a path."""
-    on_bad_rows: OnBadRows
+    reading: Reading
     fingerprint: str
     """Of the prepared dataset."""
 
     def log(self, run: Run) -> None:
         """Keep them with ``run``."""
         experiment = self.experiment.model_dump(mode="json")
-        run.log_json({**vars(self), "experiment": experiment}, ARTIFACT)
+        reading = self.reading.model_dump(mode="json")
+        content = {**vars(self), "experiment": experiment, "reading": reading}
+        run.log_json(content, ARTIFACT)
 
     @classmethod
     def of(cls, run: Run) -> Inputs:
@@ -42,8 +44,12 @@ class Inputs:
         """
         with tempfile.TemporaryDirectory() as folder:
             content = json.loads(run.fetch(ARTIFACT, Path(folder)).read_text())
-        experiment = Experiment.restore(content.pop("experiment"), f"run {run.id}")
-        return cls(experiment, **content)
+        where = f"run {run.id}"
+        experiment = Experiment.restore(content["experiment"], where)
+        # Runs of before there was more to say than this have it by itself.
+        said = content.get("reading", {"on_bad_rows": content.get("on_bad_rows", "error")})
+        reading = Reading.read(said, where)
+        return cls(experiment, content["dataset"], reading, content["fingerprint"])
 
     def prepared(self) -> Prepared:
         """The dataset, as it is prepared here, or prepared again.
@@ -54,7 +60,7 @@ class Inputs:
         try:
             return load(self.fingerprint)
         except UserError:
-            again = find_prepared(self.dataset, self.experiment.split, self.on_bad_rows)
+            again = find_prepared(self.dataset, self.experiment.split, self.reading)
         if again.dataset.fingerprint != self.fingerprint:
             raise UserError(
                 f"{self.dataset} now has fingerprint {again.dataset.fingerprint}, the run was made "

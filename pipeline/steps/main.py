@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config import read_suite
 from pipeline.console import timed
-from pipeline.data.ratings import OnBadRows
+from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.steps.compare import compare
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
@@ -21,7 +21,7 @@ def main(
     dataset: str,
     suite: str,
     overrides: Mapping[str, Any],
-    on_bad_rows: OnBadRows = "error",
+    reading: Reading = AS_IT_IS,
     *,
     reuse: bool = True,
 ) -> None:
@@ -30,17 +30,15 @@ def main(
     first = experiments[0]
     with track(f"main {suite}", {"step": "main", "model": "none"}) as run:
         run.log_params({"dataset": dataset, "suite": suite, **overrides})
-        prepared = prepare(
-            dataset, first.split, first.windows, on_bad_rows, reuse=reuse, parent=run
-        )
+        prepared = prepare(dataset, first.split, first.windows, reading, reuse=reuse, parent=run)
         run.set_tags(dataset_tags(prepared.dataset))
         log_dataset(run, prepared, "main")
         run_ids = []
         for experiment in experiments:
             if experiment.split != first.split:
-                prepared = find_prepared(dataset, experiment.split, on_bad_rows, reuse=reuse)
+                prepared = find_prepared(dataset, experiment.split, reading, reuse=reuse)
             with timed(f"{experiment.name} done"):
-                inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
+                inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
                 trained = train(inputs, prepared, reuse=reuse, parent=run)
                 evaluate(trained, prepared, reuse=reuse)
             run_ids.append(trained.run.id)

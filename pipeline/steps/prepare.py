@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
-from pipeline.data.ratings import OnBadRows
+from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.split import Quantile, SplitSettings
 from pipeline.steps.identity import step_key
 from pipeline.tracking.datasets import log_dataset
@@ -34,13 +34,13 @@ def prepare(
     dataset: str,
     split: SplitSettings,
     windows: Sequence[float],
-    on_bad_rows: OnBadRows = "error",
+    reading: Reading = AS_IT_IS,
     *,
     reuse: bool = True,
     parent: Run | None = None,
 ) -> Prepared:
     """Prepare a dataset and log it: tables, statistics, plots, fingerprint."""
-    prepared = find_prepared(dataset, split, on_bad_rows, reuse=reuse)
+    prepared = find_prepared(dataset, split, reading, reuse=reuse)
     inputs = {"fingerprint": prepared.dataset.fingerprint, "windows": list(windows)}
     key = step_key("prepare", inputs)
     earlier = find_finished(key, parent) if reuse else None
@@ -50,16 +50,16 @@ def prepare(
     tags = {"step": "prepare", "model": "none", **dataset_tags(prepared.dataset)}
     with track(f"prepare {prepared.dataset.name}", tags, parent=parent) as run:
         _log_prepared(run, prepared, windows)
-        run.log_params({"dataset": dataset, "on_bad_rows": on_bad_rows, **split.model_dump()})
+        run.log_params({"dataset": dataset, **reading.model_dump(), **split.model_dump()})
         run.set_tags({STEP_KEY: key})
     return prepared
 
 
 def find_prepared(
-    dataset: str, split: SplitSettings, on_bad_rows: OnBadRows = "error", *, reuse: bool = True
+    dataset: str, split: SplitSettings, reading: Reading = AS_IT_IS, *, reuse: bool = True
 ) -> Prepared:
     """Prepare a dataset, or take it as it was prepared, and say what there is to know."""
-    prepared = prepare_data(dataset, split, on_bad_rows, reuse=reuse)
+    prepared = prepare_data(dataset, split, reading, reuse=reuse)
     for note in prepared.notes:
         log.warning("%s", note)
     for what, count in prepared.counts.items():

@@ -9,7 +9,7 @@ from optuna.study import Study
 
 from pipeline.config import Experiment, change
 from pipeline.data.prepared import Prepared
-from pipeline.data.ratings import OnBadRows
+from pipeline.data.reading import Reading
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.register import Verdict, conclude
@@ -26,7 +26,7 @@ log = logging.getLogger("pipeline")
 
 
 def refit(
-    study: Study, plan: Plan, prepared: Prepared, on_bad_rows: OnBadRows, dataset: str, parent: Run
+    study: Study, plan: Plan, prepared: Prepared, reading: Reading, dataset: str, parent: Run
 ) -> list[str]:
     """Fit the best configuration with every seed, evaluate each once, register the first.
 
@@ -43,7 +43,7 @@ def refit(
     looks = _count_looks(parent, best.number)
     runs = []
     for experiment in _seeds(plan, best.params, best.user_attrs.get(EPOCHS)):
-        inputs = Inputs(experiment, dataset, on_bad_rows, prepared.dataset.fingerprint)
+        inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
         trained = train(inputs, prepared, parent=parent)
         evaluate(trained, prepared)
         trained.run.set_tags({STUDY: study.study_name, "from_trial": str(best.number)})

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.console import console
 from pipeline.data.prepared import Prepared
-from pipeline.data.ratings import OnBadRows
+from pipeline.data.reading import Reading
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.process import lock
@@ -63,17 +63,17 @@ class Launch:
     workers_per_gpu: int
 
 
-def tune(plan: Plan, dataset: str, on_bad_rows: OnBadRows, launch: Launch) -> None:
+def tune(plan: Plan, dataset: str, reading: Reading, launch: Launch) -> None:
     """Begin a study or go on with it, up to its budget; then refit, evaluate and register.
 
     Raises:
         UserError: the storage cannot be used, another study has the name, or all trials fail.
     """
     environments = _environments(plan, launch)
-    prepared = find_prepared(dataset, plan.experiment.split, on_bad_rows)
+    prepared = find_prepared(dataset, plan.experiment.split, reading)
     fingerprint = prepared.dataset.fingerprint
     name = launch.name or f"{plan.name}-{fingerprint[:8]}"
-    data = {"dataset": dataset, "on_bad_rows": on_bad_rows, "fingerprint": fingerprint}
+    data = {"dataset": dataset, **reading.model_dump(), "fingerprint": fingerprint}
     with lock(STUDIES / name / "launcher.lock", f"study {name}"), _told(name, launch.storage):
         study = open_study(open_storage(launch.storage, plan.settings.heartbeat), name, plan, data)
         with _parent_run(study, plan, prepared) as parent:
@@ -88,7 +88,7 @@ def tune(plan: Plan, dataset: str, on_bad_rows: OnBadRows, launch: Launch) -> No
                     Workers(_command(name), environments, STUDIES / name),
                 )
                 end_left(parent)
-                report.results = refit(study, plan, prepared, on_bad_rows, dataset, parent)
+                report.results = refit(study, plan, prepared, reading, dataset, parent)
             except KeyboardInterrupt:
                 done = tally(study).done
                 told = f"Study {name} is kept, with {done} of {plan.budget} trials done."

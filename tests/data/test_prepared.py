@@ -16,10 +16,12 @@ import pytest
 from pipeline.data import prepared as module
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared, load, prepare
+from pipeline.data.reading import Reading
 from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError
 
 SPLIT = SplitSettings()
+DROP = Reading(on_bad_rows="drop")
 ROOT = Path(__file__).parents[2]
 # A prepare that dies by SIGKILL at the moment when everything is written but the folder not named.
 KILLED = """
@@ -180,13 +182,13 @@ def test_bad_rows_are_in_the_key_and_counted(ratings: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="2 of 7045 rows cannot be used"):
         prepare("ratings.csv", SPLIT)
     assert not module.home().exists()
-    first = prepare("ratings.csv", SPLIT, "drop")
+    first = prepare("ratings.csv", SPLIT, DROP)
     assert first.counts == {
         "rows_read": len(ratings) + 2,
         "bad_rows_dropped": 2,
         "duplicates_dropped": 0,
     }
-    assert prepare("ratings.csv", SPLIT, "drop").counts == first.counts
+    assert prepare("ratings.csv", SPLIT, DROP).counts == first.counts
     with pytest.raises(UserError, match="cannot be used"):  # dropping once allows nothing later
         prepare("ratings.csv", SPLIT)
 

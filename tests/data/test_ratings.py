@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from pipeline.data.ratings import read_ratings
+from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 
+DROP = Reading(on_bad_rows="drop")
 HEADER = "user_id,item_id,rating,timestamp\n"
 CLEAN = pd.DataFrame(
     {
@@ -154,7 +156,7 @@ def test_bad_rows_are_the_same_whether_reported_or_dropped(
             bad += [] if good else [line]
         line += written.count("\n")
     path = write(tmp_path_factory.mktemp("t") / "r.csv", buffer.getvalue())
-    dropped = read_ratings(path, "drop")
+    dropped = read_ratings(path, DROP)
     assert dropped.counts["bad_rows_dropped"] == len(bad)
     read, duplicates = dropped.counts["rows_read"], dropped.counts["duplicates_dropped"]
     assert read == 1 + sum(len(row) > 0 for row in rows)
@@ -338,7 +340,7 @@ def test_bad_cell(row: str, said: str, tmp_path: Path) -> None:
     assert f"{tmp_path / 'r.csv'}, line 5" in text
     assert "1 of 4 rows cannot be used" in text
     assert "on_bad_rows" in text
-    ratings = read_ratings(tmp_path / "r.csv", "drop")
+    ratings = read_ratings(tmp_path / "r.csv", DROP)
     assert ratings.counts == {"rows_read": 4, "bad_rows_dropped": 1, "duplicates_dropped": 1}
     assert ratings.table["item"].tolist() == [7, 2]
 
@@ -402,7 +404,7 @@ def test_missing_columns(tmp_path: Path) -> None:
     frame = CLEAN.drop(columns="rating")
     assert "rating is missing" in message(write(tmp_path / "r.parquet", parquet(frame)))
     with pytest.raises(UserError, match="rating is missing"):
-        read_ratings(tmp_path / "r.parquet", "drop")
+        read_ratings(tmp_path / "r.parquet", DROP)
     text = message(write(tmp_path / "r.csv", "user,item,rating,Rating,ts\n1,1,1,1,978300760\n"))
     assert "'rating' stands there more than once" in text
 
@@ -436,7 +438,7 @@ def test_files_that_are_not_what_they_say(
 def test_nothing_good_left(tmp_path: Path) -> None:
     path = write(tmp_path / "r.csv", HEADER + "1,1,x,978300760\n1,1\n")
     with pytest.raises(UserError, match="holds no good ratings"):
-        read_ratings(path, "drop")
+        read_ratings(path, DROP)
 
 
 def test_unusable_types_in_parquet(tmp_path: Path) -> None:

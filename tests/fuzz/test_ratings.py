@@ -20,6 +20,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.files import Part
 from pipeline.data.items import read_items
 from pipeline.data.ratings import read_ratings
+from pipeline.data.reading import Reading
 from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError
 from tests.conftest import make_ratings
@@ -80,7 +81,7 @@ def write(name: str, content: bytes) -> Path:
 def read(path: Path, on_bad_rows: Any = "error") -> None:
     """What ``prepare`` does with ratings."""
     with read_or_refused(path):
-        ratings = read_ratings(path, on_bad_rows)
+        ratings = read_ratings(path, Reading(on_bad_rows=on_bad_rows))
         assert len(ratings.table)
         assert np.isfinite(ratings.table["rating"]).all()
         with contextlib.suppress(UserError):  # too little is left, which names no file

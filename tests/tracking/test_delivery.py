@@ -18,6 +18,7 @@ import pytest
 
 from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
+from pipeline.data.reading import AS_IT_IS
 from pipeline.errors import UserError
 from pipeline.models.popularity import MostPopular
 from pipeline.steps.evaluate import find_trained
@@ -134,7 +135,7 @@ def test_what_a_run_has_left_is_delivered_before_it_is_evaluated(
     here: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = read_experiment(here.folder / "small.yaml", {})
-    inputs = Inputs(experiment, "ratings.csv", "error", "0123456789abcdef")
+    inputs = Inputs(experiment, "ratings.csv", AS_IT_IS, "0123456789abcdef")
     with track("mine", {"step": "train"}) as run:
         pass
     with monkeypatch.context() as patch:
