@@ -11,10 +11,12 @@ from pydantic import Field, field_validator
 from scipy import sparse
 from torch import Tensor
 
+from pipeline.errors import UserError
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.neumf import NCFNetwork
 from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
+from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
 from pipeline.training.threads import one_thread
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 # Memory for a hidden layer of one block of user-item pairs: what stays in a CPU's cache, and what
 # keeps a GPU busy.
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
+WIDE = "wide."  # before the names of the wide part's arrays
 TABLES = {"users": "user_rows", "items": "item_rows"}  # the network's tables, and as saved
 TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
@@ -50,8 +53,23 @@ class NCFSettings(TrainingSettings):
     """ease_share of a start from sequential_ridge."""
     start_ease_regularization: float = Field(1e5, gt=0)
     """ease_regularization of a start from sequential_ridge."""
+    wide: str | None = None
+    """A linear model whose frozen scores the network adds to, with what differs from its defaults:
+    item_knn, or ease values=ratings penalty=100."""
+    wide_scale: float = Field(1.0, gt=0)
+    """Standard deviation of a user's scores of the wide part, as logits."""
     exposure_users: int = Field(0, ge=0)
     """Bring every item into the lists of about so many users; 0 leaves the scores alone."""
+
+    @field_validator("wide")
+    @classmethod
+    def _is_linear(cls, wide: str | None) -> str | None:
+        if wide is not None:
+            try:
+                Wide.named(wide, scale=1.0, seed=0)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+        return wide
 
     @field_validator("layers")
     @classmethod
@@ -68,22 +86,22 @@ class NCF(Recommender):
 
     settings_class = NCFSettings
     space: ClassVar[Space] = {
+        "wide": Choice(choices=("none", "item_knn", "ease", "svd", "sequential_ridge")),
+        "wide_scale": Range(low=0.1, high=10, log=True),
         "loss": Choice(choices=("bpr", "bce", "softmax")),
-        "learning_rate": Range(low=1e-6, high=1e-2, log=True),
-        "batch_size": Choice(choices=(1024, 2048, 4096, 8192)),
-        "negatives": Range(low=1, high=4),
+        "learning_rate": Range(low=1e-5, high=1e-2, log=True),
+        "steps_per_epoch": Range(low=50, high=400, log=True),
+        "negatives": Range(low=1, high=8),
         "negative_power": Range(low=0, high=1),
         "rating_confidence": Range(low=0, high=2),
         "l2": Range(low=1e-8, high=1e-2, log=True),
-        "embedding_dim": Range(low=4, high=64, log=True),
+        "embedding_dim": Range(low=4, high=160, log=True),
         "layers": Choice(choices=("none", "16,8", "32,16")),
         "dropout": Range(low=0, high=0.5),
-        "start": Choice(choices=("none", "svd", "sequential_ridge")),
-        "start_ridge": Range(low=3e3, high=1e5, log=True),
-        "start_ease_share": Range(low=0, high=5),
     }
     settings: NCFSettings
     network: NCFNetwork
+    wide: Wide | None = None
     exposure: Exposure | None = None
 
     def fit(
@@ -101,6 +119,10 @@ class NCF(Recommender):
             self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings)
         if self.settings.start is not None and state is None:
             self._start(dataset)
+        self.wide = self._wide()
+        if self.wide is not None:
+            logits = self.wide.fit(dataset).table(dataset.n_users, dataset.n_items)
+            self.network.wide = torch.from_numpy(logits)
         self.network.to(device)
         generator = torch.Generator(device).manual_seed(self.seed)
         trainer = Trainer(self.network, dataset, self.settings, generator)
@@ -113,9 +135,14 @@ class NCF(Recommender):
 
         self.exposure = None
         trainer.run(after if on_epoch is not None else None)
+        self.network.wide = None  # as large as all scores together
         if self.exposure is None:
             self._expose(dataset)
         return self
+
+    def _wide(self) -> Wide | None:
+        text = self.settings.wide
+        return None if text is None else Wide.named(text, self.settings.wide_scale, self.seed)
 
     def _start(self, dataset: Dataset) -> None:
         """GMF rows from two factors of the scores of another model, and an output that adds."""
@@ -165,6 +192,8 @@ class NCF(Recommender):
         table = self.network.users
         with one_thread():
             logits = self._logits(table[:, torch.from_numpy(users).long().to(table.device)])
+        if self.wide is not None:
+            logits += self.wide.logits(users)
         if self.exposure is not None:
             logits += self.exposure.users[users, None] * self.exposure.items
         return logits
@@ -173,12 +202,15 @@ class NCF(Recommender):
         """Logits of user columns fitted to what people like, everything else frozen."""
         table = self.network.users.detach()
         columns = table.new_empty(len(table), liked.shape[0])
+        beside = None if self.wide is None else self.wide.fold_in(liked)
         with one_thread():
             for start in range(0, liked.shape[0], self._block_size):
                 block = slice(start, start + self._block_size)
                 likes = torch.from_numpy(liked[block].toarray()).to(table.device)
-                columns[:, block] = self.network.fit_users(likes)
-            return self._logits(columns)
+                wide = None if beside is None else torch.from_numpy(beside[block]).to(table.device)
+                columns[:, block] = self.network.fit_users(likes, wide)
+            logits = self._logits(columns)
+        return logits if beside is None else logits + beside
 
     @property
     def _block_size(self) -> int:
@@ -201,6 +233,8 @@ class NCF(Recommender):
             learned[rows] = learned.pop(table).T
         if self.exposure is not None:
             learned |= {f"exposure.{name}": part for name, part in self.exposure._asdict().items()}
+        if self.wide is not None:
+            learned |= {f"{WIDE}{name}": part for name, part in self.wide.arrays().items()}
         return learned
 
     def load_arrays(self, arrays: Arrays) -> None:
@@ -208,7 +242,15 @@ class NCF(Recommender):
         lifts = [f"exposure.{side}" for side in Exposure._fields]
         found = [arrays[name] for name in lifts if name in arrays]
         self.exposure = Exposure(*found) if found else None
-        learned = {name: array for name, array in arrays.items() if name not in lifts}
+        self.wide = self._wide()
+        if self.wide is not None:
+            beside = {n.removeprefix(WIDE): a for n, a in arrays.items() if n.startswith(WIDE)}
+            self.wide.load_arrays(beside)
+        learned = {
+            name: array
+            for name, array in arrays.items()
+            if name not in lifts and not name.startswith(WIDE)
+        }
         for table, rows in TABLES.items():
             learned[table] = np.ascontiguousarray(learned.pop(rows).T)
         with torch.random.fork_rng(devices=[]):

@@ -67,6 +67,8 @@ class NCFNetwork(nn.Module):
     """[width, n_users]: GMF, MLP and, where there are biases, the bias."""
     items: nn.Parameter
     """[width, n_items]."""
+    wide: Tensor | None
+    """Logits of a model beside it, [n_users, n_items], that training adds; no part of its state."""
 
     def __init__(self, n_users: int, n_items: int, shape: Shape) -> None:
         """Embeddings N(0, .01), linear weights Xavier-normal, biases 0.
@@ -97,6 +99,7 @@ class NCFNetwork(nn.Module):
         weights = [table.weight.detach() for table in tables]
         self.users = _columns(weights[0], weights[2], user_bias)
         self.items = _columns(weights[1], weights[3], item_bias)
+        self.register_buffer("wide", None, persistent=False)
 
     @torch.no_grad()
     def forward(
@@ -132,6 +135,8 @@ class NCFNetwork(nn.Module):
         logits = logits.view(items.shape)
         if self.bias:
             logits += user_bias[0] + item_bias[0]
+        if self.wide is not None:
+            logits += self.wide[users, items]
         passed = _Passed(users, items, user, item, product, signals, kept)
         return logits, (user, item), partial(self._pull, passed)
 
@@ -222,8 +227,10 @@ class NCFNetwork(nn.Module):
             scores[block] = logits
         return scores
 
-    def fit_users(self, liked: Tensor) -> Tensor:
+    def fit_users(self, liked: Tensor, wide: Tensor | None = None) -> Tensor:
         """Columns [width, n] of people who like these items, float [n, n_items] of ones.
+
+        ``wide`` are the logits that another model has for them, [n, n_items].
 
         Each starts at the mean user and takes FOLD_STEPS steps of Adam on the full softmax,
         -mean over liked items of ln(e^logit / sum over the catalogue of e^logit). There is no
@@ -235,7 +242,9 @@ class NCFNetwork(nn.Module):
         shares = liked / liked.sum(1, keepdim=True)
         for _ in range(FOLD_STEPS):
             # A sum over people: nobody's column depends on who else is in the block.
-            loss = -(self.score_columns(columns).log_softmax(1) * shares).sum()
+            logits = self.score_columns(columns)
+            logits = logits if wide is None else logits + wide
+            loss = -(logits.log_softmax(1) * shares).sum()
             (columns.grad,) = torch.autograd.grad(loss, columns)
             # A user's bias changes no softmax; Adam would follow what rounding leaves of that.
             columns.grad[sum(self.widths[:2]) :] = 0

@@ -34,6 +34,9 @@ class TrainingSettings(Settings):
     """Stop after so many epochs without a better validation NDCG and keep the best number."""
     batch_size: int = Field(2048, ge=1)
     """Positives per step."""
+    steps_per_epoch: int | None = Field(None, ge=1)
+    """Steps of an epoch, in the place of batch_size: the batch follows the number of interactions,
+    and a learning rate that is good on one data set is near a good one on another."""
     learning_rate: float = Field(1e-4, gt=0)
     """Of Adam."""
     weight_decay: float = Field(0.0, ge=0)
@@ -121,8 +124,11 @@ class Trainer:
                 f"precision={settings.precision} needs a CUDA device, and this is training on a "
                 f"CPU; use precision=float32."
             )
-        self.network, self.settings, self.generator = network, settings, generator
         device, rows = generator.device, dataset.train
+        if settings.steps_per_epoch is not None:
+            size = math.ceil(len(rows) / settings.steps_per_epoch)
+            settings = settings.model_copy(update={"batch_size": size})
+        self.network, self.settings, self.generator = network, settings, generator
         weights = torch.ones((), device=device)
         if settings.rating_confidence:
             ratings = torch.tensor(rows["rating"].to_numpy(), device=device)
