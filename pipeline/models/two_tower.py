@@ -99,7 +99,7 @@ class TwoTower(Recommender):
     space: ClassVar[Space] = {
         "loss": Choice(choices=("bpr", "bce", "softmax")),
         "learning_rate": Range(low=1e-5, high=1e-2, log=True),
-        "batch_size": Choice(choices=(1024, 2048, 4096, 8192)),
+        "steps_per_epoch": Range(low=50, high=400, log=True),
         "negatives": Range(low=1, high=16, log=True),
         "dimension": Range(low=8, high=128, log=True),
         "scale": Range(low=1, high=30, log=True),

@@ -360,3 +360,13 @@ def test_denormals_are_as_before_after_training() -> None:
     torch.set_flush_denormal(False)
     fitted(checkerboard(), epochs=1)
     assert np.float32(1e-38) / np.float32(100) > 0
+
+
+def test_a_batch_follows_the_number_of_interactions(dataset: Dataset) -> None:
+    """So many steps, whatever the data; the last batch is what is left."""
+    generator = seeded()
+    settings = TrainingSettings(steps_per_epoch=7, batch_size=100_000, device="cpu")
+    trainer = Trainer(Recorder(), dataset, settings, generator)
+    assert trainer.settings.batch_size == math.ceil(len(dataset.train) / 7)
+    assert len(trainer.epochs.run()) == 7
+    assert settings.batch_size == 100_000, "the settings that are kept are those that were given"
