@@ -45,7 +45,7 @@ def gains(trial: FrozenTrial, simple: FrozenTrial) -> bool:
     each = [one - other for one, other in zip(ours, theirs, strict=False)]
     if len(each) < 2:
         return _values(trial) > _values(simple)
-    return fmean(each) > STANDARD_ERRORS * stdev(each) / len(each) ** 0.5
+    return bool(fmean(each) > STANDARD_ERRORS * stdev(each) / len(each) ** 0.5)
 
 
 def _values(trial: FrozenTrial) -> list[float]:
