@@ -16,7 +16,7 @@ from pydantic import Field, SerializeAsAny
 from pipeline.data.split import Quantile, SplitSettings
 from pipeline.errors import UserError, brief
 from pipeline.fields import read_yaml
-from pipeline.models import family
+from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
 from pipeline.settings import Settings, unknown_field
 
@@ -76,7 +76,7 @@ def read_experiment(config: Path, overrides: Mapping[str, Any]) -> Experiment:
         UserError: the file is missing or no YAML mapping, or a field is unknown or wrong.
     """
     where = str(config) + (f" with {_flags(overrides)}" if overrides else "")
-    return _checked(config.stem, {**read_yaml(config), **overrides}, where)
+    return _checked(config.stem, _override(read_yaml(config), overrides), where)
 
 
 def change(experiment: Experiment, fields: Mapping[str, Any], where: str) -> Experiment:
@@ -86,7 +86,15 @@ def change(experiment: Experiment, fields: Mapping[str, Any], where: str) -> Exp
         UserError: a field is unknown or wrong.
     """
     values = experiment.flat()
-    return _checked(values.pop("name"), {**values, **fields}, where)
+    return _checked(values.pop("name"), _override(values, fields), where)
+
+
+def _override(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` on top of ``values``; a penalty given in one unit replaces it in the other."""
+    merged = {**values, **fields}
+    model = str(merged.get("model"))
+    gone = family(model).settings_class.overruled(fields) if model in FAMILIES else ()
+    return {name: value for name, value in merged.items() if name not in gone}
 
 
 def _checked(name: str, values: Mapping[str, Any], where: str) -> Experiment:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Container, Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -17,6 +17,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+    absolute: ClassVar[Mapping[str, str]] = {}
+    """Fields in units of the data, each with the field that says the same as a plain number. The
+    plain number counts where there is one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -37,6 +40,12 @@ class Settings(BaseModel):
             parts = "" if none else value.strip("[]() ")
             return [part.strip() for part in parts.split(",") if part.strip()]
         return None if none else value
+
+    @classmethod
+    def overruled(cls, fields: Container[str]) -> set[str]:
+        """The fields that mean nothing any more once ``fields`` are given: in the other unit."""
+        pairs = [*cls.absolute.items(), *((b, a) for a, b in cls.absolute.items())]
+        return {other for name, other in pairs if name in fields and other not in fields}
 
     @classmethod
     def given(cls) -> list[str]:

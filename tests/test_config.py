@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import Experiment, read_experiment, read_suite
+from pipeline.config import Experiment, change, read_experiment, read_suite
 from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError
 from pipeline.models import FAMILIES, family
+from pipeline.models.regression import EASESettings
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -43,6 +44,22 @@ def test_every_suite_of_the_project_reads(path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(EXPERIMENTS.parent)
     names = [experiment.name for experiment in read_suite(path.stem, {})]
     assert len(set(names)) == len(names) > 0
+
+
+def test_a_penalty_given_in_one_unit_replaces_it_in_the_other(tmp_path: Path) -> None:
+    """Whatever the file and the flag are in, what was said last counts."""
+    absolute = write(tmp_path, "model: ease\nregularization: 500\n")
+    assert read_experiment(absolute, {}).flat()["regularization"] == 500
+    found = read_experiment(absolute, {"penalty": "7"}).flat()
+    assert (found["regularization"], found["penalty"]) == (None, 7)
+    again = change(read_experiment(absolute, {}), {"penalty": 7}, "test").flat()
+    assert (again["regularization"], again["penalty"]) == (None, 7)
+
+    relative = write(tmp_path, "model: ease\npenalty: 7\n", "relative.yaml")
+    found = read_experiment(relative, {"regularization": "500"}).flat()
+    assert (found["regularization"], found["penalty"]) == (500, EASESettings().penalty)
+    found = read_experiment(absolute, {"values": "ratings"}).flat()
+    assert found["regularization"] == 500
 
 
 NOTEBOOK = {

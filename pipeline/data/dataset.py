@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,9 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.data.split import COLD, LOW_ACTIVITY, UNUSED, WARM, SplitSettings, time_split
+from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
 
 FORMAT = 1  # raise it when the same rows and settings would give another Dataset
-
-Values = Literal["binary", "ratings"]
 
 
 @dataclass(frozen=True)
@@ -128,30 +127,58 @@ class Dataset:
         """Items of the training catalogue."""
         return len(self.items)
 
-    def train_matrix(self, values: Values = "binary") -> sparse.csr_matrix:
-        """Training interactions, float32 [n_users, n_items]: ones, or the ratings themselves."""
-        rows = self.train
-        data = rows["rating"].to_numpy() if values == "ratings" else np.ones(len(rows))
-        shape = (self.n_users, self.n_items)
-        places = (rows["user"], rows["item"])
-        return sparse.csr_matrix((data.astype(np.float32), places), shape=shape)
+    def train_matrix(
+        self, values: Values = "binary", positive_from: float | None = None
+    ) -> sparse.csr_matrix:
+        """Training interactions, float32 [n_users, n_items], by what they are worth.
 
-    def gram(self, values: Values = "binary") -> npt.NDArray[np.float32]:
-        """X^T X of ``train_matrix(values)``, dense float32 [n_items, n_items], read-only.
-
-        It is made once per ``values`` and kept with the dataset: 4 n_items^2 bytes each, 54 MB for
-        the 3,662 items of MovieLens-1M.
+        What ``positive`` counts as nothing is not in the matrix; a user may then have no row.
         """
-        if values not in self._grams:
-            interactions = self.train_matrix(values)
+        users, items = (self.train[name].to_numpy() for name in ("user", "item"))
+        data = worth(values, self._ratings, users, positive_from)
+        shape = (self.n_users, self.n_items)
+        matrix = sparse.csr_matrix((data, (users, items)), shape=shape)
+        if values == "positive":
+            matrix.eliminate_zeros()
+        return matrix
+
+    def gram(
+        self, values: Values = "binary", positive_from: float | None = None
+    ) -> npt.NDArray[np.float32]:
+        """X^T X of ``train_matrix``, dense float32 [n_items, n_items], read-only.
+
+        It is made once for the same values and kept with the dataset: 4 n_items^2 bytes each,
+        54 MB for the 3,662 items of MovieLens-1M.
+        """
+        key = self.values_taken if values == "auto" else values, positive_from
+        if key not in self._grams:
+            interactions = self.train_matrix(*key)
             gram = (interactions.T @ interactions).toarray()
             gram.flags.writeable = False
-            self._grams[values] = gram
-        return self._grams[values]
+            self._grams[key] = gram
+        return self._grams[key]
 
     @cached_property
-    def _grams(self) -> dict[Values, npt.NDArray[np.float32]]:
+    def _grams(self) -> dict[tuple[Values, float | None], npt.NDArray[np.float32]]:
         return {}
+
+    @cached_property
+    def values_taken(self) -> Taken:
+        """What ``values`` "auto" is for the training ratings."""
+        return taken(self._ratings)
+
+    @property
+    def values_explained(self) -> str:
+        """``values_taken`` in words, and why."""
+        return explained(self._ratings)
+
+    def distinct_values(self) -> tuple[Values, ...]:
+        """The choices of ``values`` that are worth comparing on the training ratings."""
+        return distinct(self._ratings)
+
+    @property
+    def _ratings(self) -> npt.NDArray[np.float32]:
+        return self.train["rating"].to_numpy()
 
     @cached_property
     def seen(self) -> sparse.csr_matrix:

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from pipeline.data.dataset import Dataset, Values
+from pipeline.data.dataset import Dataset
+from pipeline.data.values import Values
 from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
 from pipeline.space import Range, Space
 
@@ -16,8 +17,7 @@ from pipeline.space import Range, Space
 class SVDSettings(InteractionSettings):
     """Truncated SVD of the interactions."""
 
-    values: Values = "ratings"
-    """binary: every interaction counts one; ratings: as much as its rating."""
+    values: Values = "auto"
     components: int = Field(5, ge=1)
     """Singular values kept."""
     iterations: int = Field(42, ge=1)
@@ -28,14 +28,14 @@ class SVD(LinearRecommender):
     """X ~ U S V^T with few components; scores are the reconstruction (Cremonesi et al., 2010)."""
 
     settings_class = SVDSettings
-    space: ClassVar[Space] = {"values": VALUES, "components": Range(low=2, high=64, log=True)}
+    space: ClassVar[Space] = {"values": VALUES, "components": Range(low=2, high=160, log=True)}
     settings: SVDSettings
 
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """U S and V^T."""
         from sklearn.utils.extmath import randomized_svd
 
-        interactions = dataset.train_matrix(self.settings.values)
+        interactions = self.settings.interactions(dataset)
         users, values, items = randomized_svd(
             interactions,
             min(self.settings.components, *interactions.shape),
@@ -55,22 +55,32 @@ class ALSSettings(InteractionSettings):
 
     factors: int = Field(5, ge=1)
     """Length of the vectors of users and items."""
-    regularization: float = Field(0.0172, ge=0)
-    """L2 penalty."""
+    regularization: float | None = Field(None, ge=0)
+    """L2 penalty as a plain number; none: ``penalty`` counts."""
+    penalty: float = Field(0.1, ge=0)
+    """L2 penalty in multiples of the typical singular value of the confidences."""
     iterations: int = Field(21, ge=1)
     """Alternations."""
     alpha: float = Field(0.585, gt=0)
     """Interactions are multiplied by it; the product is the confidence."""
 
+    absolute: ClassVar[dict[str, str]] = {"penalty": "regularization"}
+
 
 class ALS(LinearRecommender):
-    """Weighted matrix factorisation over all cells (Hu, Koren and Volinsky, 2008), by implicit."""
+    """Weighted matrix factorisation over all cells (Hu, Koren and Volinsky, 2008), by implicit.
+
+    With equal weights, an L2 penalty on both sides of a factorisation is one on the sum of singular
+    values (Srebro, Rennie and Jaakkola, 2005), and takes from each singular value of the matrix as
+    much as the penalty is (Mazumder, Hastie and Tibshirani, 2010). So ``penalty`` is in units of
+    a typical one.
+    """
 
     settings_class = ALSSettings
     space: ClassVar[Space] = {
         "values": VALUES,
-        "factors": Range(low=2, high=64, log=True),
-        "regularization": Range(low=1e-3, high=1e2, log=True),
+        "factors": Range(low=2, high=160, log=True),
+        "penalty": Range(low=1e-3, high=1e1, log=True),
         "iterations": Range(low=5, high=30),
         "alpha": Range(low=0.01, high=40, log=True),
     }
@@ -81,13 +91,16 @@ class ALS(LinearRecommender):
         from implicit.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
-        interactions = dataset.train_matrix(self.settings.values)
+        interactions = self.settings.interactions(dataset)
         confidence = (interactions * self.settings.alpha).astype(np.float64)
+        regularization = self.settings.regularization
+        if regularization is None:
+            regularization = self.settings.penalty * typical_singular_value(confidence)
         # implicit has threads of its own; BLAS threads inside each would fight them.
         with threadpool_limits(1, user_api="blas"):
             model = AlternatingLeastSquares(
-                factors=self.settings.factors,
-                regularization=self.settings.regularization,
+                factors=min(self.settings.factors, *interactions.shape),
+                regularization=regularization,
                 iterations=self.settings.iterations,
                 random_state=self.seed,
                 dtype=np.float64,
@@ -95,3 +108,12 @@ class ALS(LinearRecommender):
             )
             model.fit(confidence, show_progress=False)
         return model.user_factors.astype(np.float32), model.item_factors.T.astype(np.float32)
+
+
+def typical_singular_value(matrix: sparse.csr_matrix) -> float:
+    """The root of the mean square of the singular values of ``matrix``, [n, m]; 1 where it is 0.
+
+    It is the root of the sum of squared entries over min(n, m).
+    """
+    squares = float((matrix.data.astype(np.float64) ** 2).sum())
+    return float(np.sqrt(squares / min(matrix.shape))) or 1.0

@@ -15,8 +15,11 @@ from pydantic import Field
 from scipy import sparse
 
 from pipeline.data.dataset import Dataset
+from pipeline.models.costs import PRODUCTS, announce, pairs_of_interactions
 from pipeline.models.linear import VALUES, InteractionSettings, ItemBased, LinearRecommender, Matrix
 from pipeline.space import Choice, Range, Space
+
+BYTES_OF_NEIGHBOUR = 32  # while implicit collects them, and as the matrix that they become
 
 
 class KNNSettings(InteractionSettings):
@@ -44,7 +47,7 @@ class ItemKNN(ItemBased):
 
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Interactions, and similarities of items."""
-        interactions = dataset.train_matrix(self.settings.values)
+        interactions = self.settings.interactions(dataset)
         return interactions, _similarity(interactions, self.settings)
 
 
@@ -57,17 +60,28 @@ class UserKNN(LinearRecommender):
 
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Similarities of users, and interactions."""
-        interactions = dataset.train_matrix(self.settings.values)
+        interactions = self.settings.interactions(dataset)
         return _similarity(interactions.T.tocsr(), self.settings), interactions
 
 
 def _similarity(rows: sparse.csr_matrix, settings: KNNSettings) -> sparse.csr_matrix:
     """Similarities of the columns of ``rows``, float32."""
+    size, neighbours = rows.shape[1], min(settings.neighbours, rows.shape[1])
+    announce(
+        f"Similarities of {size:,} rows with {neighbours:,} neighbours each",
+        pairs_of_interactions(rows) / PRODUCTS,
+        BYTES_OF_NEIGHBOUR * size * neighbours,
+        "Lower neighbours.",
+    )
     from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
 
     kinds = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
-    model = kinds[settings.similarity](K=settings.neighbours)
-    with warnings.catch_warnings():
+    if settings.similarity != "cosine":  # these take logarithms and roots of counts
+        rows = rows.maximum(0)
+    model = kinds[settings.similarity](K=neighbours)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.filterwarnings("ignore", message="Method expects CSR input")  # it makes COO itself
         model.fit(rows, show_progress=False)
-    return sparse.csr_matrix(model.similarity, dtype=np.float32)
+    found = sparse.csr_matrix(model.similarity, dtype=np.float32)
+    found.data[np.isnan(found.data)] = 0  # what has no weight at all has no direction
+    return found

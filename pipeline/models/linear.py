@@ -3,8 +3,9 @@
     item weights      scores = X[u] W        X: training interactions, W: item by item
     latent factors    scores = p_u q^T
 
-Most take interactions as ones or as ratings ("values"): ratings used as confidence tell a liked
-item from one merely seen.
+Most can be told what an interaction is worth ("values"): a rating used as confidence tells a liked
+item from one merely seen. Penalties are in units of the data, so that one number means the same on
+sparse and on dense data; where a model has a field for the absolute number, too, that one counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy import sparse
 
-from pipeline.data.dataset import Values
+from pipeline.data.values import Values
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.exposure import exposure
 from pipeline.settings import Settings
@@ -40,11 +41,30 @@ class InteractionSettings(LinearSettings):
     """What a model without a network sees of the ratings."""
 
     values: Values = "binary"
-    """binary: every interaction counts one; ratings: as much as its rating."""
+    """binary: every interaction counts one; ratings: as much as its rating; log: the logarithm of
+    one plus its rating over the median; centred: more where the rating is above the user's mean;
+    positive: one where the rating reaches positive_from, else nothing; auto: binary where all
+    ratings are equal, log where they are counts such as hours or plays, else ratings."""
+    positive_from: float | None = None
+    """Least rating that counts with values=positive; none: the median of the training ratings."""
+
+    def interactions(self, dataset: Dataset) -> sparse.csr_matrix:
+        """The training matrix X by these values, float32 [n_users, n_items]."""
+        return dataset.train_matrix(self.values, self.positive_from)
 
 
-VALUES = Choice(choices=("binary", "ratings"))
+VALUES = Choice(choices=("binary", "ratings", "log", "centred", "positive"))
 """The search space of ``values``."""
+
+
+def mean_diagonal(interactions: sparse.csr_matrix) -> float:
+    """The mean of the diagonal of X^T X: the sum of squared values per item; 1 where X is empty.
+
+    It is what a penalty on item weights stands beside: (X^T X + penalty mean_diagonal(X) I) is the
+    same up to a factor whatever the unit of the values and however many users there are.
+    """
+    squares = interactions.data.astype(np.float64) ** 2
+    return float(squares.sum()) / interactions.shape[1] or 1.0
 
 
 class LinearRecommender(Recommender):

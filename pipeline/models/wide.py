@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 from scipy import sparse
 
 from pipeline.errors import UserError, brief
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Arrays
+from pipeline.models.costs import available_memory
 from pipeline.models.linear import LinearRecommender
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Wide:
         Raises:
             UserError: they take more memory than there is.
         """
-        needed, there = 4 * n_users * n_items, psutil.virtual_memory().available
+        needed, there = 4 * n_users * n_items, available_memory()
         if needed > MEMORY_SHARE * there:
             raise UserError(
                 f"wide: training beside a linear model keeps its scores of {n_users:,} users and "

@@ -79,6 +79,8 @@ def find_prepared(
             )
         ),
     )  # fmt: skip
+    if prepared.dataset.values_taken != "ratings":
+        log.info("%s: %s", prepared.dataset.name, prepared.dataset.values_explained)
     return prepared
 
 

@@ -168,19 +168,23 @@ def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any])
         model = str({**read_yaml(config), **content, **fields}.get("model"))
         groups: list[type[Settings]] = [StudySettings, *field_groups(model).values()]
     require_known([*content, *fields], [name for group in groups for name in group.given()], where)
+    overruled = family(model).settings_class.overruled
+    content = {name: value for name, value in content.items() if name not in overruled(fields)}
     with _within(study):
         experiment = read_experiment(config, {"windows": ROLLING_WINDOWS, **content, **fields})
     if not experiment.windows:
         raise UserError(f"{where}: windows is empty: a study needs windows to choose on.")
     default = family(experiment.model).space
     if listed is None:
-        space = {name: entry for name, entry in default.items() if name not in content}
+        fixed = {*content, *overruled(content)}
+        space = {name: entry for name, entry in default.items() if name not in fixed}
     else:
         space = read_space(listed, f"{where}: space")
+    given = {*fields, *overruled(fields)}
     plan = Plan(
         name=(study or config).stem,
         experiment=experiment,
-        space={name: entry for name, entry in space.items() if name not in fields},
+        space={name: entry for name, entry in space.items() if name not in given},
         settings=StudySettings.read(settings, where),
     )
     _require_usable(plan, where)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from pipeline.data.dataset import Dataset, Values, _sorted
+from pipeline.data.dataset import Dataset, _sorted
 from pipeline.data.split import SplitSettings, cut_moment
+from pipeline.data.values import Values
 from tests.conftest import make_items, make_ratings
 
 RULES = SplitSettings(test_cut=0.5, min_training=2, min_warm_training=3, min_held_out=2)
@@ -125,11 +126,22 @@ def test_matrices() -> None:
     assert data.popularity.tolist() == [2, 2, 2, 1, 1]
 
 
-@pytest.mark.parametrize("values", ["binary", "ratings"])
+def test_values_of_the_matrix() -> None:
+    data = tiny()
+    assert data.values_taken == "ratings"
+    assert data.values_explained.startswith("ratings range from 1 to 5")
+    assert (data.train_matrix("auto") != data.train_matrix("ratings")).nnz == 0
+    assert data.train_matrix("positive").toarray().tolist() == [[1, 0, 0, 0, 0], [1, 0, 1, 1, 0]]
+    assert data.train_matrix("positive").nnz == 4
+    assert data.train_matrix("positive", 3).toarray().tolist() == [[1, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
+    assert data.distinct_values() == ("binary", "ratings", "log", "centred", "positive")
+
+
+@pytest.mark.parametrize("values", get_args(Values))
 def test_gram(values: Values) -> None:
     data = tiny()
     matrix = data.train_matrix(values).toarray()
-    np.testing.assert_array_equal(data.gram(values), matrix.T @ matrix)
+    np.testing.assert_allclose(data.gram(values), matrix.T @ matrix, rtol=1e-6)
     assert data.gram(values).dtype == np.float32
 
 
@@ -137,6 +149,7 @@ def test_a_gram_is_made_once_and_not_written_to() -> None:
     data = tiny()
     gram = data.gram("ratings")
     assert data.gram("ratings") is gram
+    assert data.gram("auto") is gram
     assert data.gram() is not gram
     with pytest.raises(ValueError, match="read-only"):
         gram[0, 0] = 1

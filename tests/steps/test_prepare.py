@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
@@ -142,3 +143,15 @@ def test_duplicates_are_told_and_counted(workplace: Workplace) -> None:
     file.write_text(content + content.splitlines()[-1] + "\n")
     assert "duplicates dropped: 1" in workplace.cli("prepare", "--dataset", "ratings.csv").told
     assert workplace.run(step="prepare").data.metrics["data/duplicates_dropped"] == 1
+
+
+def test_what_is_no_rating_is_said(shared: Workplace, ratings: pd.DataFrame) -> None:
+    hours = ratings.assign(rating=np.random.default_rng(0).lognormal(2, 2, len(ratings)))
+    hours.to_csv(shared.folder / "hours.csv", index=False)
+    told = shared.cli("prepare", "--dataset", "hours.csv").told
+    assert "hours: ratings range from 0" in told
+    assert "these are counts, not ratings" in told
+    ratings.assign(rating=1).to_csv(shared.folder / "ones.csv", index=False)
+    told = shared.cli("prepare", "--dataset", "ones.csv").told
+    assert "ones: every rating is 1: every interaction counts one" in told
+    assert "ratings range" not in shared.cli("prepare", "--dataset", "ratings.csv").told

@@ -102,6 +102,17 @@ def test_a_field_of_the_file_leaves_the_models_own_space(make_plan: MakePlan) ->
     assert plan.experiment.flat()["components"] == 6
 
 
+def test_a_penalty_given_in_one_unit_leaves_the_space_in_the_other(make_plan: MakePlan) -> None:
+    plan = make_plan("ease", flags={"regularization": "500"})
+    assert list(plan.space) == ["values"]
+    assert plan.experiment.flat()["regularization"] == 500
+    assert list(make_plan("ease", regularization=500).space) == ["values"]
+    space = {"penalty": {"low": 1, "high": 9}, "divide": ["rows", "columns"]}
+    assert make_plan("ease", regularization=500, space=space).space.keys() == space.keys()
+    plan = make_plan("ease", flags={"penalty": "7"}, regularization=500)
+    assert plan.experiment.flat()["regularization"] is None
+
+
 def test_nothing_to_search(make_plan: MakePlan) -> None:
     assert "there is nothing to search: most_popular has no" in message(make_plan, "most_popular")
     assert "there is nothing to search" in message(make_plan, space={})
