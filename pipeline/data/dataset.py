@@ -127,6 +127,13 @@ class Dataset:
         """Items of the training catalogue."""
         return len(self.items)
 
+    def train_values(
+        self, values: Values, positive_from: float | None = None
+    ) -> npt.NDArray[np.float32]:
+        """What each row of ``train`` is worth, [len(train)]; 0 is nothing."""
+        users = self.train["user"].to_numpy()
+        return worth(values, self._ratings, users, positive_from)
+
     def train_matrix(
         self, values: Values = "binary", positive_from: float | None = None
     ) -> sparse.csr_matrix:
@@ -134,10 +141,10 @@ class Dataset:
 
         What ``positive`` counts as nothing is not in the matrix; a user may then have no row.
         """
-        users, items = (self.train[name].to_numpy() for name in ("user", "item"))
-        data = worth(values, self._ratings, users, positive_from)
+        data = self.train_values(values, positive_from)
         shape = (self.n_users, self.n_items)
-        matrix = sparse.csr_matrix((data, (users, items)), shape=shape)
+        places = (self.train["user"], self.train["item"])
+        matrix = sparse.csr_matrix((data, places), shape=shape)
         if values == "positive":
             matrix.eliminate_zeros()
         return matrix

@@ -57,14 +57,17 @@ class ALSSettings(InteractionSettings):
     """Length of the vectors of users and items."""
     regularization: float | None = Field(None, ge=0)
     """L2 penalty as a plain number; none: ``penalty`` counts."""
-    penalty: float = Field(0.1, ge=0)
+    penalty: float = Field(1.0, ge=0)
     """L2 penalty in multiples of the typical singular value of the confidences."""
     iterations: int = Field(21, ge=1)
     """Alternations."""
-    alpha: float = Field(0.585, gt=0)
-    """Interactions are multiplied by it; the product is the confidence."""
+    alpha: float | None = Field(None, gt=0)
+    """Interactions are multiplied by it, and the product is the confidence; none: ``balance``
+    counts."""
+    balance: float = Field(0.05, gt=0)
+    """The confidence of all interactions together, as a share of that of all other cells."""
 
-    absolute: ClassVar[dict[str, str]] = {"penalty": "regularization"}
+    absolute: ClassVar[dict[str, str]] = {"penalty": "regularization", "balance": "alpha"}
 
 
 class ALS(LinearRecommender):
@@ -73,7 +76,8 @@ class ALS(LinearRecommender):
     With equal weights, an L2 penalty on both sides of a factorisation is one on the sum of singular
     values (Srebro, Rennie and Jaakkola, 2005), and takes from each singular value of the matrix as
     much as the penalty is (Mazumder, Hastie and Tibshirani, 2010). So ``penalty`` is in units of
-    a typical one.
+    a typical one. Confidences are weighed against the other cells, which have 1 each: a ``balance``
+    of 1 gives both sides the same weight in all (Johnson, 2014).
     """
 
     settings_class = ALSSettings
@@ -82,7 +86,7 @@ class ALS(LinearRecommender):
         "factors": Range(low=2, high=160, log=True),
         "penalty": Range(low=1e-3, high=1e1, log=True),
         "iterations": Range(low=5, high=30),
-        "alpha": Range(low=0.01, high=40, log=True),
+        "balance": Range(low=1e-3, high=1, log=True),
     }
     settings: ALSSettings
 
@@ -92,10 +96,8 @@ class ALS(LinearRecommender):
         from threadpoolctl import threadpool_limits
 
         interactions = self.settings.interactions(dataset)
-        confidence = (interactions * self.settings.alpha).astype(np.float64)
-        regularization = self.settings.regularization
-        if regularization is None:
-            regularization = self.settings.penalty * typical_singular_value(confidence)
+        alpha, regularization = plain_numbers(self.settings, interactions)
+        confidence = (interactions * alpha).astype(np.float64)
         # implicit has threads of its own; BLAS threads inside each would fight them.
         with threadpool_limits(1, user_api="blas"):
             model = AlternatingLeastSquares(
@@ -108,6 +110,18 @@ class ALS(LinearRecommender):
             )
             model.fit(confidence, show_progress=False)
         return model.user_factors.astype(np.float32), model.item_factors.T.astype(np.float32)
+
+
+def plain_numbers(settings: ALSSettings, interactions: sparse.csr_matrix) -> tuple[float, float]:
+    """alpha and regularization on these interactions, [n_users, n_items]."""
+    alpha = settings.alpha
+    if alpha is None:
+        others = max(1, interactions.shape[0] * interactions.shape[1] - interactions.nnz)
+        total = float(np.abs(interactions.data.astype(np.float64)).sum())
+        alpha = settings.balance * others / (total or 1.0)
+    if settings.regularization is not None:
+        return alpha, settings.regularization
+    return alpha, settings.penalty * alpha * typical_singular_value(interactions)
 
 
 def typical_singular_value(matrix: sparse.csr_matrix) -> float:

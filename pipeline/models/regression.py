@@ -31,7 +31,7 @@ class EASESettings(InteractionSettings):
 
     regularization: float | None = Field(None, gt=0)
     """Lambda, the L2 penalty, as a plain number; none: ``penalty`` counts."""
-    penalty: float = Field(100.0, gt=0)
+    penalty: float = Field(30.0, gt=0)
     """The L2 penalty in multiples of the mean diagonal of X^T X."""
     divide: Literal["columns", "rows"] = "columns"
     """columns: Steck's formula; rows: the notebook's."""
