@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.exposure import Exposure, exposure
+from pipeline.models.linear import VALUES
 from pipeline.models.neumf import NCFNetwork
 from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
 from pipeline.models.wide import Wide
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # keeps a GPU busy.
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 WIDE = "wide."  # before the names of the wide part's arrays
+START = ("start_ridge", "start_ease_share", "start_ease_regularization")
 TABLES = {"users": "user_rows", "items": "item_rows"}  # the network's tables, and as saved
 TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
@@ -45,13 +47,13 @@ class NCFSettings(TrainingSettings):
     bias: bool = False
     """Add a bias per user and per item to the logit."""
     start: Literal["svd", "sequential_ridge"] | None = None
-    """Where GMF starts: at truncated SVD factors of the ratings, at those of sequential_ridge
+    """Where GMF starts: at truncated SVD factors of the interactions, at those of sequential_ridge
     (either with embedding_dim components), or in noise."""
-    start_ridge: float = Field(1e4, gt=0)
-    """ridge of a start from sequential_ridge."""
-    start_ease_share: float = Field(3.0, ge=0)
+    start_ridge: float | None = Field(None, gt=0)
+    """ridge of a start from sequential_ridge; none of the three: its own defaults."""
+    start_ease_share: float | None = Field(None, ge=0)
     """ease_share of a start from sequential_ridge."""
-    start_ease_regularization: float = Field(1e5, gt=0)
+    start_ease_regularization: float | None = Field(None, gt=0)
     """ease_regularization of a start from sequential_ridge."""
     wide: str | None = None
     """A linear model whose frozen scores the network adds to, with what differs from its defaults:
@@ -93,6 +95,7 @@ class NCF(Recommender):
         "steps_per_epoch": Range(low=50, high=400, log=True),
         "negatives": Range(low=1, high=8),
         "negative_power": Range(low=0, high=1),
+        "values": VALUES,
         "rating_confidence": Range(low=0, high=2),
         "l2": Range(low=1e-8, high=1e-2, log=True),
         "embedding_dim": Range(low=4, high=160, log=True),
@@ -155,23 +158,20 @@ class NCF(Recommender):
             self.network.output.weight[:, :rank] = 1.0
 
     def _svd(self, dataset: Dataset, rank: int) -> Factors:
-        """Ratings ~ U S V^T, with S split evenly."""
+        """X ~ U S V^T, with S split evenly."""
         from sklearn.utils.extmath import randomized_svd
 
         left, values, right = randomized_svd(
-            dataset.train_matrix("ratings"), rank, n_iter=10, random_state=self.seed
+            dataset.train_matrix(self.settings.values), rank, n_iter=10, random_state=self.seed
         )
         root = np.sqrt(values)
         return left * root, right.T * root
 
     def _sequential_ridge(self, dataset: Dataset, rank: int) -> Factors:
         """sequential_ridge's factors, each component as large in users as in items."""
-        settings = SequentialRidgeSettings(
-            components=rank,
-            ridge=self.settings.start_ridge,
-            ease_share=self.settings.start_ease_share,
-            ease_regularization=self.settings.start_ease_regularization,
-        )
+        start = self.settings.model_dump(include=set(START), exclude_none=True)
+        given = {name.removeprefix("start_"): value for name, value in start.items()}
+        settings = SequentialRidgeSettings(values=self.settings.values, components=rank, **given)
         users, items = SequentialRidge(settings, self.seed).factors(dataset)
         norms = [np.linalg.norm(side, axis=0) + TINY for side in (users, items)]
         balance = np.sqrt(norms[1] / norms[0])

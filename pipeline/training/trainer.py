@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.values import Values, worth
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
 from pipeline.training.epochs import Epochs, Network, Precision
@@ -50,7 +51,9 @@ class TrainingSettings(Settings):
     verified_negatives: bool = False
     """Draw negatives again that the user has in training."""
     rating_confidence: float = Field(0.0, ge=0)
-    """Weight of a positive: its rating to this power, over the mean of that; 0 ignores ratings."""
+    """Weight of a positive: its value to this power, over the mean of that; 0 makes all alike."""
+    values: Values = "auto"
+    """What an interaction is worth as confidence, and in a start: as of the linear models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
     precision: Precision = "float32"
@@ -131,8 +134,9 @@ class Trainer:
         self.network, self.settings, self.generator = network, settings, generator
         weights = torch.ones((), device=device)
         if settings.rating_confidence:
-            ratings = torch.tensor(rows["rating"].to_numpy(), device=device)
-            confidence = ratings.clamp_min(0) ** settings.rating_confidence
+            values = worth(settings.values, rows["rating"].to_numpy(), rows["user"].to_numpy())
+            confidence = torch.from_numpy(values).to(device).clamp_min(0)
+            confidence = confidence**settings.rating_confidence
             weights = confidence / confidence.mean()
         self.epochs = Epochs(
             network,

@@ -87,12 +87,21 @@ def test_a_start_from_nothing_that_can_be_learned() -> None:
     assert np.isfinite(scores).all()
 
 
-def test_the_start_has_the_defaults_of_its_model() -> None:
-    """Those of plain numbers, as the start's are."""
-    ours, theirs = NCFSettings(), SequentialRidgeSettings(ridge=1e4)
-    assert {name: getattr(ours, f"start_{name}") for name in RIDGE} == {
-        name: getattr(theirs, name) for name in RIDGE
-    }
+def test_a_start_that_says_nothing_has_the_defaults_of_its_model(dataset: Dataset) -> None:
+    """Those in units of the data: a constant fitted to other data would be wrong here."""
+    settings = still(embedding_dim=5, start="sequential_ridge", layers=())
+    logits = NCF(settings, seed=3).fit(dataset).scores(users := np.arange(dataset.n_users))
+    linear = SequentialRidge(SequentialRidgeSettings(components=5), seed=3).fit(dataset)
+    np.testing.assert_array_equal(
+        *(top_k(found, dataset.seen, 10) for found in (logits, linear.scores(users)))
+    )
+
+
+def test_a_start_from_svd_is_of_what_interactions_are_worth(dataset: Dataset) -> None:
+    settings = still(embedding_dim=2, start="svd", layers=(), values="binary")
+    found = NCF(settings, seed=0).fit(dataset).scores(np.arange(dataset.n_users, dtype=np.int32))
+    left, values, right = np.linalg.svd(dataset.train_matrix("binary").toarray())
+    np.testing.assert_allclose(found, (left[:, :2] * values[:2]) @ right[:2], atol=1e-3)
 
 
 def test_the_global_generator_is_left_alone() -> None:

@@ -148,12 +148,28 @@ def test_confidence_is_the_rating_to_the_power_with_mean_one() -> None:
     dataset = replace(rows, train=rows.train.assign(rating=ratings))
 
     def weights(power: float) -> float | list[float]:
-        settings = TrainingSettings(rating_confidence=power)
+        settings = TrainingSettings(rating_confidence=power, values="ratings")
         return Trainer(Recorder(), dataset, settings, seeded()).epochs.weights.tolist()
 
     assert weights(0) == 1  # one for all
     assert weights(1) == pytest.approx([0.6, 2.4, 0])  # a negative rating counts as 0
     assert weights(0.5) == pytest.approx([1, 2, 0])
+
+
+def test_confidence_is_of_what_interactions_are_worth() -> None:
+    """Of counts it is the logarithm, unless it is said otherwise."""
+    board = checkerboard()
+    hours = np.where(board.train["item"] % 5, 1, 1e4).astype(np.float32)
+    dataset = replace(board, train=board.train.assign(rating=hours))
+
+    def spread(**given: Any) -> float:
+        settings = TrainingSettings(rating_confidence=1, **given)
+        weights = Trainer(Recorder(), dataset, settings, seeded()).epochs.weights
+        return float(weights.max() / weights.min())
+
+    assert spread(values="ratings") == pytest.approx(1e4)
+    assert spread(values="log") < 100
+    assert spread(values="auto") == spread(values=dataset.values_taken)
 
 
 def test_confidence_weighs_the_loss() -> None:
