@@ -73,7 +73,8 @@ def test_it_is_no_part_of_other_comparisons(place: Workplace) -> None:
     found = pd.read_csv(place.artifact(place.runs(step="compare")[0], "comparison.csv"))
     ids = " ".join(found["run_ids"]).split()
     assert run.info.run_id in ids
-    assert {place.client.get_run(run_id).data.tags["step"] for run_id in ids} == {"train"}
+    compared = [place.client.get_run(run_id).data.tags for run_id in ids]
+    assert not [tags for tags in compared if "mlflow.parentRunId" in tags]
 
 
 def test_a_second_backtest_fits_nothing_again(place: Workplace) -> None:
@@ -214,3 +215,19 @@ def test_the_table_counts_users_of_each_cut_and_all_of_them(place: Workplace) ->
     lines = pd.read_csv(io.StringIO(csv(found)))
     assert lines[lines["cut"] == "mean"]["users"].tolist() == [len(found.values)] * 2
     assert 90 < len(found.values) <= N_USERS
+
+
+def test_a_user_has_one_row_over_all_cuts() -> None:
+    users = [np.array([10, 13, 40]), np.array([13, 16]), np.array([10, 40, 70])]
+    row = [Refitted("one", "svd", [], [], each, each / 100) for each in users]
+    cuts = [Cut(0.8 + 0.05 * c, 10**9 + c, "made", "f" * 16) for c in range(3)]
+    values = Backtest.of("ndcg_at_10", cuts, [row], None).values[:, 0]
+    missing = np.nan
+    expected = [
+        [0.1, missing, 0.1],
+        [0.13, 0.13, missing],
+        [missing, 0.16, missing],
+        [0.4, missing, 0.4],
+        [missing, missing, 0.7],
+    ]
+    np.testing.assert_array_equal(values, expected)
