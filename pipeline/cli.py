@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from pipeline.commands.experiments import evaluate, main, prepare, train
+from pipeline.commands.experiments import backtest, evaluate, main, prepare, train
 from pipeline.commands.records import compare, import_ledger, migrate, sync
 from pipeline.commands.server import backup, restore, server
 from pipeline.commands.serving import recommend
@@ -21,7 +21,7 @@ def cli() -> None:
 
 
 for command in (
-    *(prepare, train, evaluate, main, tune, compare, recommend),
+    *(prepare, train, evaluate, main, tune, compare, backtest, recommend),
     *(server, backup, restore, migrate, sync, import_ledger),
 ):
     cli.add_command(command)

@@ -119,3 +119,47 @@ def main(ctx: click.Context, suite: str, dataset: str, reading: Reading, reuse: 
     from pipeline.steps.main import main as step
 
     step(dataset, suite, read_fields(ctx.args), reading, reuse=reuse)
+
+
+def backtest_fields() -> Groups:
+    from pipeline.steps.backtest import BacktestSettings
+
+    return {"Backtest": BacktestSettings, **experiment_fields()}
+
+
+@click.command(cls=FieldsCommand, fields=backtest_fields)
+@click.option("--run_ids", help="Finished runs of train, separated by commas: their settings.")
+@click.option("--experiments", help="Experiment files, separated by commas.")
+@click.option("--suite", help="A list of experiments in experiments/suites.")
+@DATASET
+@reading
+@REUSE
+@offline
+@click.pass_context
+def backtest(
+    ctx: click.Context,
+    run_ids: str | None,
+    experiments: str | None,
+    suite: str | None,
+    dataset: str,
+    reading: Reading,
+    reuse: bool,
+) -> None:
+    """Refit the same settings at several cuts in time, and say what holds at all of them."""
+    from pipeline.config import read_experiment, read_suite
+    from pipeline.steps.backtest import BacktestSettings
+    from pipeline.steps.backtest import backtest as step
+
+    fields = {name: value for name, value in read_fields(ctx.args).items() if value != ""}
+    own = {name: fields.pop(name) for name in BacktestSettings.given() if name in fields}
+    ids = _words(run_ids)
+    if ids and fields:
+        raise UserError(f"--run_ids brings the runs' own settings: give no {', '.join(fields)}.")
+    found = [read_experiment(Path(file), fields) for file in _words(experiments)]
+    found += read_suite(suite, fields) if suite else []
+    step(ids, found, dataset, reading, BacktestSettings.read(own, "backtest"), reuse=reuse)
+
+
+def _words(text: str | None) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -135,6 +136,43 @@ def user_differences(difference: Floats, one: str, other: str, metric: str) -> F
     )
     axes.set(xlabel=f"difference in {metric}", ylabel="users")
     axes.legend()
+    return figure
+
+
+def over_time(
+    names: Sequence[str],
+    cuts: Sequence[str],
+    mean: Floats,
+    low: Floats,
+    high: Floats,
+    *,
+    metric: str,
+) -> Figure:
+    """A line per model over cuts in time, with the intervals at each cut; all are [n, cuts].
+
+    Models stand beside each other at a cut, so that no interval hides another.
+    """
+    figure, axes = _figure(7 + _room(names), max(4.5, 1.4 + ROW_INCHES * len(names)))
+    places = np.arange(len(cuts))
+    beside = np.linspace(-0.25, 0.25, len(names)) if len(names) > 1 else np.zeros(1)
+    colours = colormaps["turbo"](np.linspace(0.05, 0.9, len(names)))
+    for i, name in enumerate(names):
+        axes.errorbar(
+            places + beside[i],
+            mean[i],
+            yerr=np.stack([mean[i] - low[i], high[i] - mean[i]]),
+            color=colours[i],
+            label=name,
+            marker="o",
+            markersize=4,
+            linewidth=1,
+            capsize=2,
+        )
+    axes.set_xticks(places, cuts)
+    axes.set_title("The same settings, refitted at each cut")
+    axes.set(xlabel="cut: the share of all interactions that trains", ylabel=metric)
+    axes.grid(axis="y", color=FAINT, linewidth=0.5)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     return figure
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import UserError
 from pipeline.evaluation.significance import PairedTests, paired_tests
 from pipeline.steps.contenders import Contender, Protocol, contenders, per_user, told_apart
-from pipeline.steps.notes import POPULAR, WARNING_NOTE
+from pipeline.steps.notes import BACKTEST_HOLDS, POPULAR, WARNING_NOTE
 from pipeline.tracking.search import EvaluatedRun
 
 ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
@@ -234,6 +234,8 @@ def _say(
             )
             told = p_words(float(p[tested.index(name)]))
             said.append(f"not distinguishable from {group[other].name} ({told}){everywhere}")
+    held = {run.tags[BACKTEST_HOLDS] for run in group[row].runs if BACKTEST_HOLDS in run.tags}
+    said += [f"in a backtest: {told}" for told in sorted(held)]
     return said
 
 

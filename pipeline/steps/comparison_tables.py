@@ -43,35 +43,42 @@ class Section:
     sentences: list[str]
     legend: list[str]
 
+    def show(self, console: Console) -> None:
+        """Print it."""
+        table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+        for i, head in enumerate(self.heads):
+            justify: JustifyMethod = "right" if i else "left"
+            table.add_column(head, justify=justify, no_wrap=i > 0, overflow="fold")
+        for row in self.rows:
+            table.add_row(*(f"[bold]{escape(x)}[/]" if best else escape(x) for x, best in row))
+        console.print(f"\n{self.title}", style="bold", markup=False)
+        console.print(table)
+        for line in (*self.sentences, *self.legend):
+            console.print(line, markup=False)
+
+    def markdown(self) -> str:
+        """The same as Markdown, ending in a line."""
+        lines = [f"**{self.title}**", "", _markdown_row(self.heads)]
+        lines.append("|---" + "|--:" * (len(self.heads) - 1) + "|")
+        for row in self.rows:
+            texts = [f"**{text.strip()}**" if best else text.strip() for text, best in row]
+            lines.append(_markdown_row(texts))
+        lines += ["", *(f"- {sentence}" for sentence in self.sentences)]
+        lines += ["", *(f"{line}\n" for line in self.legend)]
+        return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print the ranked table and what it says, and below it what cannot be ranked with it."""
     names = list(HEADS if console.width >= WIDE else NARROW)
     for section in _sections(comparison, names, detailed=False):
-        table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-        for i, head in enumerate(section.heads):
-            justify: JustifyMethod = "right" if i else "left"
-            table.add_column(head, justify=justify, no_wrap=i > 0, overflow="fold")
-        for row in section.rows:
-            table.add_row(*(f"[bold]{escape(x)}[/]" if best else escape(x) for x, best in row))
-        console.print(f"\n{section.title}", style="bold", markup=False)
-        console.print(table)
-        for line in (*section.sentences, *section.legend):
-            console.print(line, markup=False)
+        section.show(console)
 
 
 def markdown(comparison: Comparison) -> str:
     """The same with the interval of each difference and each p-value."""
-    lines = []
-    for section in _sections(comparison, list(HEADS), detailed=True):
-        lines += [f"**{section.title}**", "", _markdown_row(section.heads)]
-        lines.append("|---" + "|--:" * (len(section.heads) - 1) + "|")
-        for row in section.rows:
-            texts = [f"**{text.strip()}**" if best else text.strip() for text, best in row]
-            lines.append(_markdown_row(texts))
-        lines += ["", *(f"- {sentence}" for sentence in section.sentences)]
-        lines += ["", *(f"{line}\n" for line in section.legend)]
-    return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+    sections = _sections(comparison, list(HEADS), detailed=True)
+    return "\n".join(section.markdown() for section in sections)
 
 
 def csv(comparison: Comparison) -> str:

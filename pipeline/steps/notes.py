@@ -7,6 +7,7 @@ from pipeline.tracking.runs import Run
 COLLAPSED = "collapsed-to-popularity"
 POPULAR = 0.9  # overlap with the popularity list above which a model is not personal
 WARNING, WARNING_NOTE = "warning", "warning_note"
+BACKTEST_HOLDS = "backtest_holds"  # what a backtest of a run's settings found, in words
 ORDER = (
     "ndcg", "hit_rate", "precision", "recall", "map", "coverage",
     "popularity_overlap", "novelty", "personalization", "gini",

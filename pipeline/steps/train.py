@@ -32,6 +32,8 @@ from pipeline.tracking.runs import STEP_KEY, Run, find_finished
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
+TRAIN = "train"
+
 log = logging.getLogger("pipeline")
 
 
@@ -51,22 +53,25 @@ def train(
     reuse: bool = True,
     resume: Run | None = None,
     parent: Run | None = None,
+    step: str = TRAIN,
 ) -> Trained:
     """Train one experiment, or find the finished run of the same one.
+
+    ``step`` is what the run is made for: ``compare`` finds those of ``train`` alone.
 
     Raises:
         UserError: training diverged, or the checkpoint to resume from cannot be read.
     """
     experiment, dataset = inputs.experiment, prepared.dataset
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
-    key = step_key("train", content)
+    key = step_key(step, content)
     earlier = find_finished(key, parent) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, inputs, None)
     mask = "seen" if family(experiment.model).masks_seen else "none"
     tags = {
-        "step": "train", "model": experiment.model, "experiment": experiment.name, "mask": mask
+        "step": step, "model": experiment.model, "experiment": experiment.name, "mask": mask
     }  # fmt: skip
     with (
         track(experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume) as run,
@@ -105,7 +110,7 @@ def resume(run_id: str) -> Trained:
             raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
         inputs = Inputs.of(run)
         with one_writer(run):
-            return train(inputs, inputs.prepared(), resume=run)
+            return train(inputs, inputs.prepared(), resume=run, step=run.tags["step"])
 
 
 def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: Validation) -> None:

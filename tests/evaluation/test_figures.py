@@ -15,6 +15,7 @@ from pipeline.evaluation.figures import (
     _spread,
     bars,
     forest,
+    over_time,
     pareto_front,
     trade_off,
     user_differences,
@@ -143,3 +144,20 @@ def test_user_differences_tell_shares() -> None:
     assert "50% of users have more with svd, 25% less, 25% the same" in axes.get_title()
     assert sum(patch.get_height() for patch in axes.patches) == 4
     assert user_differences(np.zeros(3), "a", "b", "ndcg_at_10").axes  # no difference at all
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 4, 14])
+def test_models_over_time_can_all_be_read(n: int) -> None:
+    names, mean = names_of(n), np.linspace(0.3, 0.4, 3 * n).reshape(n, 3)
+    figure = over_time(
+        names, ["0.8", "0.85", "0.9"], mean, mean - 0.02, mean + 0.03, metric="ndcg_at_10"
+    )
+    found = boxes(figure, names)
+    assert len(found) == n
+    assert overlaps(found) == 0
+    (axes,) = figure.axes
+    assert len(axes.containers) == n
+    # The bars of a cut stand beside each other.
+    starts = {line.get_path().vertices[0, 0] for line in axes.lines if line.get_linewidth() == 1}
+    assert len(starts) == n

@@ -1,0 +1,207 @@
+"""backtest: the same settings, refitted at several cuts in time that nobody tuned on.
+
+    cut .8   |##### training #####|------------------ test ------------------|
+    cut .85  |######## training ########|--------------- test ---------------|
+    cut .9   |########### training ###########|------------ test ------------|
+    cut .95  |############## training ##############|--------- test ---------|
+
+Each test is all that is later than its cut, the same that ``train --test_cut .9`` and ``evaluate``
+have. So tests overlap, and users come again: the test over all cuts has users as its clusters.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.config import Experiment
+from pipeline.console import console, timed
+from pipeline.data.prepared import load
+from pipeline.data.reading import Reading
+from pipeline.data.split import Quantile
+from pipeline.errors import UserError
+from pipeline.evaluation import figures
+from pipeline.settings import Settings
+from pipeline.steps.comparison import compare_runs
+from pipeline.steps.entrants import Entrant, admitted, data_of, of_file, of_run
+from pipeline.steps.evaluate import evaluate
+from pipeline.steps.inputs import Inputs
+from pipeline.steps.notes import BACKTEST_HOLDS
+from pipeline.steps.over_time import Backtest, Cut, Refitted
+from pipeline.steps.over_time_tables import csv, section
+from pipeline.steps.prepare import find_prepared
+from pipeline.steps.train import train
+from pipeline.tracking.runs import Run, ui_command
+from pipeline.tracking.search import get_evaluated
+from pipeline.tracking.store import delivering
+from pipeline.tracking.track import track
+
+BACKTEST = "backtest"  # the step, and the tag of runs whose settings were refitted in one
+AUTO = "auto"
+
+log = logging.getLogger("pipeline")
+
+
+class BacktestSettings(Settings):
+    """Where to cut, and what to look at."""
+
+    cuts: tuple[Quantile, ...] = (0.8, 0.85, 0.9, 0.95)
+    """Quantiles of all timestamps at which training ends."""
+    metric: str = "ndcg_at_10"
+    """Of accuracy, with its k."""
+    baseline: str | None = None
+    """A run's id or an experiment; without it the best is compared with."""
+
+
+def backtest(
+    run_ids: Sequence[str],
+    experiments: Sequence[Experiment],
+    dataset: str,
+    reading: Reading,
+    settings: BacktestSettings,
+    *,
+    reuse: bool = True,
+) -> None:
+    """Refit runs and experiments at every cut, test them there, and log what holds over time.
+
+    Runs are refitted on their own data where ``dataset`` is auto and there are no experiments.
+
+    Raises:
+        UserError: there is nothing to refit, it cannot be ranked together, or the data are not
+            split in time or not by these cuts.
+    """
+    with delivering():  # first of what the runs' processes may have left
+        runs = [(Run(run_id), Inputs.of(Run(run_id))) for run_id in dict.fromkeys(run_ids)]
+        found = [*(of_run(*each) for each in runs), *(of_file(each) for each in experiments)]
+    if not found:
+        raise UserError("Give --run_ids of finished runs, --experiments (files) or a --suite.")
+    entrants = admitted(found, settings.metric, settings.baseline)
+    if dataset == AUTO and runs and not experiments:
+        dataset, reading = data_of(runs)
+    cuts = _prepared(dataset, entrants[0], settings.cuts, reading, reuse=reuse)
+    tags = {"step": BACKTEST, "model": "none", "dataset": cuts[0].dataset}
+    with track(BACKTEST, tags) as run:
+        run.log_params({"dataset": dataset, **settings.model_dump()})
+        at_cuts = [
+            _refitted(entrants, cut, dataset, reading, settings.metric, run, reuse=reuse)
+            for cut in cuts
+        ]
+        result = Backtest.of(settings.metric, cuts, _joined(at_cuts), settings.baseline)
+        _log(run, result)
+    _tell_runs(run, result)
+    section(result, detailed=False).show(console)
+    console.print(f"Look at it in the UI: {ui_command()}", soft_wrap=True)
+
+
+def _prepared(
+    dataset: str, entrant: Entrant, quantiles: Sequence[float], reading: Reading, *, reuse: bool
+) -> list[Cut]:
+    """Every cut of the data, before the first fit: one that leaves no test is an error at once.
+
+    Raises:
+        UserError: as ``find_prepared``, the split is none in time, or cuts are the same.
+    """
+    cuts: list[Cut] = []
+    for quantile in sorted(set(quantiles)):
+        split = entrant.at(quantile).split
+        made = find_prepared(dataset, split, reading, reuse=reuse).dataset
+        if not made.protocol.startswith("time-"):
+            raise UserError(
+                f"{dataset} is split {made.protocol}: a backtest moves a cut in time, and this "
+                f"split has none. Give the ratings themselves, with their times."
+            )
+        moment = int(made.train["timestamp"].max())
+        if cuts and moment == cuts[-1].moment:
+            raise UserError(
+                f"The cuts {cuts[-1].name} and {quantile:g} are the same moment of {dataset}: "
+                f"leave one out of --cuts."
+            )
+        cuts.append(Cut(quantile, moment, made.name, made.fingerprint))
+    if not cuts:
+        raise UserError("cuts is empty: expected quantiles of time, as in --cuts .8,.85,.9,.95")
+    return cuts
+
+
+def _refitted(
+    entrants: Sequence[Entrant],
+    cut: Cut,
+    dataset: str,
+    reading: Reading,
+    metric: str,
+    parent: Run,
+    *,
+    reuse: bool,
+) -> list[Refitted]:
+    """All entrants, trained and evaluated at one cut; seeds of an experiment are one."""
+    prepared = load(cut.fingerprint)
+    by_run: dict[str, Entrant] = {}
+    with timed(f"cut {cut.name} done"):
+        for entrant in entrants:
+            inputs = Inputs(entrant.at(cut.quantile), dataset, reading, cut.fingerprint)
+            trained = train(inputs, prepared, reuse=reuse, parent=parent, step=BACKTEST)
+            evaluate(trained, prepared, reuse=reuse)
+            by_run.setdefault(trained.run.id, entrant)
+    compared = compare_runs(get_evaluated(list(by_run)), metric, None)
+    ranked = {run_id for row in compared.rows for run_id in row.run_ids}
+    if missing := [by_run[run_id].experiment.name for run_id in by_run if run_id not in ranked]:
+        raise UserError(
+            f"At cut {cut.name} {', '.join(missing)} cannot be ranked with the others: "
+            f"'compare --run_ids {','.join(by_run)}' says why."
+        )
+    made = prepared.dataset
+    users = np.sort(made.users["user"].to_numpy()[made.test_users])
+    values = compared.values[:, :, compared.tested.index(compared.metric)]
+    return [
+        Refitted(row.name, row.model, row.run_ids, [by_run[i] for i in row.run_ids], users, own)
+        for row, own in zip(compared.rows, values.T, strict=True)
+    ]
+
+
+def _joined(at_cuts: Sequence[Sequence[Refitted]]) -> list[list[Refitted]]:
+    """A row per experiment, with what it is at each cut, whatever it was ranked there."""
+    rows = []
+    for first in at_cuts[0]:
+        same = [
+            next(each for each in found if first.entrants[0] in each.entrants) for found in at_cuts
+        ]
+        rows.append(same)
+    return rows
+
+
+def _log(run: Run, result: Backtest) -> None:
+    for c, cut in enumerate(result.cuts):
+        means = {
+            f"{BACKTEST}/{_key(name)}/{result.metric}": float(result.at.mean[i, c])
+            for i, name in enumerate(result.names)
+        }
+        # A chart over time in the UI is one over the time of the data.
+        run.log_metrics(means, step=round(1000 * cut.quantile), time=1000 * cut.moment)
+    text = section(result, detailed=True).markdown()
+    run.log_text(text, "backtest.md")
+    run.log_text(csv(result), "backtest.csv")
+    heads = [
+        f"{c.name}\n{c.date}\n{users:,} users"
+        for c, users in zip(result.cuts, result.tested, strict=True)
+    ]
+    ends = result.at.mean, result.at.low, result.at.high
+    figure = figures.over_time(result.names, heads, *ends, metric=result.metric)
+    run.log_figure(figure, "figures/over_time.png")
+    run.describe(text)
+
+
+def _tell_runs(run: Run, result: Backtest) -> None:
+    """Leave with the runs whose settings were refitted what came of them, for ``compare``."""
+    with delivering():
+        for i, row in enumerate(result.rows):
+            told = {BACKTEST: run.id, BACKTEST_HOLDS: result.verdict(i)}
+            for entrant in row[0].entrants:
+                if entrant.run is not None:
+                    entrant.run.set_tags(told)
+
+
+def _key(name: str) -> str:
+    """A name as MLflow takes it in a metric's."""
+    return re.sub(r"[^\w. -]", "_", name)
