@@ -154,6 +154,17 @@ def test_cuts_at_pauses() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
+def test_the_longest_pauses_count() -> None:
+    """Of 49 pauses the last eight are the longest."""
+    made = histories([50, 5])
+    rows = made.train
+    made = replace(made, train=rows.assign(timestamp=rows.groupby("user").cumcount() ** 2 * 3600))
+    cuts = sequential._cuts(made, SequentialRidgeSettings(pause_hours=1, least_past=1))
+    at_pauses = cuts.weights < 1
+    assert cuts.pasts[at_pauses & (cuts.users == 0)].tolist() == list(range(42, 50))
+    assert cuts.pasts[at_pauses & (cuts.users == 1)].tolist() == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("lengths", "least"), [([30, 60, 90], 20), ([3, 4, 4], 1), ([1, 1, 1, 80], 1)]
 )
