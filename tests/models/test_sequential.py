@@ -141,14 +141,15 @@ def test_the_regression_is_its_formula() -> None:
 
 
 def test_cuts_at_pauses() -> None:
-    made = histories([30, 36, 50])
+    made = histories([20, 30, 40], n_items=45)
     hour = 3600
     visit = (made.train["timestamp"] - 1_000_000_000) // 10
     made = replace(made, train=made.train.assign(timestamp=visit**2 * hour))  # pauses of 1, 3, ...
     axes = np.random.default_rng(0).normal(size=(made.n_items, 5))
-    for pause, weight in ((hour, 0.5), (hour + 1, 0.5), (3 * hour, 3.0)):
+    without = np.array(naive(made, axes, 7.0, 5))
+    for pause, weight in ((hour, 0.5), (hour + 1, 3.0)):
         expected = np.array(naive(made, axes, 7.0, 5, pause, weight))
-        assert np.abs(expected - np.array(naive(made, axes, 7.0, 5))).max() > 1e-4
+        assert np.abs(expected - without).max() > 1e-4
         fields = {"pause_hours": pause / hour, "pause_weight": weight, "least_past": 5}
         found = regression(made, axes, 7.0, **fields)
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
