@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,13 @@ def announce(what: str, seconds: float, memory: float, advice: str) -> None:
             f"{advice}"
         )
     if seconds > SHORT or memory > SMALL:
-        log.info("%s: a fit takes %s", what, needed)
+        _say(f"{what}: a fit takes {needed}")
+
+
+@cache
+def _say(text: str) -> None:
+    """Once: a study fits a model of the same sizes again and again."""
+    log.info("%s", text)
 
 
 def pairs_of_interactions(interactions: sparse.csr_matrix) -> float:

@@ -176,7 +176,7 @@ class SLIM(ItemBased):
     settings_class = SLIMSettings
     space: ClassVar[Space] = {
         "values": VALUES,
-        "penalty": Range(low=0.01, high=1e2, log=True),
+        "penalty": Range(low=0.03, high=1e2, log=True),
         "l1_ratio": Range(low=0.01, high=1, log=True),
         "top_weights": Range(low=20, high=1000, log=True),
     }

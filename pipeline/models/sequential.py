@@ -32,6 +32,7 @@ log = logging.getLogger("pipeline")
 CUTS = (0.2, 0.4, 0.6, 0.8)  # shares of a history that are its past, one after another
 LEAST_SHARE = 1 / 3  # of the median history, below which a past tells too little to learn from
 POWER = 2  # what is aimed at is the value to this power: whether it was liked counts
+MOST_PAUSES = 2 * len(CUTS)  # of a history, or who came a thousand times would outweigh the others
 HOUR = 3600  # seconds
 
 BEFORE = {"values": "ratings", "ridge": 1e4, "ease_share": 3.0, "ease_regularization": 1e5}
@@ -46,7 +47,7 @@ class SequentialRidgeSettings(InteractionSettings):
     """Singular vectors that a history is told in."""
     ridge: float | None = Field(None, gt=0)
     """L2 penalty of the regression as a plain number; none: ``ridge_penalty`` counts."""
-    ridge_penalty: float = Field(3.0, gt=0)
+    ridge_penalty: float = Field(5.0, gt=0)
     """That penalty in multiples of the mean diagonal of X^T X."""
     ease_share: float | None = Field(None, ge=0)
     """Weight of EASE, which knows no order, as a plain number; none: ``ease_weight`` counts."""
@@ -54,7 +55,7 @@ class SequentialRidgeSettings(InteractionSettings):
     """Weight of EASE, with the regression's aims brought to the size of the values."""
     ease_regularization: float | None = Field(None, gt=0)
     """EASE's L2 penalty as a plain number; none: ``ease_penalty`` counts."""
-    ease_penalty: float = Field(30.0, gt=0)
+    ease_penalty: float = Field(50.0, gt=0)
     """EASE's L2 penalty in multiples of the mean diagonal of X^T X."""
     least_past: int | None = Field(None, ge=1)
     """Interactions that a past needs in order to count; none: a third of the median history."""
@@ -115,7 +116,7 @@ class SequentialRidge(LinearRecommender):
         "ridge_penalty": Range(low=0.1, high=1e3, log=True),
         "ease_weight": Range(low=0, high=2),
         "ease_penalty": Range(low=1, high=1e3, log=True),
-        "pause_hours": Choice(choices=("none", 1, 24)),
+        "pause_hours": Choice(choices=("none", 1)),
     }
     settings: SequentialRidgeSettings
 
@@ -197,8 +198,7 @@ def _cuts(dataset: Dataset, settings: SequentialRidgeSettings) -> _Cuts:
     everyone = np.flatnonzero((length > 0) & (moments[first] < moments[last]))
     found = [(everyone, np.ceil(cut * length[everyone]), 1.0) for cut in CUTS]
     if settings.pause_hours is not None:
-        pause = np.diff(moments) >= settings.pause_hours * HOUR
-        after = 1 + np.flatnonzero(pause & (users[1:] == users[:-1]))
+        after = _after_pauses(users, moments, settings.pause_hours * HOUR)
         found.append((users[after], after - first[users[after]], settings.pause_weight))
     cuts = _Cuts(
         np.concatenate([who for who, _, _ in found]),
@@ -208,6 +208,17 @@ def _cuts(dataset: Dataset, settings: SequentialRidgeSettings) -> _Cuts:
     least = settings.least_past or max(1, round(LEAST_SHARE * float(np.median(length))))
     enough = cuts.pasts >= least
     return _Cuts(cuts.users[enough], cuts.pasts[enough], cuts.weights[enough])
+
+
+def _after_pauses(
+    users: npt.NDArray[np.int32], moments: npt.NDArray[np.int64], least: float
+) -> npt.NDArray[np.int64]:
+    """The rows that follow the longest pauses of each user, of ``least`` seconds or more."""
+    pauses = np.diff(moments)
+    after = 1 + np.flatnonzero((pauses >= least) & (users[1:] == users[:-1]))
+    after = after[np.lexsort((-pauses[after - 1], users[after]))]  # by user, the longest first
+    begins = np.searchsorted(users[after], users[after])
+    return np.sort(after[np.arange(len(after)) - begins < MOST_PAUSES])
 
 
 def _later_on_past(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.values import Values
 from pipeline.evaluation.ranking import rank
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
@@ -26,9 +27,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 IMPERSONAL = {"most_popular", "most_popular_unmasked", "random"}
 
 
-def make(name: str, seed: int = 0) -> Recommender:
+def make(name: str, seed: int = 0, **settings: Any) -> Recommender:
     cls = family(name)
-    return cls(cls.settings_class(**SETTINGS.get(name, {})), seed)
+    return cls(cls.settings_class(**{**SETTINGS.get(name, {}), **settings}), seed)
 
 
 def everyone(dataset: Dataset) -> npt.NDArray[np.int32]:
@@ -165,6 +166,17 @@ class TestRecommender:
         assert_scores_everything(make(name).fit(dataset), dataset)
         zeros = replace(board, train=rows.assign(rating=rows["rating"].where(rows["user"] != 4, 0)))
         assert_scores_everything(make(name).fit(zeros), zeros)
+
+    def test_ratings_of_any_kind(self, name: str, board: Dataset) -> None:
+        """Nothing, dislikes, counts: whatever an interaction is said to be worth."""
+        if "values" not in family(name).settings_class.model_fields:
+            pytest.skip("it takes no values")
+        rating = board.train["rating"]
+        hours = np.random.default_rng(0).lognormal(2, 3, len(rating)).astype(np.float32)
+        for ratings in (0 * rating, rating - 4, -rating, hours):
+            dataset = replace(board, train=board.train.assign(rating=ratings))
+            for values in get_args(Values):
+                assert_scores_everything(make(name, values=values).fit(dataset), dataset)
 
     def test_users_and_items_of_unequal_numbers(self, name: str, dataset: Dataset) -> None:
         assert dataset.n_users != dataset.n_items

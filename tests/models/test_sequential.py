@@ -141,17 +141,29 @@ def test_the_regression_is_its_formula() -> None:
 
 
 def test_cuts_at_pauses() -> None:
-    made = histories([30, 36, 50])
+    made = histories([20, 30, 40], n_items=45)
     hour = 3600
     visit = (made.train["timestamp"] - 1_000_000_000) // 10
     made = replace(made, train=made.train.assign(timestamp=visit**2 * hour))  # pauses of 1, 3, ...
     axes = np.random.default_rng(0).normal(size=(made.n_items, 5))
-    for pause, weight in ((hour, 0.5), (hour + 1, 0.5), (3 * hour, 3.0)):
+    without = np.array(naive(made, axes, 7.0, 5))
+    for pause, weight in ((hour, 0.5), (hour + 1, 3.0)):
         expected = np.array(naive(made, axes, 7.0, 5, pause, weight))
-        assert np.abs(expected - np.array(naive(made, axes, 7.0, 5))).max() > 1e-4
+        assert np.abs(expected - without).max() > 1e-4
         fields = {"pause_hours": pause / hour, "pause_weight": weight, "least_past": 5}
         found = regression(made, axes, 7.0, **fields)
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_the_longest_pauses_count() -> None:
+    """Of 49 pauses the last eight are the longest."""
+    made = histories([50, 5])
+    rows = made.train
+    made = replace(made, train=rows.assign(timestamp=rows.groupby("user").cumcount() ** 2 * 3600))
+    cuts = sequential._cuts(made, SequentialRidgeSettings(pause_hours=1, least_past=1))
+    at_pauses = cuts.weights < 1
+    assert cuts.pasts[at_pauses & (cuts.users == 0)].tolist() == list(range(42, 50))
+    assert cuts.pasts[at_pauses & (cuts.users == 1)].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
