@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -167,6 +168,11 @@ class Dataset:
 
     @cached_property
     def _grams(self) -> dict[tuple[Values, float | None], npt.NDArray[np.float32]]:
+        return {}
+
+    @cached_property
+    def kept(self) -> dict[Hashable, Any]:
+        """What was made of the training part and is used again as long as this is, by its keys."""
         return {}
 
     @cached_property

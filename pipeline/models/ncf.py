@@ -124,7 +124,7 @@ class NCF(Recommender):
             self._start(dataset)
         self.wide = self._wide()
         if self.wide is not None:
-            logits = self.wide.fit(dataset).table(dataset.n_users, dataset.n_items)
+            logits = self.wide.fit(dataset).table(dataset)
             self.network.wide = torch.from_numpy(logits)
         self.network.to(device)
         generator = torch.Generator(device).manual_seed(self.seed)

@@ -57,8 +57,13 @@ class Wide:
         return cls(found(settings, seed), scale)
 
     def fit(self, dataset: Dataset) -> Self:
-        """Fit the linear model."""
-        self.model.fit(dataset)
+        """Fit the linear model, or take it as it was fitted to ``dataset`` before.
+
+        The trials of a study stand beside few linear models: what a fit takes, each takes once.
+        """
+        if self._key not in dataset.kept:
+            dataset.kept[self._key] = self.model.fit(dataset)
+        self.model = dataset.kept[self._key]
         return self
 
     def logits(self, users: npt.NDArray[np.int32]) -> Dense:
@@ -70,12 +75,13 @@ class Wide:
         scores = self.model.fold_in(liked)
         return None if scores is None else self._standard(scores)
 
-    def table(self, n_users: int, n_items: int) -> Dense:
-        """The logits of all users, [n_users, n_items], for a training loop to look up.
+    def table(self, dataset: Dataset) -> Dense:
+        """The logits of all training users, [n_users, n_items], for a training loop to look up.
 
         Raises:
             UserError: they take more memory than there is.
         """
+        n_users, n_items = dataset.n_users, dataset.n_items
         needed, there = 4 * n_users * n_items, available_memory()
         if needed > MEMORY_SHARE * there:
             raise UserError(
@@ -87,6 +93,11 @@ class Wide:
         for block in _blocks(n_users, max(1, BLOCK_BYTES // (4 * n_items))):
             table[block] = self.logits(np.arange(block.start, block.stop, dtype=np.int32))
         return table
+
+    @property
+    def _key(self) -> tuple[str, str, int]:
+        model = self.model
+        return type(model).__name__, model.settings.model_dump_json(), model.seed
 
     def arrays(self) -> Arrays:
         """What the linear model learned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,21 @@ def test_logits_are_the_scores_in_standard_deviations(dataset: Dataset) -> None:
     np.testing.assert_allclose(logits.mean(1), 0, atol=1e-5)
     np.testing.assert_allclose(logits.std(1), 2, rtol=1e-5)
     np.testing.assert_array_equal(np.argsort(logits, 1), np.argsort(scores, 1))
-    table = wide.table(dataset.n_users, dataset.n_items)
+    table = wide.table(dataset)
     np.testing.assert_allclose(table[users], logits, rtol=1e-5)
+
+
+def test_a_linear_model_is_fitted_once_to_the_same_data(dataset: Dataset) -> None:
+    texts = ("ease regularization=50", "ease regularization=50", "ease regularization=51")
+    one, again, other = (Wide.named(text, 1.0, seed=0).fit(dataset).model for text in texts)
+    assert one is again
+    assert one is not other
+    assert Wide.named(texts[0], 1.0, seed=1).fit(dataset).model is not one
 
 
 def test_a_user_whose_scores_are_all_the_same_has_none(dataset: Dataset) -> None:
     wide = Wide.named("ease", scale=1.0, seed=0).fit(dataset)
+    wide.model = copy.copy(wide.model)
     wide.model.left = wide.model.left * 0
     assert (wide.logits(np.array([1], np.int32)) == 0).all()
 
@@ -100,16 +110,12 @@ def test_people_who_did_not_train_have_a_wide_part_where_the_model_can_tell(
 def test_a_fit_that_was_broken_off_goes_on_to_the_same_bits(dataset: Dataset) -> None:
     given = settings(wide="ease", epochs=4, learning_rate=0.01)
     states = []
-    whole = NCF(given, seed=0).fit(dataset, lambda e: states.append(_copied(e.state())) or False)
+    whole = NCF(given, seed=0).fit(
+        dataset, lambda e: states.append(copy.deepcopy(e.state())) or False
+    )
     again = NCF(given, seed=0).fit(dataset, state=states[1])
     users = np.arange(dataset.n_users, dtype=np.int32)
     np.testing.assert_array_equal(whole.scores(users), again.scores(users))
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    import copy
-
-    return copy.deepcopy(state)
 
 
 @pytest.mark.parametrize(
