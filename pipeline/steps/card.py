@@ -15,9 +15,10 @@ from pipeline.config import Experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
-from pipeline.evaluation.significance import PairedTests, paired_tests
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.significance import PairedTests, p_words, paired_tests
 from pipeline.models import family
-from pipeline.steps.comparison import SEED, p_words
+from pipeline.steps.comparison import SEED
 from pipeline.steps.notes import POPULAR, WARNING_NOTE
 from pipeline.tracking.runs import Run
 
@@ -62,7 +63,7 @@ def model_card(
     k, tags = experiment.k[0], run.tags
     names = [f"{name}_at_{k}" for name in MEANINGS]
     values = np.stack([each.evaluation.per_user[names].to_numpy() for each in (warm, popular)], 1)
-    tests = paired_tests(values, np.random.default_rng(SEED))
+    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(names))
     warning = [f"**Warning:** {tags[WARNING_NOTE]}", ""] if WARNING_NOTE in tags else []
     return "\n".join(
         [
@@ -144,7 +145,7 @@ def _metrics(
             ((name, f"{mean:.4f}", interval, meaning) for name, mean, interval, meaning in rows),
         ),
         "",
-        "Intervals are of the bootstrap over users; what belongs to all lists together has none. "
+        "Intervals are studentised, over users; what belongs to all lists together has none. "
         "The chance in training is not in them: only more seeds show it.",
         "",
     ]

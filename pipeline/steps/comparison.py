@@ -11,19 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-from pipeline.evaluation.significance import PairedTests, paired_tests
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
 from pipeline.steps.contenders import Contender, Protocol, contenders, per_user, told_apart
 from pipeline.steps.notes import POPULAR, WARNING_NOTE
 from pipeline.tracking.search import EvaluatedRun
 
 ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
 BEST_IS_HIGHEST = (*ACCURACY, "coverage")
-ALPHA = 0.05
 OF_ROW = ("mean", "low", "high")  # what cells take from tests of rows, and of pairs
 OF_PAIR = (
     "difference", "difference_low", "difference_high", "p_permutation", "p_wilcoxon", "p_holm"
 )  # fmt: skip
-SEED = 0  # of the resampling: the same runs give the same table again
+SEED = 0  # of the permutations: the same runs give the same table again
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
     tested, values = [tested[i] for i in whole], values[:, :, whole]
     order = np.argsort(-values[:, :, tested.index(name)].mean(axis=0), kind="stable")
     group, values = [group[i] for i in order], values[:, order]
-    tests = paired_tests(values, np.random.default_rng(SEED))
+    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(tested))
     place = 0 if baseline is None else _place(group, baseline)
     rows = [
         _row(
@@ -122,15 +122,6 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
     protocol = group[0].protocol
     ledger, apart = _unranked(found, protocol)
     return Comparison(name, protocol, rows, place, tested, values, tests, ledger, apart)
-
-
-def p_words(p: float) -> str:
-    """A p-value as it is written: p = .43, p = .012, p < .001."""
-    if p < 0.001:
-        return "p < .001"
-    if p > 0.99:
-        return "p > .99"
-    return f"p = {p:.2f}".replace("0.", ".") if p >= 0.1 else f"p = {p:.3f}".replace("0.", ".")
 
 
 def _parse(metric: str) -> tuple[str, int]:

@@ -13,8 +13,8 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.evaluation.significance import LEVEL, RESAMPLES
-from pipeline.steps.comparison import ACCURACY, ALPHA, OF_PAIR, SEED, Comparison, Row, p_words
+from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
+from pipeline.steps.comparison import ACCURACY, OF_PAIR, SEED, Comparison, Row
 
 HEADS = {
     "ndcg": "NDCG",
@@ -105,7 +105,6 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "protocol": asdict(comparison.protocol),
         "users": len(comparison.values),
         "level": LEVEL,
-        "resamples": RESAMPLES,
         "permutations": tests.permutations,
         "seed": SEED,
         "rows": [{"listed": listed, **asdict(row)} for listed, row in _listed(comparison)],
@@ -210,8 +209,8 @@ def _legend(comparison: Comparison) -> Iterator[str]:
     else:
         yield "One experiment: there is nothing to compare it with."
     yield (
-        f"{LEVEL_WORDS}: bootstrap interval over users, {RESAMPLES:,} resamples; another seed of "
-        f"training would add to it. cover. belongs to all lists together: no interval, no test. "
+        f"{LEVEL_WORDS}: studentised interval over users; another seed of training would add to "
+        f"it. cover. belongs to all lists together: no interval, no test. "
         f"popular: the share of a list that is also in the user's popularity list."
     )
     if any(len(row.run_ids) > 1 for row in rows):

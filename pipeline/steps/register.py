@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.evaluation.significance import Floats, paired_tests
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.significance import ALPHA, Floats, p_words, paired_tests
 from pipeline.steps.card import CARD
-from pipeline.steps.comparison import ALPHA, SEED, p_words
+from pipeline.steps.comparison import SEED
 from pipeline.steps.contenders import Contender, contenders, per_user
 from pipeline.steps.train import Trained
 from pipeline.tracking.registry import (
@@ -126,7 +127,7 @@ def _tested(
     earlier: int,
 ) -> Verdict:
     """The verdict of the paired test on ``values``, float64[users, 2]: ours, the champion's."""
-    tests = paired_tests(values[:, :, None], np.random.default_rng(SEED))
+    tests = paired_tests(values[:, :, None], np.random.default_rng(SEED), bounds=bounds([metric]))
     own, other = float(tests.mean[0, 0]), float(tests.mean[1, 0])
     difference, p = float(tests.difference[0, 1, 0]), float(tests.p_permutation[0, 1, 0])
     low, high = float(tests.difference_low[0, 1, 0]), float(tests.difference_high[0, 1, 0])
@@ -160,8 +161,8 @@ def _tested(
     }
     notes = (
         f"On {', '.join(protocol.words.values())}; a paired permutation test over users "
-        f"({tests.permutations:,} permutations), a bootstrap interval of 95 %. One run a side: the "
-        f"chance in training is not in it."
+        f"({tests.permutations:,} permutations), a studentised interval of 95 %. One run a side: "
+        f"the chance in training is not in it."
     )
     if earlier:
         notes += (
