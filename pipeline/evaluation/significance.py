@@ -163,7 +163,8 @@ def difference_interval(differences: Floats) -> Floats:
 
     mean -+ t s / sqrt(users), Student's: differences of two models are nearly even, and what
     skewness a few users show is noise (correcting for it covers .53 to .94 at 20 users, this .94
-    to .96 for values like real ones). Differences that are all equal have no width; one user alone has NaN.
+    to .96 for values like real ones). Differences that are all equal have no width; one user
+    alone has NaN.
     """
     n_users = len(differences)
     if n_users < 2:
