@@ -127,6 +127,68 @@ def paired_tests(
     )
 
 
+@dataclass(frozen=True)
+class Gain:
+    """Sums over users of what one has and what another has: four numbers that can be kept.
+
+    They are enough for a paired test, and those of several windows add up.
+    """
+
+    users: float
+    one: float
+    other: float
+    squares: float
+    """Of the differences"""
+
+    @classmethod
+    def of(cls, one: Floats, other: Floats) -> Gain:
+        """Of paired values, both float64[users]."""
+        return cls(
+            len(one), float(one.sum()), float(other.sum()), float(((one - other) ** 2).sum())
+        )
+
+    def __add__(self, more: Gain) -> Gain:
+        return Gain(
+            self.users + more.users,
+            self.one + more.one,
+            self.other + more.other,
+            self.squares + more.squares,
+        )
+
+    @property
+    def mean(self) -> float:
+        """Of the differences, one minus other."""
+        return (self.one - self.other) / self.users
+
+    @property
+    def words(self) -> str:
+        """Both means."""
+        return f"{self.one / self.users:.4f} against {self.other / self.users:.4f}"
+
+    def p(self, repeats: float = 1.0) -> float:
+        """The two-sided p-value of Student's paired test.
+
+        ``repeats`` is how many times a user is among the users: the test is as sure as users /
+        repeats different ones make it, as if who comes again always told the same.
+        """
+        n, error = self.users / repeats, self._error(repeats)
+        if n <= 1 or self.squares == 0:
+            return 1.0  # nobody to tell, or nothing
+        return float(2 * special.stdtr(n - 1, -abs(self.mean) / error)) if error > 0 else 0.0
+
+    def most(self, repeats: float = 1.0) -> float:
+        """The upper end of the interval of the mean difference; infinite for one user."""
+        n = self.users / repeats
+        if n <= 1:
+            return float("inf")
+        return self.mean + float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * self._error(repeats)
+
+    def _error(self, repeats: float) -> float:
+        """Standard error of the mean difference."""
+        variance = max(self.squares / self.users - self.mean**2, 0.0)
+        return float(np.sqrt(variance / max(self.users / repeats - 1, 1e-9)))
+
+
 def mean_interval(values: Floats) -> Floats:
     """Lower and upper ends, [2, n], of the means of float64[users, n] at ``LEVEL``.
 

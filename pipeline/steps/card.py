@@ -16,10 +16,10 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
 from pipeline.evaluation.metrics import bounds
-from pipeline.evaluation.significance import PairedTests, p_words, paired_tests
+from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
 from pipeline.models import family
 from pipeline.steps.comparison import SEED
-from pipeline.steps.notes import POPULAR, WARNING_NOTE
+from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
 from pipeline.tracking.runs import Run
 
 CARD = "model_card.md"
@@ -73,7 +73,7 @@ def model_card(
             *_data(dataset),
             *_protocol(dataset, experiment, len(warm.users)),
             *_metrics(k, metrics, tests, names),
-            *_popularity(experiment, tests, names),
+            *_popularity(run, experiment, tests, names),
             *_segments(dataset, metrics, groups, len(warm.users), k),
             *_training(run, experiment, tags),
             *_limits(dataset),
@@ -151,7 +151,9 @@ def _metrics(
     ]
 
 
-def _popularity(experiment: Experiment, tests: PairedTests, names: Sequence[str]) -> list[str]:
+def _popularity(
+    run: Run, experiment: Experiment, tests: PairedTests, names: Sequence[str]
+) -> list[str]:
     head = ["## Compared with popularity", ""]
     if not family(experiment.model).personal:
         return [*head, "This model is not personal: it is what others are compared with.", ""]
@@ -164,8 +166,11 @@ def _popularity(experiment: Experiment, tests: PairedTests, names: Sequence[str]
         f"{tests.difference[0, 1, ndcg]:+.4f} ({low:+.4f} to {high:+.4f}, "
         f"{p_words(float(tests.p_permutation[0, 1, ndcg]))})."
     )
-    collapsed = " **It has collapsed to the popularity list.**" if overlap > POPULAR else ""
-    return [*head, told + collapsed, ""]
+    if recommends_popularity(run.tags, run.metrics, float(overlap)):
+        told += " **It has collapsed to the popularity list.**"
+    if tests.difference[0, 1, ndcg] < 0 and tests.p_permutation[0, 1, ndcg] < ALPHA:
+        told += " **It is worse than the popularity list.**"
+    return [*head, told, ""]
 
 
 def _segments(

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.metrics import bounds
 from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
 from pipeline.steps.contenders import Contender, Protocol, contenders, per_user, told_apart
-from pipeline.steps.notes import POPULAR, WARNING_NOTE
+from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
 from pipeline.tracking.search import EvaluatedRun
 
 ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
@@ -213,9 +213,13 @@ def _say(
     """What the evidence says of a row, in plain words."""
     said = []
     if "popularity_overlap" in tested and not group[row].model.startswith("most_popular"):
-        overlap = tests.mean[row, tested.index("popularity_overlap")]
-        if overlap > POPULAR:
+        overlap = float(tests.mean[row, tested.index("popularity_overlap")])
+        if any(recommends_popularity(run.tags, run.metrics, overlap) for run in group[row].runs):
             said.append(f"recommends the popularity list ({100 * overlap:.0f} % overlap)")
+    for other, each in enumerate(group):
+        p = float(tests.p_holm[row, other, tested.index(name)])
+        if each.model == "most_popular" and row > other and p < ALPHA:
+            said.append(f"is worse than {each.name} ({p_words(p)})")
     accuracy = [tested.index(each) for each in ACCURACY if each in tested]
     for other in dict.fromkeys((baseline, 0)):  # the best is the first
         p = tests.p_holm[row, other]

@@ -11,6 +11,7 @@ from scipy import stats
 
 from pipeline.evaluation import significance
 from pipeline.evaluation.significance import (
+    Gain,
     difference_interval,
     holm,
     mean_interval,
@@ -296,3 +297,22 @@ def test_false_alarms_stay_rare_and_a_true_difference_is_found() -> None:
     assert alarms / 200 <= 0.08
     assert uncorrected / 200 > 0.15
     assert found == 20
+
+
+def test_kept_sums_give_students_paired_test() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.random(50)
+    other = one + rng.normal(0.02, 0.1, 50)
+    gain = Gain.of(one[:20], other[:20]) + Gain.of(one[20:], other[20:])
+    assert gain.p() == pytest.approx(stats.ttest_rel(one, other).pvalue)
+    assert gain.mean == pytest.approx((one - other).mean())
+    assert gain.words == f"{one.mean():.4f} against {other.mean():.4f}"
+    assert gain.p(repeats=2) > gain.p()
+    twice = Gain.of(np.tile(one, 2), np.tile(other, 2))
+    assert twice.p(repeats=2) == pytest.approx(gain.p())
+    assert Gain.of(one, one).p() == 1
+    assert Gain.of(one, one + 0.5).p() < 1e-9
+    assert Gain.of(one[:1], other[:1]).p() == 1
+    assert gain.most() == pytest.approx(stats.ttest_rel(one, other).confidence_interval().high)
+    assert gain.most(repeats=2) > gain.most()
+    assert Gain.of(one[:1], other[:1]).most() == np.inf
