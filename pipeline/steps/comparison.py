@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.metrics import bounds
 from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
 from pipeline.steps.contenders import Contender, Protocol, contenders, per_user, told_apart
+from pipeline.steps.evidence import gather
 from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
 from pipeline.tracking.search import EvaluatedRun
 
@@ -80,6 +81,8 @@ class Comparison:
     ledger: list[Row]
     apart: dict[str, list[Row]]
     """By what makes them incomparable."""
+    refused: list[Row]
+    """Runs whose results do not fit together, with what does not."""
 
     @property
     def n_pairs(self) -> int:
@@ -103,8 +106,16 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
             there is no such baseline, or several.
     """
     name, k = _parse(metric)
-    found = contenders(runs, k)
-    group, tested, values = per_user(_group(found, metric, k, baseline))
+    evidence = gather([run for run in runs if not run.from_ledger])
+    edited = {run_id: each.findings for run_id, each in evidence.items() if each.findings}
+    found = contenders([run for run in runs if run.id not in edited], k)
+    refused = _refused(contenders([run for run in runs if run.id in edited], k), edited)
+    if refused and all(each.runs[0].from_ledger for each in found):
+        raise UserError(
+            "No run can be compared, for what they hold does not fit together: "
+            + " ".join(f"{row.name}: {'; '.join(row.sentences)}." for row in refused)
+        )
+    group, tested, values = per_user(_group(found, metric, k, baseline), evidence)
     if name not in tested:
         raise UserError(f"Not every run has {metric} per user: evaluate them again.")
     whole = np.flatnonzero((~np.isnan(values)).all(axis=1).any(axis=0))
@@ -121,7 +132,7 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
     ]
     protocol = group[0].protocol
     ledger, apart = _unranked(found, protocol)
-    return Comparison(name, protocol, rows, place, tested, values, tests, ledger, apart)
+    return Comparison(name, protocol, rows, place, tested, values, tests, ledger, apart, refused)
 
 
 def _parse(metric: str) -> tuple[str, int]:
@@ -249,6 +260,19 @@ def _unranked(
         why: [_row(each, _cells(each), []) for each in sorted(told_apart(group), key=_by_name)]
         for why, group in sorted(apart.items())
     }
+
+
+def _refused(found: Sequence[Contender], edited: Mapping[str, list[str]]) -> list[Row]:
+    """A row per run that was edited."""
+    alone = [replace(each, runs=(run,)) for each in found for run in each.runs]
+    return [
+        _row(
+            each,
+            _cells(each),
+            [f"run {each.runs[0].id} does not fit together", *edited[each.runs[0].id]],
+        )
+        for each in sorted(alone, key=_by_name)
+    ]
 
 
 def _may_stand_beside(imported: Protocol, ranked: Protocol) -> bool:

@@ -120,6 +120,8 @@ def _listed(comparison: Comparison) -> Iterator[tuple[str, Row]]:
     for why, rows in comparison.apart.items():
         for row in rows:
             yield f"apart: {why}", row
+    for row in comparison.refused:
+        yield "refused", row
 
 
 def _title(comparison: Comparison) -> str:
@@ -136,6 +138,9 @@ def _sections(comparison: Comparison, names: Sequence[str], detailed: bool) -> l
         sections.append(_plain(title, comparison.ledger, names))
     for why, rows in comparison.apart.items():
         sections.append(_plain(f"Apart, not to be ranked with these: {why}", rows, names))
+    if comparison.refused:
+        title = "Left out: results that were edited, or are not those of the run"
+        sections.append(_plain(title, comparison.refused, names))
     return sections
 
 

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from pipeline.errors import UserError
+from pipeline.steps.evidence import PER_USER, Evidence
 from pipeline.steps.notes import ORDER
-from pipeline.tracking.runs import Run
 from pipeline.tracking.search import EvaluatedRun
 
-PER_USER = "test/per_user.parquet"
 NOT_SETTINGS = {"seed", "config", "name", "dataset"}  # params that runs of one experiment may vary
 MASKS = {"seen": "seen items masked", "none": "seen items not masked"}
 SHOWN_SETTINGS = 3  # in the name of an experiment that ran with several
-THREADS = 8
 
 log = logging.getLogger("pipeline")
 
@@ -135,21 +129,19 @@ def told_apart(group: Sequence[Contender]) -> list[Contender]:
 
 
 def per_user(
-    group: Sequence[Contender],
+    group: Sequence[Contender], evidence: Mapping[str, Evidence]
 ) -> tuple[list[Contender], list[str], npt.NDArray[np.float64]]:
     """Per-user values, means over seeds, of contenders on one protocol.
 
     Returns:
-        The contenders whose values can be read (a warning names the others), the metrics (without
-        k) that all of them have, and float64[users, contenders, metrics].
+        The contenders of whose runs there is ``evidence``, the metrics (without k) that all of
+        them have, and float64[users, contenders, metrics].
 
     Raises:
-        UserError: none can be read, or runs were evaluated on different users.
+        UserError: there is none, or runs were evaluated on different users.
     """
     runs = [run for each in group for run in each.runs]
-    with ThreadPoolExecutor(THREADS) as pool:
-        tables = zip((run.id for run in runs), pool.map(_read, runs), strict=True)
-        found = {run_id: table for run_id, table in tables if table is not None}
+    found = {run.id: evidence[run.id].per_user for run in runs if run.id in evidence}
     if not found:
         raise UserError(f"No run has per-user values ({PER_USER}): evaluate them again.")
     k = group[0].protocol.k
@@ -170,16 +162,6 @@ def per_user(
             seeds = [found[run.id][columns].to_numpy(np.float64) for run in kept]
             values.append(np.mean(seeds, axis=0))
     return readable, metrics, np.stack(values, axis=1)
-
-
-def _read(run: EvaluatedRun) -> pd.DataFrame | None:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = Run(run.id).fetch(PER_USER, Path(folder))
-        except UserError as error:
-            log.warning("Left out: %s", error)
-            return None
-        return pd.read_parquet(path).set_index("user").sort_index()
 
 
 def _name(run: EvaluatedRun) -> str:

@@ -14,6 +14,7 @@ from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
 from pipeline.models.base import Recommender
 from pipeline.steps.card import CARD, model_card
+from pipeline.steps.evidence import EVIDENCE, LISTS, PER_USER, evidence_tag
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import describe
@@ -87,8 +88,9 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     run.log_text(model_card(run, experiment, dataset, warm, popular, metrics, groups), CARD)
     per_user = warm.evaluation.per_user
     per_user.insert(0, "user", dataset.users["user"].to_numpy()[warm.users])
-    run.log_parquet(per_user, "test/per_user.parquet")
-    run.log_parquet(recommendations(warm, dataset), "test/recommendations.parquet")
+    tables = {PER_USER: per_user, LISTS: recommendations(warm, dataset)}
+    checksums = {name: run.log_parquet(table, name) for name, table in tables.items()}
+    run.set_tags({EVIDENCE: evidence_tag(dataset.n_items, checksums)})
     run.log_table(groups, "test/breakdown.json")
     told = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
     values = (f"{name} {metrics[f'test/{name}_at_{ks[0]}']:.4f}" for name in told)

@@ -17,6 +17,7 @@ from pipeline.evaluation.significance import ALPHA, Floats, p_words, paired_test
 from pipeline.steps.card import CARD
 from pipeline.steps.comparison import SEED
 from pipeline.steps.contenders import Contender, contenders, per_user
+from pipeline.steps.evidence import gather
 from pipeline.steps.train import Trained
 from pipeline.tracking.registry import (
     COMPARED_ON,
@@ -101,7 +102,8 @@ def _challenge(run: Run, holder: Champion | None, metric: str, name: str, versio
     against = f"the champion, version {holder.version},"
     k = int(metric.rpartition("_")[2])
     try:
-        ours, theirs = (contenders(get_evaluated([one]), k)[0] for one in (run.id, holder.run_id))
+        runs = [get_evaluated([one]) for one in (run.id, holder.run_id)]
+        ours, theirs = (contenders(one, k)[0] for one in runs)
         unlike = ours.protocol.unlike(theirs.protocol)
         if unlike:
             own = theirs.protocol.unlike(ours.protocol)
@@ -109,7 +111,11 @@ def _challenge(run: Run, holder: Champion | None, metric: str, name: str, versio
                 False, f"not comparable, {against} was evaluated on other data or otherwise "
                 f"({own}; here {unlike}); give another name",
             )  # fmt: skip
-        readable, names, values = per_user([ours, theirs])
+        evidence = gather([one for (one,) in runs])
+        edited = [f"run {one}: {note}" for one in evidence for note in evidence[one].findings]
+        if edited:
+            return Verdict(False, f"not comparable with {against[:-1]}: {'; '.join(edited)}")
+        readable, names, values = per_user([ours, theirs], evidence)
     except UserError as error:
         return Verdict(False, f"not comparable with {against[:-1]}: {error}")
     short = metric.rpartition("_at_")[0]
