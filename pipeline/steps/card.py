@@ -19,6 +19,7 @@ from pipeline.evaluation.metrics import bounds
 from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
 from pipeline.models import family
 from pipeline.steps.comparison import SEED
+from pipeline.steps.looks import Looks
 from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
 from pipeline.tracking.runs import Run
 
@@ -48,6 +49,7 @@ def model_card(
     popular: Ranked,
     metrics: Mapping[str, float],
     groups: pd.DataFrame,
+    looks: Looks,
 ) -> str:
     """The card of the model that ``run`` has trained.
 
@@ -59,6 +61,7 @@ def model_card(
         popular: the lists of the most popular unseen items for the same users.
         metrics: the run's test metrics of all segments, by name as logged.
         groups: as from ``breakdown``.
+        looks: of the experiment at this test, with this one.
     """
     k, tags = experiment.k[0], run.tags
     names = [f"{name}_at_{k}" for name in MEANINGS]
@@ -76,7 +79,7 @@ def model_card(
             *_popularity(run, experiment, tests, names),
             *_segments(dataset, metrics, groups, len(warm.users), k),
             *_training(run, experiment, tags),
-            *_limits(dataset),
+            *_limits(dataset, experiment, looks),
             *_use(run),
         ]
     )
@@ -218,7 +221,7 @@ def _training(run: Run, experiment: Experiment, tags: Mapping[str, str]) -> list
     ]
 
 
-def _limits(dataset: Dataset) -> list[str]:
+def _limits(dataset: Dataset, experiment: Experiment, looks: Looks) -> list[str]:
     left_out = int((dataset.later["item"] < 0).sum())
     return [
         "## Limits",
@@ -232,7 +235,8 @@ def _limits(dataset: Dataset) -> list[str]:
         f"- Items first seen after the cut cannot be recommended: {left_out:,} later interactions "
         f"are with such items.",
         "- Lists are as old as the last training interaction. Whoever looks at the test to choose "
-        "among models makes its figures flatter.",
+        f"among models makes its figures flatter: of `{experiment.name}`, {looks} so far, with "
+        "this one.",
         "",
     ]
 

@@ -12,9 +12,24 @@ import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import bounds
-from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
-from pipeline.steps.contenders import Contender, Protocol, contenders, per_user, told_apart
+from pipeline.evaluation.significance import (
+    ALPHA,
+    Floats,
+    PairedTests,
+    p_words,
+    paired_tests,
+    smallest_difference,
+)
+from pipeline.steps.contenders import (
+    Contender,
+    Protocol,
+    contenders,
+    name_of,
+    per_user,
+    told_apart,
+)
 from pipeline.steps.evidence import gather
+from pipeline.steps.looks import Looks, count_looks, left_out
 from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
 from pipeline.tracking.search import EvaluatedRun
 
@@ -24,6 +39,10 @@ OF_ROW = ("mean", "low", "high")  # what cells take from tests of rows, and of p
 OF_PAIR = (
     "difference", "difference_low", "difference_high", "p_permutation", "p_wilcoxon", "p_holm"
 )  # fmt: skip
+FEW_USERS = 100  # of a test that cannot tell much
+MORE_USERS = (
+    "More users: lower min_warm_training or min_held_out, an earlier test_cut, or more data."
+)
 SEED = 0  # of the permutations: the same runs give the same table again
 
 
@@ -83,6 +102,12 @@ class Comparison:
     """By what makes them incomparable."""
     refused: list[Row]
     """Runs whose results do not fit together, with what does not."""
+    smallest: float | None
+    """The smallest difference that this test can be expected to find; None without a pair."""
+    sentences: list[str]
+    """On all of it."""
+    looks: dict[str, Looks] = field(default_factory=dict)
+    """By experiment, how often the test was looked at, where that is known."""
 
     @property
     def n_pairs(self) -> int:
@@ -125,14 +150,48 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
     tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(tested))
     place = 0 if baseline is None else _place(group, baseline)
     rows = [
-        _row(
-            each, _cells(each, i, place, tested, tests), _say(group, i, place, name, tested, tests)
-        )
+        _row(each, _cells(each, i, place, tested, tests), _say(group, i, name, tested, tests))
         for i, each in enumerate(group)
     ]
     protocol = group[0].protocol
     ledger, apart = _unranked(found, protocol)
-    return Comparison(name, protocol, rows, place, tested, values, tests, ledger, apart, refused)
+    of_metric = values[:, :, tested.index(name)]
+    of_metric = of_metric[~np.isnan(of_metric).any(axis=1)]
+    smallest = _smallest(of_metric)
+    names = [each.name for each in group]
+    return Comparison(
+        name,
+        protocol,
+        rows,
+        place,
+        tested,
+        values,
+        tests,
+        ledger,
+        apart,
+        refused,
+        smallest,
+        [*_too_small(of_metric, smallest), *_alike(names, place, name, tested, tests)],
+    )
+
+
+def with_looks(
+    comparison: Comparison, runs: Sequence[EvaluatedRun], evaluated: Sequence[EvaluatedRun]
+) -> Comparison:
+    """The same, with what was left out of it.
+
+    ``runs`` are those that were to be compared, ``evaluated`` all on the same dataset.
+    """
+    by_id = {run.id: run for run in runs}
+    metric = f"{comparison.metric}_at_{comparison.protocol.k}"
+    rows, looks = [], {}
+    for row in comparison.rows:
+        compared = [by_id[run_id] for run_id in row.run_ids]
+        picked = left_out(compared, evaluated, metric)
+        rows.append(replace(row, sentences=[*row.sentences, *([picked] if picked else [])]))
+        experiment = name_of(compared[0])
+        looks[experiment] = count_looks(experiment, evaluated)
+    return replace(comparison, rows=rows, looks=looks)
 
 
 def _parse(metric: str) -> tuple[str, int]:
@@ -216,7 +275,6 @@ def _cells(
 def _say(
     group: Sequence[Contender],
     row: int,
-    baseline: int,
     name: str,
     tested: Sequence[str],
     tests: PairedTests,
@@ -231,16 +289,59 @@ def _say(
         p = float(tests.p_holm[row, other, tested.index(name)])
         if each.model == "most_popular" and row > other and p < ALPHA:
             said.append(f"is worse than {each.name} ({p_words(p)})")
-    accuracy = [tested.index(each) for each in ACCURACY if each in tested]
-    for other in dict.fromkeys((baseline, 0)):  # the best is the first
-        p = tests.p_holm[row, other]
-        if row != other and p[tested.index(name)] >= ALPHA:
-            everywhere = (
-                ", nor on another metric of accuracy" if (p[accuracy] >= ALPHA).all() else ""
-            )
-            told = p_words(float(p[tested.index(name)]))
-            said.append(f"not distinguishable from {group[other].name} ({told}){everywhere}")
     return said
+
+
+def _alike(
+    names: Sequence[str], baseline: int, metric: str, tested: Sequence[str], tests: PairedTests
+) -> list[str]:
+    """Who cannot be told from the baseline, and from the best: a line for each of these."""
+    accuracy = [tested.index(each) for each in ACCURACY if each in tested]
+    lines = []
+    for one in dict.fromkeys((baseline, 0)):  # the best is the first
+        p = tests.p_holm[one]
+        alike = [
+            row for row in range(len(names)) if row != one and p[row, tested.index(metric)] >= ALPHA
+        ]
+        if alike:
+            told = [
+                f"{names[row]} ({p_words(float(p[row, tested.index(metric)]))})" for row in alike
+            ]
+            line = f"not distinguishable from {names[one]}: {', '.join(told)}"
+            everywhere = [names[row] for row in alike if (p[row][accuracy] >= ALPHA).all()]
+            if everywhere:
+                line += f"; nor on another metric of accuracy: {', '.join(everywhere)}"
+            lines.append(f"{line}.")
+    return lines
+
+
+def _smallest(values: Floats) -> float | None:
+    """The smallest difference that the test can be expected to find, of the median pair.
+
+    ``values`` is float64[users, rows]; None where there is no pair.
+    """
+    n_users, n_rows = values.shape
+    spreads = [
+        float((values[:, one] - values[:, other]).std(ddof=1))
+        for one in range(n_rows)
+        for other in range(one + 1, n_rows)
+    ]  # fmt: skip
+    return smallest_difference(float(np.median(spreads)), n_users) if spreads else None
+
+
+def _too_small(values: Floats, smallest: float | None) -> list[str]:
+    """Said where the test has too few users to tell the rows, float64[users, rows], apart."""
+    means = values.mean(axis=0)
+    spread = float(means.max() - means.min())
+    hopeless = smallest is not None and smallest > spread
+    if len(values) >= FEW_USERS and not hopeless:
+        return []
+    told = (
+        "" if smallest is None
+        else f"; a difference below {smallest:.4f} cannot be expected to be found, and best and "
+        f"worst are {spread:.4f} apart"
+    )  # fmt: skip
+    return [f"Too small to tell: {len(values):,} users{told}. {MORE_USERS}"]
 
 
 def _unranked(

@@ -104,6 +104,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "baseline": rows[comparison.baseline].name,
         "protocol": asdict(comparison.protocol),
         "users": len(comparison.values),
+        "smallest_difference": comparison.smallest,
+        "looks": {name: asdict(looks) for name, looks in comparison.looks.items()},
+        "sentences": comparison.sentences,
         "level": LEVEL,
         "permutations": tests.permutations,
         "seed": SEED,
@@ -127,7 +130,10 @@ def _listed(comparison: Comparison) -> Iterator[tuple[str, Row]]:
 def _title(comparison: Comparison) -> str:
     of = comparison.protocol
     users = f"{len(comparison.values):,} users"
-    return f"{of.dataset} ({of.fingerprint}), test, at {of.k}, {of.words['mask']}, {users}"
+    title = f"{of.dataset} ({of.fingerprint}), test, at {of.k}, {of.words['mask']}, {users}"
+    if of.knows_future:
+        title += f". Split {of.split} knows the future: models train on what came after the test"
+    return title
 
 
 def _sections(comparison: Comparison, names: Sequence[str], detailed: bool) -> list[Section]:
@@ -168,7 +174,7 @@ def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Sec
             spread = "" if cell.seed_std is None else f" ± {cell.seed_std:.4f}"
             texts.append((f"{len(row.run_ids)}{spread}", False))
         rows.append(texts)
-    sentences = _sentences(comparison.rows)
+    sentences = [*comparison.sentences, *_sentences(comparison.rows)]
     return Section(_title(comparison), heads, rows, sentences, list(_legend(comparison)))
 
 
@@ -218,6 +224,17 @@ def _legend(comparison: Comparison) -> Iterator[str]:
         f"it. cover. belongs to all lists together: no interval, no test. "
         f"popular: the share of a list that is also in the user's popularity list."
     )
+    if comparison.smallest is not None:
+        yield (
+            f"{comparison.smallest:.4f} is the smallest difference that such a test finds four "
+            f"times in five, by the median pair."
+        )
+    if comparison.looks:
+        told = ", ".join(f"{name} {looks}" for name, looks in comparison.looks.items())
+        yield (
+            f"Evaluated on this test so far: {told}. The more there are, the more the best of them "
+            f"owes to chance."
+        )
     if any(len(row.run_ids) > 1 for row in rows):
         yield f"seeds: how many, ± the standard deviation of {comparison.metric} between them."
 

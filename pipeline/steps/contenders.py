@@ -18,6 +18,8 @@ from pipeline.tracking.search import EvaluatedRun
 
 NOT_SETTINGS = {"seed", "config", "name", "dataset"}  # params that runs of one experiment may vary
 MASKS = {"seen": "seen items masked", "none": "seen items not masked"}
+KNOWS_FUTURE = ("random-", "leave-one-out-")  # splits that do not heed time begin so
+FUTURE = "which knows the future"
 SHOWN_SETTINGS = 3  # in the name of an experiment that ran with several
 
 log = logging.getLogger("pipeline")
@@ -46,12 +48,17 @@ class Protocol:
         )
 
     @property
+    def knows_future(self) -> bool:
+        """Whether models may have learned from what happened after what they are tested on."""
+        return self.split.startswith(KNOWS_FUTURE)
+
+    @property
     def words(self) -> dict[str, str]:
         """Each part as it is told."""
         return {
             "dataset": f"dataset {self.dataset or 'unknown'}",
             "fingerprint": f"fingerprint {self.fingerprint or 'unknown'}",
-            "split": f"split {self.split or 'unknown'}",
+            "split": f"split {self.split or 'unknown'}{', ' + FUTURE if self.knows_future else ''}",
             "mask": MASKS.get(self.mask, f"mask rule {self.mask}"),
             "k": f"k = {self.k}",
         }
@@ -97,7 +104,7 @@ def contenders(runs: Sequence[EvaluatedRun], k: int) -> list[Contender]:
     """
     grouped: dict[object, dict[object, EvaluatedRun]] = defaultdict(dict)
     for run in runs:
-        who = run.id if run.from_ledger else (_name(run), _settings(run))
+        who = run.id if run.from_ledger else (name_of(run), settings_of(run.params))
         grouped[Protocol.of(run, k), who].setdefault(run.params.get("seed"), run)
     superseded = len(runs) - sum(map(len, grouped.values()))
     if superseded:
@@ -105,7 +112,7 @@ def contenders(runs: Sequence[EvaluatedRun], k: int) -> list[Contender]:
     found = []
     for by_seed in grouped.values():
         first = next(iter(by_seed.values()))
-        name, model = _name(first), first.tags.get("model", "")
+        name, model = name_of(first), first.tags.get("model", "")
         found.append(Contender(name, name, model, Protocol.of(first, k), tuple(by_seed.values())))
     return found
 
@@ -114,10 +121,10 @@ def told_apart(group: Sequence[Contender]) -> list[Contender]:
     """The same with the settings in the name, where one experiment is there with several."""
     by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
     for each in group:
-        by_name[each.experiment].append(dict(_settings(each.runs[0])))
+        by_name[each.experiment].append(dict(settings_of(each.runs[0].params)))
     named = []
     for each in group:
-        own = dict(_settings(each.runs[0]))
+        own = dict(settings_of(each.runs[0].params))
         others = by_name[each.experiment]
         unlike = [key for key in own if any(other.get(key) != own[key] for other in others)]
         told = ", ".join(f"{key}={own[key]}" for key in unlike[:SHOWN_SETTINGS])
@@ -164,7 +171,7 @@ def per_user(
     return readable, metrics, np.stack(values, axis=1)
 
 
-def _name(run: EvaluatedRun) -> str:
+def name_of(run: EvaluatedRun) -> str:
     """The experiment; a row of the ledger keeps its own name."""
     return run.name if run.from_ledger else run.tags.get("experiment", run.name)
 
@@ -175,9 +182,8 @@ def _ks(run: EvaluatedRun) -> list[int]:
     return sorted({int(match[1]) for match in found if match}) or [0]
 
 
-def _settings(run: EvaluatedRun) -> tuple[tuple[str, str], ...]:
+def settings_of(params: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Params that make an experiment another one, each in one spelling (1e-4 is 0.0001)."""
-    params = run.params
     return tuple((key, _plain(params[key])) for key in sorted(params) if key not in NOT_SETTINGS)
 
 

@@ -17,10 +17,12 @@ from pipeline.steps.card import CARD, model_card
 from pipeline.steps.evidence import EVIDENCE, LISTS, PER_USER, evidence_tag
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.looks import count_looks
 from pipeline.steps.notes import describe
 from pipeline.steps.train import Trained
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
+from pipeline.tracking.search import find_evaluated
 from pipeline.tracking.store import delivering
 
 EVALUATED = "evaluated"
@@ -85,7 +87,9 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     run.log_metrics(metrics)
     groups = breakdown(warm, dataset, ks[0])
     popular = ranking.evaluate_popularity()
-    run.log_text(model_card(run, experiment, dataset, warm, popular, metrics, groups), CARD)
+    looks = count_looks(experiment.name, find_evaluated(None, dataset.fingerprint), run.params)
+    card = model_card(run, experiment, dataset, warm, popular, metrics, groups, looks)
+    run.log_text(card, CARD)
     per_user = warm.evaluation.per_user
     per_user.insert(0, "user", dataset.users["user"].to_numpy()[warm.users])
     tables = {PER_USER: per_user, LISTS: recommendations(warm, dataset)}
