@@ -265,9 +265,10 @@ def _cells(
         values = {"mean": float(np.mean(seeds))}
         if tests is not None and name in tested:
             metric = tested.index(name)
-            values = {of: float(getattr(tests, of)[row, metric]) for of in OF_ROW}
+            found = {of: float(getattr(tests, of)[row, metric]) for of in OF_ROW}
             if row != baseline:
-                values |= {of: float(getattr(tests, of)[row, baseline, metric]) for of in OF_PAIR}
+                found |= {of: float(getattr(tests, of)[row, baseline, metric]) for of in OF_PAIR}
+            values = {of: x for of, x in found.items() if np.isfinite(x)}  # one user: no interval
         cells[name] = Cell(seed_std=spread, **values)
     return cells
 
@@ -318,9 +319,11 @@ def _alike(
 def _smallest(values: Floats) -> float | None:
     """The smallest difference that the test can be expected to find, of the median pair.
 
-    ``values`` is float64[users, rows]; None where there is no pair.
+    ``values`` is float64[users, rows]; None where there is no pair of rows, or of users.
     """
     n_users, n_rows = values.shape
+    if n_users < 2:
+        return None
     spreads = [
         float((values[:, one] - values[:, other]).std(ddof=1))
         for one in range(n_rows)
