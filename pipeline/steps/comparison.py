@@ -12,14 +12,7 @@ import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import bounds
-from pipeline.evaluation.significance import (
-    ALPHA,
-    Floats,
-    PairedTests,
-    p_words,
-    paired_tests,
-    smallest_difference,
-)
+from pipeline.evaluation.significance import ALPHA, PairedTests, paired_tests
 from pipeline.steps.contenders import (
     Contender,
     Protocol,
@@ -30,19 +23,15 @@ from pipeline.steps.contenders import (
 )
 from pipeline.steps.evidence import gather
 from pipeline.steps.looks import Looks, count_looks, left_out
-from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
+from pipeline.steps.notes import WARNING_NOTE
+from pipeline.steps.statements import ACCURACY, alike, median_smallest, say, too_small
 from pipeline.tracking.search import EvaluatedRun
 
-ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
 BEST_IS_HIGHEST = (*ACCURACY, "coverage")
 OF_ROW = ("mean", "low", "high")  # what cells take from tests of rows, and of pairs
 OF_PAIR = (
     "difference", "difference_low", "difference_high", "p_permutation", "p_wilcoxon", "p_holm"
 )  # fmt: skip
-FEW_USERS = 100  # of a test that cannot tell much
-MORE_USERS = (
-    "More users: lower min_warm_training or min_held_out, an earlier test_cut, or more data."
-)
 SEED = 0  # of the permutations: the same runs give the same table again
 
 
@@ -150,14 +139,14 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
     tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(tested))
     place = 0 if baseline is None else _place(group, baseline)
     rows = [
-        _row(each, _cells(each, i, place, tested, tests), _say(group, i, name, tested, tests))
+        _row(each, _cells(each, i, place, tested, tests), say(group, i, name, tested, tests))
         for i, each in enumerate(group)
     ]
     protocol = group[0].protocol
     ledger, apart = _unranked(found, protocol)
     of_metric = values[:, :, tested.index(name)]
     of_metric = of_metric[~np.isnan(of_metric).any(axis=1)]
-    smallest = _smallest(of_metric)
+    smallest = median_smallest(of_metric)
     names = [each.name for each in group]
     return Comparison(
         name,
@@ -171,7 +160,7 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
         apart,
         refused,
         smallest,
-        [*_too_small(of_metric, smallest), *_alike(names, place, name, tested, tests)],
+        [*too_small(of_metric, smallest), *alike(names, place, name, tested, tests)],
     )
 
 
@@ -271,80 +260,6 @@ def _cells(
             values = {of: x for of, x in found.items() if np.isfinite(x)}  # one user: no interval
         cells[name] = Cell(seed_std=spread, **values)
     return cells
-
-
-def _say(
-    group: Sequence[Contender],
-    row: int,
-    name: str,
-    tested: Sequence[str],
-    tests: PairedTests,
-) -> list[str]:
-    """What the evidence says of a row, in plain words."""
-    said = []
-    if "popularity_overlap" in tested and not group[row].model.startswith("most_popular"):
-        overlap = float(tests.mean[row, tested.index("popularity_overlap")])
-        if any(recommends_popularity(run.tags, run.metrics, overlap) for run in group[row].runs):
-            said.append(f"recommends the popularity list ({100 * overlap:.0f} % overlap)")
-    for other, each in enumerate(group):
-        p = float(tests.p_holm[row, other, tested.index(name)])
-        if each.model == "most_popular" and row > other and p < ALPHA:
-            said.append(f"is worse than {each.name} ({p_words(p)})")
-    return said
-
-
-def _alike(
-    names: Sequence[str], baseline: int, metric: str, tested: Sequence[str], tests: PairedTests
-) -> list[str]:
-    """Who cannot be told from the baseline, and from the best: a line for each of these."""
-    accuracy = [tested.index(each) for each in ACCURACY if each in tested]
-    lines = []
-    for one in dict.fromkeys((baseline, 0)):  # the best is the first
-        p = tests.p_holm[one]
-        alike = [
-            row for row in range(len(names)) if row != one and p[row, tested.index(metric)] >= ALPHA
-        ]
-        if alike:
-            told = [
-                f"{names[row]} ({p_words(float(p[row, tested.index(metric)]))})" for row in alike
-            ]
-            line = f"not distinguishable from {names[one]}: {', '.join(told)}"
-            everywhere = [names[row] for row in alike if (p[row][accuracy] >= ALPHA).all()]
-            if everywhere:
-                line += f"; nor on another metric of accuracy: {', '.join(everywhere)}"
-            lines.append(f"{line}.")
-    return lines
-
-
-def _smallest(values: Floats) -> float | None:
-    """The smallest difference that the test can be expected to find, of the median pair.
-
-    ``values`` is float64[users, rows]; None where there is no pair of rows, or of users.
-    """
-    n_users, n_rows = values.shape
-    if n_users < 2:
-        return None
-    spreads = [
-        float((values[:, one] - values[:, other]).std(ddof=1))
-        for one in range(n_rows)
-        for other in range(one + 1, n_rows)
-    ]  # fmt: skip
-    return smallest_difference(float(np.median(spreads)), n_users) if spreads else None
-
-
-def _too_small(values: Floats, smallest: float | None) -> list[str]:
-    """Said where the test has too few users to tell the rows, float64[users, rows], apart."""
-    means = values.mean(axis=0)
-    spread = float(means.max() - means.min())
-    hopeless = smallest is not None and smallest > spread
-    if len(values) >= FEW_USERS and not hopeless:
-        return []
-    told = (
-        "" if smallest is None
-        else f"; a difference below {smallest:.4f} cannot be expected to be found, and best and "
-        f"worst are {spread:.4f} apart"
-    )  # fmt: skip
-    return [f"Too small to tell: {len(values):,} users{told}. {MORE_USERS}"]
 
 
 def _unranked(

@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
-from pipeline.steps.comparison import ACCURACY, OF_PAIR, SEED, Comparison, Row
+from pipeline.steps.comparison import OF_PAIR, SEED, Comparison, Row
+from pipeline.steps.statements import ACCURACY
 
 HEADS = {
     "ndcg": "NDCG",
