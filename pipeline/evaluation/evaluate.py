@@ -64,6 +64,23 @@ class FullRanking:
         """
         return self._judged(self.popular)
 
+    def evaluate_for_strangers(self, recommender: Recommender) -> Ranked:
+        """What a model's lists are worth to somebody else.
+
+        Each user gets what the model would recommend to another one, drawn for good: that one's
+        scores of the whole catalogue, with the items masked that the receiver has seen. So the
+        lists of a model that scores alike for everybody are those of ``evaluate``.
+
+        Raises:
+            UserError: the segment has no users.
+        """
+        users = self._asked.users
+        order = np.random.default_rng(0).permutation(len(users))
+        donors = np.empty_like(users)
+        donors[order] = users[np.roll(order, 1)]  # nobody is their own, unless they are alone
+        mask = self._seen if recommender.masks_seen else None
+        return self._judged(self._lists(recommender, mask, donors))
+
     def _judged(self, lists: npt.NDArray[np.int32]) -> Ranked:
         asked = self._asked
         evaluation = evaluate_lists(
@@ -102,8 +119,14 @@ class FullRanking:
         # Users that train have the lower indices, so both parts keep the order of ``users``.
         return sparse.vstack([dataset.seen[users[trained]], others], format="csr")
 
-    def _lists(self, scorer: Scorer, mask: sparse.csr_matrix | None) -> npt.NDArray[np.int32]:
-        users = self._asked.users
+    def _lists(
+        self,
+        scorer: Scorer,
+        mask: sparse.csr_matrix | None,
+        users: npt.NDArray[np.int32] | None = None,
+    ) -> npt.NDArray[np.int32]:
+        """Lists by the scores of ``users``, or of the segment's own."""
+        users = self._asked.users if users is None else users
         scorer = _ForSegment(scorer, self._popularity, users, self.dataset.n_users)
         places = np.arange(len(users), dtype=np.int32)
         return rank(scorer, places, mask, max(self.ks), self.dataset.n_items)

@@ -24,6 +24,14 @@ PerUser = npt.NDArray[np.float64]
 """float64[n_users]: one value per user."""
 
 
+def bounds(names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """The least and the most that metrics can be, float64[n, 2]; ``names`` with or without k.
+
+    All are shares, or gains of at most 1, but for novelty, which is in bits.
+    """
+    return np.array([(0.0, np.inf if name.startswith("novelty") else 1.0) for name in names])
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The metrics of one set of lists; names are ``<metric>_at_<k>``."""

@@ -1,8 +1,12 @@
 """Which differences between models are real: intervals and paired tests over users.
 
-All models are evaluated on the same users, so everything here is paired: a user is drawn, or has
-the sign changed, for all models and metrics together. Users count as a sample of the users that
-the models are for; the chance in training is not seen here, only more seeds show it.
+All models are evaluated on the same users, so everything here is paired: a difference is one of
+each user, and a user has the sign changed for all models and metrics together. Users count as a
+sample of the users that the models are for; the chance in training is not seen here, only more
+seeds show it.
+
+Intervals are studentised, since tests may have few users: at 20 users the percentile bootstrap
+covers .75 to .97 where it should cover .95, BCa .70 to .98 (``python -m benchmarks.coverage``).
 """
 
 from __future__ import annotations
@@ -13,15 +17,20 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 """Of the intervals."""
-RESAMPLES = 10_000
-"""Bootstrap samples; permutations too, unless there are so many pairs that more are needed."""
+PERMUTATIONS = 10_000
+"""Of signs, unless there are so many pairs that more are needed."""
 PERMUTATIONS_PER_PAIR = 100  # so that Holm's smallest possible p-value is below .01
-BLOCK_BYTES = 32 * 2**20  # of weights or signs in memory at a time
+BLOCK_BYTES = 32 * 2**20  # of signs in memory at a time
+ALPHA = 0.05
+"""Below which a p-value counts."""
+POWER = 0.8
+"""The chance to find a difference that is called large enough to be found."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +69,22 @@ class PairedTests:
 
 
 def paired_tests(
-    values: Floats, rng: np.random.Generator, resamples: int = RESAMPLES
+    values: Floats,
+    rng: np.random.Generator,
+    *,
+    bounds: Floats | None = None,
+    permutations: int = PERMUTATIONS,
 ) -> PairedTests:
     """Compare all pairs of models on all metrics.
 
     Args:
         values: float64[users, models, metrics], a value per user. A user with NaN for any model
-            is left out of that metric for all of them.
-        rng: draws users and signs.
-        resamples: bootstrap samples, and at least as many permutations.
+            is left out of that metric for all of them. Where users come again, as over several
+            cuts in time, a row is the user's mean or sum: rows have to be independent.
+        rng: draws signs.
+        bounds: float64[metrics, 2], the least and the most that each metric can be; no interval
+            reaches beyond. Without it they are open.
+        permutations: of signs, at least.
 
     Raises:
         ValueError: a metric has no user with a value for every model.
@@ -76,18 +92,26 @@ def paired_tests(
     complete = np.asarray(~np.isnan(values).any(axis=1))
     if not complete.any(axis=0).all():
         raise ValueError("A metric has no user with a value for every model: nothing to compare")
+    n_models, n_metrics = values.shape[1:]
+    if bounds is None:
+        bounds = np.tile([-np.inf, np.inf], (n_metrics, 1))
+    mean, low, high = np.zeros((3, n_models, n_metrics))
+    difference, difference_low, difference_high = np.zeros((3, n_models, n_models, n_metrics))
+    for metric in range(n_metrics):
+        of_metric = values[complete[:, metric], :, metric]
+        least, most = bounds[metric]
+        mean[:, metric] = of_metric.mean(axis=0)
+        difference[:, :, metric] = mean[:, None, metric] - mean[None, :, metric]
+        low[:, metric], high[:, metric] = mean_interval(of_metric).clip(least, most)
+        for one in range(n_models - 1):
+            later = slice(one + 1, n_models)
+            ends = difference_interval(of_metric[:, one, None] - of_metric[:, later])
+            ends = ends.clip(least - most, most - least)
+            difference_low[one, later, metric], difference_high[one, later, metric] = ends
+            difference_high[later, one, metric], difference_low[later, one, metric] = -ends
     filled = np.where(complete[:, None, :], values, 0.0)
-    mean = filled.sum(axis=0) / complete.sum(axis=0)
-    resampled = bootstrap_means(filled, complete, rng, resamples)
-    low, high = _interval(resampled)
-    difference = mean[:, None, :] - mean[None, :, :]
-    difference_low, difference_high = np.zeros_like(difference), np.zeros_like(difference)
-    for one in range(len(mean) - 1):
-        bounds = _interval(resampled[one] - resampled[one + 1 :])
-        difference_low[one, one + 1 :], difference_high[one, one + 1 :] = bounds
-        difference_high[one + 1 :, one], difference_low[one + 1 :, one] = -bounds
-    n_pairs = len(mean) * (len(mean) - 1) // 2
-    n_permutations = max(resamples, PERMUTATIONS_PER_PAIR * n_pairs)
+    n_pairs = n_models * (n_models - 1) // 2
+    n_permutations = max(permutations, PERMUTATIONS_PER_PAIR * n_pairs)
     p_permutation = permutation_p(filled, rng, n_permutations)
     return PairedTests(
         values,
@@ -103,26 +127,128 @@ def paired_tests(
     )
 
 
-def bootstrap_means(
-    filled: Floats, complete: npt.NDArray[np.bool_], rng: np.random.Generator, resamples: int
-) -> Floats:
-    """Means over users drawn with replacement, [models, metrics, resamples].
+@dataclass(frozen=True)
+class Gain:
+    """Sums over users of what one has and what another has: four numbers that can be kept.
 
-    How often each user is drawn is a row of weights, so a product of matrices gives the means of
-    all models and metrics for the same draws. ``filled``, [users, models, metrics], is 0 where
-    ``complete``, [users, metrics], is False.
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile interval).
+    They are enough for a paired test, and those of several windows add up.
     """
-    n_users, n_models, n_metrics = filled.shape
-    columns = np.concatenate([filled.reshape(n_users, -1), complete], axis=1).T
-    means = []
-    for size in _blocks(resamples, n_users):
-        drawn = rng.integers(n_users, size=(size, n_users)) + n_users * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * n_users).reshape(size, n_users)
-        sums = columns @ weights.astype(np.float64).T
-        totals = sums[:-n_metrics].reshape(n_models, n_metrics, size)
-        means.append(totals / np.maximum(sums[-n_metrics:], 1))
-    return np.concatenate(means, axis=2)
+
+    users: float
+    one: float
+    other: float
+    squares: float
+    """Of the differences"""
+
+    @classmethod
+    def of(cls, one: Floats, other: Floats) -> Gain:
+        """Of paired values, both float64[users]."""
+        return cls(
+            len(one), float(one.sum()), float(other.sum()), float(((one - other) ** 2).sum())
+        )
+
+    def __add__(self, more: Gain) -> Gain:
+        return Gain(
+            self.users + more.users,
+            self.one + more.one,
+            self.other + more.other,
+            self.squares + more.squares,
+        )
+
+    @property
+    def mean(self) -> float:
+        """Of the differences, one minus other."""
+        return (self.one - self.other) / self.users
+
+    @property
+    def words(self) -> str:
+        """Both means."""
+        return f"{self.one / self.users:.4f} against {self.other / self.users:.4f}"
+
+    def p(self, repeats: float = 1.0) -> float:
+        """The two-sided p-value of Student's paired test.
+
+        ``repeats`` is how many times a user is among the users: the test is as sure as users /
+        repeats different ones make it, as if who comes again always told the same.
+        """
+        n, error = self.users / repeats, self._error(repeats)
+        if n <= 1 or self.squares == 0:
+            return 1.0  # nobody to tell, or nothing
+        return float(2 * special.stdtr(n - 1, -abs(self.mean) / error)) if error > 0 else 0.0
+
+    def most(self, repeats: float = 1.0) -> float:
+        """The upper end of the interval of the mean difference; infinite for one user."""
+        n = self.users / repeats
+        if n <= 1:
+            return float("inf")
+        return self.mean + float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * self._error(repeats)
+
+    def _error(self, repeats: float) -> float:
+        """Standard error of the mean difference."""
+        variance = max(self.squares / self.users - self.mean**2, 0.0)
+        return float(np.sqrt(variance / max(self.users / repeats - 1, 1e-9)))
+
+
+def mean_interval(values: Floats) -> Floats:
+    """Lower and upper ends, [2, n], of the means of float64[users, n] at ``LEVEL``.
+
+    mean + s / sqrt(users) (kappa (1 + 2 t^2) -+ t), where s is the standard deviation, t the
+    quantile of Student's distribution and kappa = skewness / (6 sqrt(users)): metrics of few
+    users are skewed, and an even interval misses on one side. Values that are all 0 or 1, as a
+    hit rate has and every metric of accuracy where nobody has a hit, get Wilson's interval, which
+    has a width then, too. Other values that are all equal have none; one user alone has NaN.
+
+    Covers .93 to .97 from 20 users on where half of them have a hit. Where one in eight has, it
+    is .91 at 20 users and .93 at 70: two or three values that are not 0 cannot tell the rest.
+
+    Sources: Johnson, "Modified t tests and confidence intervals for asymmetrical populations",
+    1978, in the form of Hesterberg, "What teachers should know about the bootstrap", 2015; Wilson,
+    "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    n_users = len(values)
+    if n_users < 2:
+        return np.full((2, values.shape[1]), np.nan)
+    mean, t = values.mean(axis=0), _student(n_users)
+    deviation = values - mean
+    spread = values.std(axis=0, ddof=1)
+    cubed, root = (deviation**3).mean(axis=0), (deviation**2).mean(axis=0) ** 1.5
+    skewness = np.divide(cubed, root, out=np.zeros_like(mean), where=root > 0)
+    shift = skewness / (6 * np.sqrt(n_users)) * (1 + 2 * t**2)
+    ends = mean + spread / np.sqrt(n_users) * (shift + np.array([[-t], [t]]))
+    is_share = ((values == 0) | (values == 1)).all(axis=0)
+    ends[:, is_share] = _wilson(mean[is_share], n_users)
+    return np.asarray(ends)
+
+
+def difference_interval(differences: Floats) -> Floats:
+    """Lower and upper ends, [2, n], of the means of paired float64[users, n] at ``LEVEL``.
+
+    mean -+ t s / sqrt(users), Student's: differences of two models are nearly even, and what
+    skewness a few users show is noise (correcting for it covers .53 to .94 at 20 users, this .94
+    to .96 for values like real ones). Differences that are all equal have no width; one user
+    alone has NaN.
+    """
+    n_users = len(differences)
+    if n_users < 2:
+        return np.full((2, differences.shape[1]), np.nan)
+    half = _student(n_users) * differences.std(axis=0, ddof=1) / np.sqrt(n_users)
+    mean = differences.mean(axis=0)
+    return np.stack([mean - half, mean + half])
+
+
+def smallest_difference(spread: float, n_users: int) -> float:
+    """The smallest mean difference that a test of so many users would find, in the metric's unit.
+
+    (t_{1 - ALPHA / 2} + t_POWER) spread / sqrt(users): the true difference that a two-sided paired
+    test at ``ALPHA`` finds with the chance ``POWER``, where ``spread`` is the standard deviation
+    of a user's difference between two models. Infinite for fewer than two users.
+    Source: Cohen, "Statistical power analysis for the behavioral sciences", 1988.
+    """
+    if n_users < 2:
+        return float("inf")
+    freedom = n_users - 1
+    reach = special.stdtrit(freedom, 1 - ALPHA / 2) + special.stdtrit(freedom, POWER)
+    return float(reach * spread / np.sqrt(n_users))
 
 
 def permutation_p(filled: Floats, rng: np.random.Generator, permutations: int) -> Floats:
@@ -187,6 +313,15 @@ def holm(p: Floats) -> Floats:
     return np.minimum(corrected, 1.0)
 
 
+def p_words(p: float) -> str:
+    """A p-value as it is written: p = .43, p = .012, p < .001."""
+    if p < 0.001:
+        return "p < .001"
+    if p > 0.99:
+        return "p > .99"
+    return f"p = {p:.2f}".replace("0.", ".") if p >= 0.1 else f"p = {p:.3f}".replace("0.", ".")
+
+
 def _corrected(p: Floats) -> Floats:
     pairs = np.triu_indices(len(p), k=1)
     corrected = np.ones_like(p)
@@ -203,10 +338,18 @@ def _symmetric(p: Floats) -> Floats:
     return mirrored
 
 
-def _interval(resampled: Floats) -> Floats:
-    """Lower and upper bounds over the last axis, [2, ...]."""
-    tail = (1 - LEVEL) / 2
-    return np.asarray(np.quantile(resampled, (tail, 1 - tail), axis=-1))
+def _student(n_users: int) -> float:
+    """The quantile of Student's distribution at the upper end of ``LEVEL``."""
+    return float(special.stdtrit(n_users - 1, (1 + LEVEL) / 2))
+
+
+def _wilson(share: Floats, n_users: int) -> Floats:
+    """Wilson's interval, [2, n], of shares of ``n_users``."""
+    z = special.ndtri((1 + LEVEL) / 2)
+    centre = share + z**2 / (2 * n_users)
+    half = z * np.sqrt(share * (1 - share) / n_users + z**2 / (4 * n_users**2))
+    low, high = np.stack([centre - half, centre + half]) / (1 + z**2 / n_users)
+    return np.stack([np.minimum(low, share), np.maximum(high, share)])  # equal but for rounding
 
 
 def _blocks(rows: int, n_users: int) -> Iterator[int]:

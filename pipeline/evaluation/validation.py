@@ -13,16 +13,29 @@ over windows, because a single one picks badly.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.data.dataset import Dataset
-from pipeline.evaluation.evaluate import FullRanking
+from pipeline.evaluation.evaluate import FullRanking, Ranked
+from pipeline.evaluation.metrics import Evaluation
+from pipeline.evaluation.significance import Gain
 from pipeline.models.base import Recommender
-from pipeline.models.popularity import MostPopular
 from pipeline.training.checkpoint import Journal, Record
 from pipeline.training.trainer import Epoch
+
+OVER_POPULAR, OVER_STRANGERS = "over_popular", "over_strangers"
+"""A user's own list against the user's most popular unseen items, and another user's list."""
+DEEP = 10
+"""Times the length of a list: so far down own and strangers' lists are compared, by recall. On the
+first places alone, what a personal model is worth more drowns in chance where users are few."""
+MOSTLY = 0.5
+"""Above this overlap, lists are the popularity list rather than anything else."""
 
 EpochDone = Callable[[str, int, Record], None]
 """Told the fit's name, the number of the epoch and its record.
@@ -39,6 +52,8 @@ class Validation:
     """The number of epochs with the best mean over windows; None for models without epochs."""
     windows: dict[float, Record]
     """What each window's fit recorded at that number of epochs, by quantile."""
+    repeats: float = 1.0
+    """How many times users are among the windows' users, the mean over these."""
 
     @property
     def mean(self) -> Record:
@@ -46,6 +61,18 @@ class Validation:
         records = list(self.windows.values())
         names = [name for name in records[0] if "_at_" in name] if records else []
         return {name: sum(record[name] for record in records) / len(records) for name in names}
+
+    def gain(self, over: str) -> Gain | None:
+        """How much more users have than by ``over``, over all windows.
+
+        None where a window's record does not have it: the model is not meant to be personal, the
+        record is of before, or, for ``OVER_STRANGERS``, its lists are not mostly the popular.
+        """
+        names = [f"{over}/{part.name}" for part in fields(Gain)]
+        records = list(self.windows.values())
+        if not records or not all(name in record for record in records for name in names):
+            return None
+        return reduce(add, (Gain(*(record[name] for name in names)) for record in records))
 
 
 def window_name(quantile: float) -> str:
@@ -77,10 +104,24 @@ class Window:
         return FullRanking(self.dataset, self.ks)
 
     @cached_property
+    def deep(self) -> FullRanking:
+        """The same with lists that are ``DEEP`` times as long as the first of ``ks``."""
+        return FullRanking(self.dataset, [DEEP * self.ks[0]])
+
+    @cached_property
+    def popular(self) -> Evaluation:
+        """The popularity lists, evaluated on it: what a personal model has to beat."""
+        return self.ranking.evaluate_popularity().evaluation
+
+    @property
     def popularity(self) -> Record:
-        """What the popularity list is worth on it: what a personal model has to beat."""
-        popular = MostPopular(MostPopular.settings_class(), seed=0).fit(self.dataset)
-        return self.ranking.evaluate(popular).evaluation.summary
+        """What the popularity lists are worth in the mean."""
+        return self.popular.summary
+
+    @property
+    def users(self) -> npt.NDArray[np.generic]:
+        """The ids of its users."""
+        return self.dataset.users["user"].to_numpy()[self.dataset.test_users]
 
 
 def rolling_windows(
@@ -108,7 +149,8 @@ def validate(
     so many epochs without a better ``metric``, and the number of epochs with the best mean over
     windows is chosen (all windows having reached it). Without patience it is the last.
     Fits that ``journal`` has finished are not done again, one in progress goes on. What
-    ``on_epoch`` raises ends the validation.
+    ``on_epoch`` raises ends the validation. The journal's records also hold the sums behind
+    ``Validation.gain``, which are no metrics and which ``on_epoch`` is not told.
     """
     for window in windows:
         if window.name in journal.finished:
@@ -127,7 +169,7 @@ def validate(
         chosen = means.index(max(means))
     in_epochs = "loss" in next(iter(curves.values()))[0]
     records = {quantile: curve[chosen] for quantile, curve in curves.items()}
-    return Validation(chosen + 1 if in_epochs else None, records)
+    return Validation(chosen + 1 if in_epochs else None, records, _repeats(windows))
 
 
 def _fit_window(
@@ -139,10 +181,11 @@ def _fit_window(
     on_epoch: EpochDone | None,
 ) -> None:
     def note(number: int, training: Record, state: dict[str, Any]) -> None:
-        record = {**window.ranking.evaluate(model).evaluation.summary, **training}
+        ranked = window.ranking.evaluate(model)
+        record = {**ranked.evaluation.summary, **training}
         if on_epoch is not None:  # before the checkpoint: what is told twice beats what is lost
             on_epoch(window.name, number, record)
-        journal.record(window.name, record, state)
+        journal.record(window.name, {**record, **_gains(model, window, ranked, metric)}, state)
 
     def after(epoch: Epoch) -> bool:
         note(epoch.number, epoch.record(), epoch.state())
@@ -151,6 +194,37 @@ def _fit_window(
     model.fit(window.dataset, after, journal.state(window.name))
     if window.name not in journal.epochs:
         note(0, {}, {})
+
+
+def _gains(model: Recommender, window: Window, ranked: Ranked, metric: str) -> Record:
+    """Sums by which a model's own lists are compared with those that are not personal.
+
+    Strangers' lists take two more rankings, so they are made where there is a doubt: where most
+    of the own lists are what is popular.
+    """
+    if not model.personal:
+        return {}
+    own = ranked.evaluation
+    gains = {OVER_POPULAR: _gain(own, window.popular, metric)}
+    if own.summary[f"popularity_overlap_at_{window.ks[0]}"] > MOSTLY:
+        deep = window.deep
+        further, strangers = deep.evaluate(model), deep.evaluate_for_strangers(model)
+        recall = f"recall_at_{deep.ks[0]}"
+        gains[OVER_STRANGERS] = _gain(further.evaluation, strangers.evaluation, recall)
+    return {
+        f"{over}/{part}": value
+        for over, gain in gains.items()
+        for part, value in asdict(gain).items()
+    }
+
+
+def _gain(one: Evaluation, other: Evaluation, metric: str) -> Gain:
+    return Gain.of(one.per_user[metric].to_numpy(), other.per_user[metric].to_numpy())
+
+
+def _repeats(windows: Sequence[Window]) -> float:
+    _, times = np.unique(np.concatenate([each.users for each in windows]), return_counts=True)
+    return float((times**2).sum() / times.sum())
 
 
 def _stale(curve: list[Record], metric: str) -> int:

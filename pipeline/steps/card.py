@@ -15,10 +15,12 @@ from pipeline.config import Experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
-from pipeline.evaluation.significance import PairedTests, paired_tests
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
 from pipeline.models import family
-from pipeline.steps.comparison import SEED, p_words
-from pipeline.steps.notes import POPULAR, WARNING_NOTE
+from pipeline.steps.comparison import SEED
+from pipeline.steps.looks import Looks
+from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
 from pipeline.tracking.runs import Run
 
 CARD = "model_card.md"
@@ -47,6 +49,7 @@ def model_card(
     popular: Ranked,
     metrics: Mapping[str, float],
     groups: pd.DataFrame,
+    looks: Looks,
 ) -> str:
     """The card of the model that ``run`` has trained.
 
@@ -58,11 +61,12 @@ def model_card(
         popular: the lists of the most popular unseen items for the same users.
         metrics: the run's test metrics of all segments, by name as logged.
         groups: as from ``breakdown``.
+        looks: of the experiment at this test, with this one.
     """
     k, tags = experiment.k[0], run.tags
     names = [f"{name}_at_{k}" for name in MEANINGS]
     values = np.stack([each.evaluation.per_user[names].to_numpy() for each in (warm, popular)], 1)
-    tests = paired_tests(values, np.random.default_rng(SEED))
+    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(names))
     warning = [f"**Warning:** {tags[WARNING_NOTE]}", ""] if WARNING_NOTE in tags else []
     return "\n".join(
         [
@@ -72,10 +76,10 @@ def model_card(
             *_data(dataset),
             *_protocol(dataset, experiment, len(warm.users)),
             *_metrics(k, metrics, tests, names),
-            *_popularity(experiment, tests, names),
+            *_popularity(run, experiment, tests, names),
             *_segments(dataset, metrics, groups, len(warm.users), k),
             *_training(run, experiment, tags),
-            *_limits(dataset),
+            *_limits(dataset, experiment, looks),
             *_use(run),
         ]
     )
@@ -144,13 +148,15 @@ def _metrics(
             ((name, f"{mean:.4f}", interval, meaning) for name, mean, interval, meaning in rows),
         ),
         "",
-        "Intervals are of the bootstrap over users; what belongs to all lists together has none. "
+        "Intervals are studentised, over users; what belongs to all lists together has none. "
         "The chance in training is not in them: only more seeds show it.",
         "",
     ]
 
 
-def _popularity(experiment: Experiment, tests: PairedTests, names: Sequence[str]) -> list[str]:
+def _popularity(
+    run: Run, experiment: Experiment, tests: PairedTests, names: Sequence[str]
+) -> list[str]:
     head = ["## Compared with popularity", ""]
     if not family(experiment.model).personal:
         return [*head, "This model is not personal: it is what others are compared with.", ""]
@@ -163,8 +169,11 @@ def _popularity(experiment: Experiment, tests: PairedTests, names: Sequence[str]
         f"{tests.difference[0, 1, ndcg]:+.4f} ({low:+.4f} to {high:+.4f}, "
         f"{p_words(float(tests.p_permutation[0, 1, ndcg]))})."
     )
-    collapsed = " **It has collapsed to the popularity list.**" if overlap > POPULAR else ""
-    return [*head, told + collapsed, ""]
+    if recommends_popularity(run.tags, run.metrics, float(overlap)):
+        told += " **It has collapsed to the popularity list.**"
+    if tests.difference[0, 1, ndcg] < 0 and tests.p_permutation[0, 1, ndcg] < ALPHA:
+        told += " **It is worse than the popularity list.**"
+    return [*head, told, ""]
 
 
 def _segments(
@@ -212,7 +221,7 @@ def _training(run: Run, experiment: Experiment, tags: Mapping[str, str]) -> list
     ]
 
 
-def _limits(dataset: Dataset) -> list[str]:
+def _limits(dataset: Dataset, experiment: Experiment, looks: Looks) -> list[str]:
     left_out = int((dataset.later["item"] < 0).sum())
     return [
         "## Limits",
@@ -226,7 +235,8 @@ def _limits(dataset: Dataset) -> list[str]:
         f"- Items first seen after the cut cannot be recommended: {left_out:,} later interactions "
         f"are with such items.",
         "- Lists are as old as the last training interaction. Whoever looks at the test to choose "
-        "among models makes its figures flatter.",
+        f"among models makes its figures flatter: of `{experiment.name}`, {looks} so far, with "
+        "this one.",
         "",
     ]
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pipeline.console import console
 from pipeline.errors import UserError
 from pipeline.evaluation import figures
-from pipeline.steps.comparison import Comparison, compare_runs
+from pipeline.steps.comparison import Comparison, compare_runs, with_looks
 from pipeline.steps.comparison_tables import as_json, csv, markdown, show
 from pipeline.steps.notes import ORDER
 from pipeline.tracking.runs import Run, ui_command
@@ -42,6 +42,8 @@ def compare(
         raise UserError("--run_ids names the runs: give no --experiment and no --fingerprint.")
     runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
     comparison = compare_runs(runs, metric, baseline)
+    evaluated = find_evaluated(None, comparison.protocol.fingerprint)
+    comparison = with_looks(comparison, runs, evaluated)
     text = markdown(comparison)
     note = _description(text)
     with track("compare", {"step": "compare", "model": "none"}, parent=parent) as run:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-from pipeline.evaluation.significance import PairedTests, paired_tests
-from pipeline.steps.contenders import Contender, Protocol, contenders, per_user, told_apart
-from pipeline.steps.notes import BACKTEST_HOLDS, POPULAR, WARNING_NOTE
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.significance import ALPHA, PairedTests, paired_tests
+from pipeline.steps.contenders import (
+    Contender,
+    Protocol,
+    contenders,
+    name_of,
+    per_user,
+    told_apart,
+)
+from pipeline.steps.evidence import gather
+from pipeline.steps.looks import Looks, count_looks, left_out
+from pipeline.steps.notes import WARNING_NOTE
+from pipeline.steps.statements import ACCURACY, alike, median_smallest, say, too_small
 from pipeline.tracking.search import EvaluatedRun
 
-ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
 BEST_IS_HIGHEST = (*ACCURACY, "coverage")
-ALPHA = 0.05
 OF_ROW = ("mean", "low", "high")  # what cells take from tests of rows, and of pairs
 OF_PAIR = (
     "difference", "difference_low", "difference_high", "p_permutation", "p_wilcoxon", "p_holm"
 )  # fmt: skip
-SEED = 0  # of the resampling: the same runs give the same table again
+SEED = 0  # of the permutations: the same runs give the same table again
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,14 @@ class Comparison:
     ledger: list[Row]
     apart: dict[str, list[Row]]
     """By what makes them incomparable."""
+    refused: list[Row]
+    """Runs whose results do not fit together, with what does not."""
+    smallest: float | None
+    """The smallest difference that this test can be expected to find; None without a pair."""
+    sentences: list[str]
+    """On all of it."""
+    looks: dict[str, Looks] = field(default_factory=dict)
+    """By experiment, how often the test was looked at, where that is known."""
 
     @property
     def n_pairs(self) -> int:
@@ -103,34 +120,67 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
             there is no such baseline, or several.
     """
     name, k = _parse(metric)
-    found = contenders(runs, k)
-    group, tested, values = per_user(_group(found, metric, k, baseline))
+    evidence = gather([run for run in runs if not run.from_ledger])
+    edited = {run_id: each.findings for run_id, each in evidence.items() if each.findings}
+    found = contenders([run for run in runs if run.id not in edited], k)
+    refused = _refused(contenders([run for run in runs if run.id in edited], k), edited)
+    if refused and all(each.runs[0].from_ledger for each in found):
+        raise UserError(
+            "No run can be compared, for what they hold does not fit together: "
+            + " ".join(f"{row.name}: {'; '.join(row.sentences)}." for row in refused)
+        )
+    group, tested, values = per_user(_group(found, metric, k, baseline), evidence)
     if name not in tested:
         raise UserError(f"Not every run has {metric} per user: evaluate them again.")
     whole = np.flatnonzero((~np.isnan(values)).all(axis=1).any(axis=0))
     tested, values = [tested[i] for i in whole], values[:, :, whole]
     order = np.argsort(-values[:, :, tested.index(name)].mean(axis=0), kind="stable")
     group, values = [group[i] for i in order], values[:, order]
-    tests = paired_tests(values, np.random.default_rng(SEED))
+    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(tested))
     place = 0 if baseline is None else _place(group, baseline)
     rows = [
-        _row(
-            each, _cells(each, i, place, tested, tests), _say(group, i, place, name, tested, tests)
-        )
+        _row(each, _cells(each, i, place, tested, tests), say(group, i, name, tested, tests))
         for i, each in enumerate(group)
     ]
     protocol = group[0].protocol
     ledger, apart = _unranked(found, protocol)
-    return Comparison(name, protocol, rows, place, tested, values, tests, ledger, apart)
+    of_metric = values[:, :, tested.index(name)]
+    of_metric = of_metric[~np.isnan(of_metric).any(axis=1)]
+    smallest = median_smallest(of_metric)
+    names = [each.name for each in group]
+    return Comparison(
+        name,
+        protocol,
+        rows,
+        place,
+        tested,
+        values,
+        tests,
+        ledger,
+        apart,
+        refused,
+        smallest,
+        [*too_small(of_metric, smallest), *alike(names, place, name, tested, tests)],
+    )
 
 
-def p_words(p: float) -> str:
-    """A p-value as it is written: p = .43, p = .012, p < .001."""
-    if p < 0.001:
-        return "p < .001"
-    if p > 0.99:
-        return "p > .99"
-    return f"p = {p:.2f}".replace("0.", ".") if p >= 0.1 else f"p = {p:.3f}".replace("0.", ".")
+def with_looks(
+    comparison: Comparison, runs: Sequence[EvaluatedRun], evaluated: Sequence[EvaluatedRun]
+) -> Comparison:
+    """The same, with what was left out of it.
+
+    ``runs`` are those that were to be compared, ``evaluated`` all on the same dataset.
+    """
+    by_id = {run.id: run for run in runs}
+    metric = f"{comparison.metric}_at_{comparison.protocol.k}"
+    rows, looks = [], {}
+    for row in comparison.rows:
+        compared = [by_id[run_id] for run_id in row.run_ids]
+        picked = left_out(compared, evaluated, metric)
+        rows.append(replace(row, sentences=[*row.sentences, *([picked] if picked else [])]))
+        experiment = name_of(compared[0])
+        looks[experiment] = count_looks(experiment, evaluated)
+    return replace(comparison, rows=rows, looks=looks)
 
 
 def _parse(metric: str) -> tuple[str, int]:
@@ -204,39 +254,12 @@ def _cells(
         values = {"mean": float(np.mean(seeds))}
         if tests is not None and name in tested:
             metric = tested.index(name)
-            values = {of: float(getattr(tests, of)[row, metric]) for of in OF_ROW}
+            found = {of: float(getattr(tests, of)[row, metric]) for of in OF_ROW}
             if row != baseline:
-                values |= {of: float(getattr(tests, of)[row, baseline, metric]) for of in OF_PAIR}
+                found |= {of: float(getattr(tests, of)[row, baseline, metric]) for of in OF_PAIR}
+            values = {of: x for of, x in found.items() if np.isfinite(x)}  # one user: no interval
         cells[name] = Cell(seed_std=spread, **values)
     return cells
-
-
-def _say(
-    group: Sequence[Contender],
-    row: int,
-    baseline: int,
-    name: str,
-    tested: Sequence[str],
-    tests: PairedTests,
-) -> list[str]:
-    """What the evidence says of a row, in plain words."""
-    said = []
-    if "popularity_overlap" in tested and not group[row].model.startswith("most_popular"):
-        overlap = tests.mean[row, tested.index("popularity_overlap")]
-        if overlap > POPULAR:
-            said.append(f"recommends the popularity list ({100 * overlap:.0f} % overlap)")
-    accuracy = [tested.index(each) for each in ACCURACY if each in tested]
-    for other in dict.fromkeys((baseline, 0)):  # the best is the first
-        p = tests.p_holm[row, other]
-        if row != other and p[tested.index(name)] >= ALPHA:
-            everywhere = (
-                ", nor on another metric of accuracy" if (p[accuracy] >= ALPHA).all() else ""
-            )
-            told = p_words(float(p[tested.index(name)]))
-            said.append(f"not distinguishable from {group[other].name} ({told}){everywhere}")
-    held = {run.tags[BACKTEST_HOLDS] for run in group[row].runs if BACKTEST_HOLDS in run.tags}
-    said += [f"in a backtest: {told}" for told in sorted(held)]
-    return said
 
 
 def _unranked(
@@ -256,6 +279,19 @@ def _unranked(
         why: [_row(each, _cells(each), []) for each in sorted(told_apart(group), key=_by_name)]
         for why, group in sorted(apart.items())
     }
+
+
+def _refused(found: Sequence[Contender], edited: Mapping[str, list[str]]) -> list[Row]:
+    """A row per run that was edited."""
+    alone = [replace(each, runs=(run,)) for each in found for run in each.runs]
+    return [
+        _row(
+            each,
+            _cells(each),
+            [f"run {each.runs[0].id} does not fit together", *edited[each.runs[0].id]],
+        )
+        for each in sorted(alone, key=_by_name)
+    ]
 
 
 def _may_stand_beside(imported: Protocol, ranked: Protocol) -> bool:

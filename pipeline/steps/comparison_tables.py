@@ -13,8 +13,9 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.evaluation.significance import LEVEL, RESAMPLES
-from pipeline.steps.comparison import ACCURACY, ALPHA, OF_PAIR, SEED, Comparison, Row, p_words
+from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
+from pipeline.steps.comparison import OF_PAIR, SEED, Comparison, Row
+from pipeline.steps.statements import ACCURACY
 
 HEADS = {
     "ndcg": "NDCG",
@@ -111,8 +112,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "baseline": rows[comparison.baseline].name,
         "protocol": asdict(comparison.protocol),
         "users": len(comparison.values),
+        "smallest_difference": comparison.smallest,
+        "looks": {name: asdict(looks) for name, looks in comparison.looks.items()},
+        "sentences": comparison.sentences,
         "level": LEVEL,
-        "resamples": RESAMPLES,
         "permutations": tests.permutations,
         "seed": SEED,
         "rows": [{"listed": listed, **asdict(row)} for listed, row in _listed(comparison)],
@@ -128,12 +131,17 @@ def _listed(comparison: Comparison) -> Iterator[tuple[str, Row]]:
     for why, rows in comparison.apart.items():
         for row in rows:
             yield f"apart: {why}", row
+    for row in comparison.refused:
+        yield "refused", row
 
 
 def _title(comparison: Comparison) -> str:
     of = comparison.protocol
     users = f"{len(comparison.values):,} users"
-    return f"{of.dataset} ({of.fingerprint}), test, at {of.k}, {of.words['mask']}, {users}"
+    title = f"{of.dataset} ({of.fingerprint}), test, at {of.k}, {of.words['mask']}, {users}"
+    if of.knows_future:
+        title += f". Split {of.split} knows the future: models train on what came after the test"
+    return title
 
 
 def _sections(comparison: Comparison, names: Sequence[str], detailed: bool) -> list[Section]:
@@ -144,6 +152,9 @@ def _sections(comparison: Comparison, names: Sequence[str], detailed: bool) -> l
         sections.append(_plain(title, comparison.ledger, names))
     for why, rows in comparison.apart.items():
         sections.append(_plain(f"Apart, not to be ranked with these: {why}", rows, names))
+    if comparison.refused:
+        title = "Left out: results that were edited, or are not those of the run"
+        sections.append(_plain(title, comparison.refused, names))
     return sections
 
 
@@ -171,7 +182,7 @@ def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Sec
             spread = "" if cell.seed_std is None else f" ± {cell.seed_std:.4f}"
             texts.append((f"{len(row.run_ids)}{spread}", False))
         rows.append(texts)
-    sentences = _sentences(comparison.rows)
+    sentences = [*comparison.sentences, *_sentences(comparison.rows)]
     return Section(_title(comparison), heads, rows, sentences, list(_legend(comparison)))
 
 
@@ -217,10 +228,21 @@ def _legend(comparison: Comparison) -> Iterator[str]:
     else:
         yield "One experiment: there is nothing to compare it with."
     yield (
-        f"{LEVEL_WORDS}: bootstrap interval over users, {RESAMPLES:,} resamples; another seed of "
-        f"training would add to it. cover. belongs to all lists together: no interval, no test. "
+        f"{LEVEL_WORDS}: studentised interval over users; another seed of training would add to "
+        f"it. cover. belongs to all lists together: no interval, no test. "
         f"popular: the share of a list that is also in the user's popularity list."
     )
+    if comparison.smallest is not None:
+        yield (
+            f"{comparison.smallest:.4f} is the smallest difference that such a test finds four "
+            f"times in five, by the median pair."
+        )
+    if comparison.looks:
+        told = ", ".join(f"{name} {looks}" for name, looks in comparison.looks.items())
+        yield (
+            f"Evaluated on this test so far: {told}. The more there are, the more the best of them "
+            f"owes to chance."
+        )
     if any(len(row.run_ids) > 1 for row in rows):
         yield f"seeds: how many, ± the standard deviation of {comparison.metric} between them."
 

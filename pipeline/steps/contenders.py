@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from pipeline.errors import UserError
+from pipeline.steps.evidence import PER_USER, Evidence
 from pipeline.steps.notes import ORDER
-from pipeline.tracking.runs import Run
 from pipeline.tracking.search import EvaluatedRun
 
-PER_USER = "test/per_user.parquet"
 NOT_SETTINGS = {"seed", "config", "name", "dataset"}  # params that runs of one experiment may vary
 MASKS = {"seen": "seen items masked", "none": "seen items not masked"}
+KNOWS_FUTURE = ("random-", "leave-one-out-")  # splits that do not heed time begin so
+FUTURE = "which knows the future"
 SHOWN_SETTINGS = 3  # in the name of an experiment that ran with several
-THREADS = 8
 
 log = logging.getLogger("pipeline")
 
@@ -52,12 +48,17 @@ class Protocol:
         )
 
     @property
+    def knows_future(self) -> bool:
+        """Whether models may have learned from what happened after what they are tested on."""
+        return self.split.startswith(KNOWS_FUTURE)
+
+    @property
     def words(self) -> dict[str, str]:
         """Each part as it is told."""
         return {
             "dataset": f"dataset {self.dataset or 'unknown'}",
             "fingerprint": f"fingerprint {self.fingerprint or 'unknown'}",
-            "split": f"split {self.split or 'unknown'}",
+            "split": f"split {self.split or 'unknown'}{', ' + FUTURE if self.knows_future else ''}",
             "mask": MASKS.get(self.mask, f"mask rule {self.mask}"),
             "k": f"k = {self.k}",
         }
@@ -103,7 +104,7 @@ def contenders(runs: Sequence[EvaluatedRun], k: int) -> list[Contender]:
     """
     grouped: dict[object, dict[object, EvaluatedRun]] = defaultdict(dict)
     for run in runs:
-        who = run.id if run.from_ledger else (_name(run), _settings(run))
+        who = run.id if run.from_ledger else (name_of(run), settings_of(run.params))
         grouped[Protocol.of(run, k), who].setdefault(run.params.get("seed"), run)
     superseded = len(runs) - sum(map(len, grouped.values()))
     if superseded:
@@ -111,7 +112,7 @@ def contenders(runs: Sequence[EvaluatedRun], k: int) -> list[Contender]:
     found = []
     for by_seed in grouped.values():
         first = next(iter(by_seed.values()))
-        name, model = _name(first), first.tags.get("model", "")
+        name, model = name_of(first), first.tags.get("model", "")
         found.append(Contender(name, name, model, Protocol.of(first, k), tuple(by_seed.values())))
     return found
 
@@ -120,10 +121,10 @@ def told_apart(group: Sequence[Contender]) -> list[Contender]:
     """The same with the settings in the name, where one experiment is there with several."""
     by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
     for each in group:
-        by_name[each.experiment].append(dict(_settings(each.runs[0])))
+        by_name[each.experiment].append(dict(settings_of(each.runs[0].params)))
     named = []
     for each in group:
-        own = dict(_settings(each.runs[0]))
+        own = dict(settings_of(each.runs[0].params))
         others = by_name[each.experiment]
         unlike = [key for key in own if any(other.get(key) != own[key] for other in others)]
         told = ", ".join(f"{key}={own[key]}" for key in unlike[:SHOWN_SETTINGS])
@@ -135,21 +136,19 @@ def told_apart(group: Sequence[Contender]) -> list[Contender]:
 
 
 def per_user(
-    group: Sequence[Contender],
+    group: Sequence[Contender], evidence: Mapping[str, Evidence]
 ) -> tuple[list[Contender], list[str], npt.NDArray[np.float64]]:
     """Per-user values, means over seeds, of contenders on one protocol.
 
     Returns:
-        The contenders whose values can be read (a warning names the others), the metrics (without
-        k) that all of them have, and float64[users, contenders, metrics].
+        The contenders of whose runs there is ``evidence``, the metrics (without k) that all of
+        them have, and float64[users, contenders, metrics].
 
     Raises:
-        UserError: none can be read, or runs were evaluated on different users.
+        UserError: there is none, or runs were evaluated on different users.
     """
     runs = [run for each in group for run in each.runs]
-    with ThreadPoolExecutor(THREADS) as pool:
-        tables = zip((run.id for run in runs), pool.map(_read, runs), strict=True)
-        found = {run_id: table for run_id, table in tables if table is not None}
+    found = {run.id: evidence[run.id].per_user for run in runs if run.id in evidence}
     if not found:
         raise UserError(f"No run has per-user values ({PER_USER}): evaluate them again.")
     k = group[0].protocol.k
@@ -172,17 +171,7 @@ def per_user(
     return readable, metrics, np.stack(values, axis=1)
 
 
-def _read(run: EvaluatedRun) -> pd.DataFrame | None:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = Run(run.id).fetch(PER_USER, Path(folder))
-        except UserError as error:
-            log.warning("Left out: %s", error)
-            return None
-        return pd.read_parquet(path).set_index("user").sort_index()
-
-
-def _name(run: EvaluatedRun) -> str:
+def name_of(run: EvaluatedRun) -> str:
     """The experiment; a row of the ledger keeps its own name."""
     return run.name if run.from_ledger else run.tags.get("experiment", run.name)
 
@@ -193,9 +182,8 @@ def _ks(run: EvaluatedRun) -> list[int]:
     return sorted({int(match[1]) for match in found if match}) or [0]
 
 
-def _settings(run: EvaluatedRun) -> tuple[tuple[str, str], ...]:
+def settings_of(params: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Params that make an experiment another one, each in one spelling (1e-4 is 0.0001)."""
-    params = run.params
     return tuple((key, _plain(params[key])) for key in sorted(params) if key not in NOT_SETTINGS)
 
 

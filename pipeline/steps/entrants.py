@@ -10,8 +10,8 @@ from pipeline.config import Experiment
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 from pipeline.models import family
-from pipeline.steps.comparison import ACCURACY
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.statements import ACCURACY
 from pipeline.tracking.runs import Run
 
 log = logging.getLogger("pipeline")

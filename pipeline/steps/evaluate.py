@@ -14,12 +14,15 @@ from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
 from pipeline.models.base import Recommender
 from pipeline.steps.card import CARD, model_card
+from pipeline.steps.evidence import EVIDENCE, LISTS, PER_USER, evidence_tag
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.looks import count_looks
 from pipeline.steps.notes import describe
 from pipeline.steps.train import Trained
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
+from pipeline.tracking.search import find_evaluated
 from pipeline.tracking.store import delivering
 
 EVALUATED = "evaluated"
@@ -84,11 +87,14 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     run.log_metrics(metrics)
     groups = breakdown(warm, dataset, ks[0])
     popular = ranking.evaluate_popularity()
-    run.log_text(model_card(run, experiment, dataset, warm, popular, metrics, groups), CARD)
+    looks = count_looks(experiment.name, find_evaluated(None, dataset.fingerprint), run.params)
+    card = model_card(run, experiment, dataset, warm, popular, metrics, groups, looks)
+    run.log_text(card, CARD)
     per_user = warm.evaluation.per_user
     per_user.insert(0, "user", dataset.users["user"].to_numpy()[warm.users])
-    run.log_parquet(per_user, "test/per_user.parquet")
-    run.log_parquet(recommendations(warm, dataset), "test/recommendations.parquet")
+    tables = {PER_USER: per_user, LISTS: recommendations(warm, dataset)}
+    checksums = {name: run.log_parquet(table, name) for name, table in tables.items()}
+    run.set_tags({EVIDENCE: evidence_tag(dataset.n_items, checksums)})
     run.log_table(groups, "test/breakdown.json")
     told = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
     values = (f"{name} {metrics[f'test/{name}_at_{ks[0]}']:.4f}" for name in told)

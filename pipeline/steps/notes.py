@@ -1,11 +1,26 @@
-"""The description of a run, the first thing that the UI shows of it."""
+"""What a run says of itself: its warnings, and the description that the UI shows first."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.evaluation.significance import ALPHA, p_words
+from pipeline.evaluation.validation import (
+    DEEP,
+    MOSTLY,
+    OVER_POPULAR,
+    OVER_STRANGERS,
+    Validation,
+)
 from pipeline.tracking.runs import Run
 
-COLLAPSED = "collapsed-to-popularity"
-POPULAR = 0.9  # overlap with the popularity list above which a model is not personal
+NOT_PERSONAL = "collapsed-to-popularity"
+COLLAPSED = "collapsed-parameters"
+WORSE = "worse-than-most-popular"
+POPULAR = 0.9  # overlap above which a model that was not validated recommends the popularity list
+NO_MORE = 0.05  # of an own list: a personal model's is worth .08 to .2 more, at the upper end
 WARNING, WARNING_NOTE = "warning", "warning_note"
 BACKTEST_HOLDS = "backtest_holds"  # what a backtest of a run's settings found, in words
 ORDER = (
@@ -14,20 +29,82 @@ ORDER = (
 )  # fmt: skip
 
 
-def collapse_note(overlap: float, norms: str | None) -> str:
-    """Why a run counts as collapsed, and what to do, in a sentence or two."""
-    seen = []
-    if overlap:
-        seen.append(
-            f"{overlap:.0%} of its validation lists are the user's most popular unseen items"
-        )
+@dataclass(frozen=True)
+class Warned:
+    """Something that whoever uses a model has to know: a word for a tag, and it in sentences."""
+
+    word: str
+    note: str
+
+
+def warnings(
+    metric: str, settings: Mapping[str, Any], validation: Validation, norms: str | None
+) -> list[Warned]:
+    """What is wrong with a model that is meant to be personal, each for a reason of its own.
+
+    Args:
+        metric: what it was validated by, as in ndcg_at_10.
+        settings: the model's, by name; what is advised is one of them.
+        validation: what its lists are worth on the windows, if there are any.
+        norms: why its parameters have collapsed, if they have.
+    """
+    found = []
+    strangers = validation.gain(OVER_STRANGERS)
+    if strangers is not None:
+        k = int(metric.rpartition("_")[2])
+        most = strangers.most(validation.repeats) * strangers.users
+        if most < NO_MORE * strangers.one:
+            overlap = validation.mean[f"popularity_overlap_at_{k}"]
+            note = (
+                f"This model has learned nothing personal: {overlap:.0%} of its validation lists "
+                f"are the user's most popular unseen items, and a user's own list is worth no more "
+                f"than another user's (recall_at_{DEEP * k} {strangers.words})."
+            )
+            found.append(Warned(NOT_PERSONAL, note))
     if norms:
-        seen.append(norms)
-    return (
-        f"This model has learned nothing personal: {', and '.join(seen)}. Its accuracy is that of "
-        f"the popularity list. Look for weight_decay, which shrinks rows that a batch does not "
-        f"use (l2 does not), or a loss that stopped falling early."
-    )
+        found.append(Warned(COLLAPSED, f"Its parameters have collapsed: {norms}."))
+    if found:
+        found[-1] = replace(found[-1], note=f"{found[-1].note} {_advice(settings)}")
+    popular = validation.gain(OVER_POPULAR)
+    if popular is not None and popular.mean < 0:
+        p = popular.p(validation.repeats)
+        if p < ALPHA:
+            note = (
+                f"This model is worse than most_popular on validation: {metric} {popular.words} "
+                f"({p_words(p)}, {popular.users:,.0f} users of all windows). Its settings do not "
+                f"suit these data: tune looks for others."
+            )
+            found.append(Warned(WORSE, note))
+    return found
+
+
+def _advice(settings: Mapping[str, Any]) -> str:
+    """What may be the cause of a collapse, among the settings that the model has."""
+    if settings.get("weight_decay"):
+        return (
+            f"Look for weight_decay (now {settings['weight_decay']:g}), which shrinks rows that a "
+            f"batch does not use (l2 does not), or a loss that stopped falling early."
+        )
+    if settings.get("l2"):
+        return f"Look for l2 (now {settings['l2']:g}), or a loss that stopped falling early."
+    if "learning_rate" in settings:
+        return f"Look for learning_rate (now {settings['learning_rate']:g}) and epochs: too little?"
+    for name in ("regularization", "penalty"):
+        if settings.get(name):
+            return f"Look for {name} (now {settings[name]:g}): the more, the more popular."
+    return "Other settings may learn more: tune looks for them."
+
+
+def recommends_popularity(
+    tags: Mapping[str, str], metrics: Mapping[str, float], overlap: float
+) -> bool:
+    """Whether a run's lists, which overlap so much with the popular, are the popularity list.
+
+    Validation has found out, and its warning says so; without it, the overlap alone must do.
+    """
+    if any(name.startswith("val/") for name in metrics):
+        return NOT_PERSONAL in tags.get(WARNING, "") and overlap > MOSTLY
+    return overlap > POPULAR
 
 
 def _place(metric: str) -> tuple[int, int]:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.evaluation.over_cuts import clustered_tests
-from pipeline.evaluation.significance import PairedTests, paired_tests
-from pipeline.steps.comparison import ALPHA, SEED, p_words
+from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
+from pipeline.steps.comparison import SEED
 from pipeline.steps.entrants import Entrant
 
 Floats = npt.NDArray[np.float64]

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from pipeline.evaluation.significance import PairedTests
-from pipeline.steps.comparison import p_words
+from pipeline.evaluation.significance import PairedTests, p_words
 from pipeline.steps.comparison_tables import LEVEL_WORDS, MARK, Section
 from pipeline.steps.over_time import Backtest
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.evaluation.significance import Floats, paired_tests
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.significance import ALPHA, Floats, p_words, paired_tests
 from pipeline.steps.card import CARD
-from pipeline.steps.comparison import ALPHA, SEED, p_words
+from pipeline.steps.comparison import SEED
 from pipeline.steps.contenders import Contender, contenders, per_user
+from pipeline.steps.evidence import gather
 from pipeline.steps.train import Trained
 from pipeline.tracking.registry import (
     COMPARED_ON,
@@ -100,7 +102,8 @@ def _challenge(run: Run, holder: Champion | None, metric: str, name: str, versio
     against = f"the champion, version {holder.version},"
     k = int(metric.rpartition("_")[2])
     try:
-        ours, theirs = (contenders(get_evaluated([one]), k)[0] for one in (run.id, holder.run_id))
+        runs = [get_evaluated([one]) for one in (run.id, holder.run_id)]
+        ours, theirs = (contenders(one, k)[0] for one in runs)
         unlike = ours.protocol.unlike(theirs.protocol)
         if unlike:
             own = theirs.protocol.unlike(ours.protocol)
@@ -108,7 +111,11 @@ def _challenge(run: Run, holder: Champion | None, metric: str, name: str, versio
                 False, f"not comparable, {against} was evaluated on other data or otherwise "
                 f"({own}; here {unlike}); give another name",
             )  # fmt: skip
-        readable, names, values = per_user([ours, theirs])
+        evidence = gather([one for (one,) in runs])
+        edited = [f"run {one}: {note}" for one in evidence for note in evidence[one].findings]
+        if edited:
+            return Verdict(False, f"not comparable with {against[:-1]}: {'; '.join(edited)}")
+        readable, names, values = per_user([ours, theirs], evidence)
     except UserError as error:
         return Verdict(False, f"not comparable with {against[:-1]}: {error}")
     short = metric.rpartition("_at_")[0]
@@ -126,7 +133,7 @@ def _tested(
     earlier: int,
 ) -> Verdict:
     """The verdict of the paired test on ``values``, float64[users, 2]: ours, the champion's."""
-    tests = paired_tests(values[:, :, None], np.random.default_rng(SEED))
+    tests = paired_tests(values[:, :, None], np.random.default_rng(SEED), bounds=bounds([metric]))
     own, other = float(tests.mean[0, 0]), float(tests.mean[1, 0])
     difference, p = float(tests.difference[0, 1, 0]), float(tests.p_permutation[0, 1, 0])
     low, high = float(tests.difference_low[0, 1, 0]), float(tests.difference_high[0, 1, 0])
@@ -160,8 +167,8 @@ def _tested(
     }
     notes = (
         f"On {', '.join(protocol.words.values())}; a paired permutation test over users "
-        f"({tests.permutations:,} permutations), a bootstrap interval of 95 %. One run a side: the "
-        f"chance in training is not in it."
+        f"({tests.permutations:,} permutations), a studentised interval of 95 %. One run a side: "
+        f"the chance in training is not in it."
     )
     if earlier:
         notes += (

@@ -17,14 +17,7 @@ from pipeline.steps.environment import log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.notes import (
-    COLLAPSED,
-    POPULAR,
-    WARNING,
-    WARNING_NOTE,
-    collapse_note,
-    describe,
-)
+from pipeline.steps.notes import WARNING, WARNING_NOTE, describe, warnings
 from pipeline.steps.prepare import dataset_tags
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.models import log_model
@@ -114,16 +107,17 @@ def resume(run_id: str) -> Trained:
 
 
 def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: Validation) -> None:
-    """Log validation's verdict, and say so where the model has learned nothing personal."""
+    """Log validation's verdict, and warn where the model is not what it is meant to be."""
     if validation.windows:
         _log_validation(run, validation)
     if model.personal:
-        overlap = validation.mean.get(f"popularity_overlap_at_{experiment.k[0]}", 0.0)
-        norms = model.collapsed()
-        if overlap > POPULAR or norms:
-            note = collapse_note(overlap, norms)
-            run.set_tags({WARNING: COLLAPSED, WARNING_NOTE: note})
-            log.warning("%s: %s", experiment.name, note)
+        settings = experiment.params.model_dump()
+        found = warnings(experiment.selection_metric, settings, validation, model.collapsed())
+        for each in found:
+            log.warning("%s: %s", experiment.name, each.note)
+        if found:
+            words, notes = (", ".join(x.word for x in found), " ".join(x.note for x in found))
+            run.set_tags({WARNING: words, WARNING_NOTE: notes})
     run.describe(describe(run))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -141,9 +143,12 @@ class Run:
         """Log a matplotlib figure as an artifact."""
         self._add_file(name, lambda path: figure.savefig(path))
 
-    def log_parquet(self, table: pd.DataFrame, name: str) -> None:
-        """Log a table as a Parquet artifact."""
-        self._add_file(name, lambda path: table.to_parquet(path, index=False))
+    def log_parquet(self, table: pd.DataFrame, name: str) -> str:
+        """Log a table as a Parquet artifact; returns the SHA-256 of the file."""
+        content = BytesIO()
+        table.to_parquet(content, index=False)
+        self._add_file(name, lambda path: path.write_bytes(content.getvalue()))
+        return hashlib.sha256(content.getvalue()).hexdigest()
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """Log a small table as the JSON artifact that the UI shows as a table."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
-from pipeline.evaluation.audit import audit
+from pipeline.evaluation.audit import audit, audit_evaluation
+from pipeline.evaluation.metrics import evaluate_lists
 
 
 def flags(n_items: int | None = 40, n_users: int | None = 7, **metrics: str) -> list[str]:
@@ -76,3 +79,75 @@ def test_true_metrics_are_never_flagged(n_users: int, n_items: int, digits: int,
     }
     printed = {name: Decimal(repr(round(float(v), digits))) for name, v in metrics.items()}
     assert audit(printed, n_items, n_users) == []
+
+
+def evaluation(
+    seed: int, ks: list[int], n_users: int = 12, n_items: int = 60
+) -> tuple[dict[str, float], pd.DataFrame, pd.DataFrame]:
+    """Metrics, values per user and lists of made lists, some of them short, one empty."""
+    rng = np.random.default_rng(seed)
+    held_out = sparse.random(n_users, n_items, 0.2, format="lil", rng=rng)
+    held_out[np.arange(n_users), rng.integers(n_items, size=n_users)] = 1  # everybody has some
+    lists = np.stack([rng.permutation(n_items)[: max(ks)] for _ in range(n_users)]).astype(np.int32)
+    lists[0, 3:] = lists[1] = -1
+    popularity = rng.integers(0, 50, n_items)
+    found = evaluate_lists(
+        lists, held_out.tocsr(), popular=lists, popularity=popularity, n_training_users=50, ks=ks
+    )
+    rows, places = np.nonzero(lists >= 0)
+    items = lists[rows, places]
+    table = pd.DataFrame(
+        {
+            "user": rows + 100,
+            "rank": places + 1,
+            "item": items,
+            "hit": held_out.toarray()[rows, items] > 0,
+        }
+    )
+    per_user = found.per_user.set_index(np.arange(n_users) + 100)
+    return found.summary, per_user, table
+
+
+@given(st.integers(0, 1000), st.sampled_from([[10], [5, 10], [3]]))
+@settings(max_examples=40, deadline=None)
+def test_true_evaluations_are_never_flagged(seed: int, ks: list[int]) -> None:
+    metrics, per_user, lists = evaluation(seed, ks)
+    assert audit_evaluation(metrics, per_user, lists, 60) == []
+    assert audit_evaluation(metrics, per_user) == []
+
+
+@pytest.mark.parametrize("name", ["hit_rate", "precision", "recall", "ndcg", "map"])
+def test_every_value_of_accuracy_is_that_of_the_list(name: str) -> None:
+    """Even where the mean was made to fit: two users have changed places."""
+    metrics, per_user, lists = evaluation(3, [10])
+    column = f"{name}_at_10"
+    one, other = per_user[column].idxmax(), per_user[column].idxmin()
+    per_user.loc[[one, other], column] = per_user.loc[[other, one], column].to_numpy()
+    notes = [finding.note for finding in audit_evaluation(metrics, per_user, lists, 60)]
+    assert any(f"{column} of user {min(one, other)} is" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["coverage", "gini", "personalization"])
+def test_what_belongs_to_all_lists_is_computed_again(name: str) -> None:
+    metrics, per_user, lists = evaluation(3, [10])
+    metrics[f"{name}_at_10"] *= 0.9
+    notes = [finding.note for finding in audit_evaluation(metrics, per_user, lists, 60)]
+    assert any(f"{name}_at_10 is " in note and "of the lists it is" in note for note in notes)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
+def test_numbers_outside_of_their_bounds(value: float) -> None:
+    metrics, per_user, _ = evaluation(3, [10])
+    (first, *_) = audit_evaluation(metrics | {"recall_at_10": value}, per_user)
+    assert first.note == f"recall_at_10 {value:.6g} is outside of 0 to 1"
+
+
+def test_rows_of_lists_that_cannot_be() -> None:
+    metrics, per_user, lists = evaluation(3, [10])
+    strangers = lists.assign(user=lists["user"] + 7)
+    (found,) = audit_evaluation(metrics, per_user, strangers, 60)
+    assert "rows of users without values" in found.note
+    (found,) = audit_evaluation(metrics, per_user, pd.concat([lists, lists[:2]]), 60)
+    assert found.note == "the lists have 2 rows twice"
+    notes = [each.note for each in audit_evaluation(metrics, per_user, lists, 20)]
+    assert any("items of a catalogue of 20" in note for note in notes)

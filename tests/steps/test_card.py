@@ -66,7 +66,10 @@ def test_it_has_every_part_and_where_it_comes_from(place: Workplace) -> None:
         f'load_model("runs:/{run.info.run_id}/model")',
     ):
         assert told in text
-    assert "Warning" not in text
+    # Eight components are too many for so few users, and it says so: no more than that.
+    assert "**Warning:** This model is worse than most_popular on validation" in text
+    assert "collapsed" not in text
+    assert "of `svd`, 1 configuration (1 run) so far, with this one" in text
 
 
 def test_intervals_and_the_comparison_with_popularity(place: Workplace) -> None:

@@ -18,6 +18,7 @@ import pytest
 from mlflow.entities import Metric, Param, RunTag
 
 from pipeline.errors import UserError
+from pipeline.evaluation.significance import smallest_difference
 from pipeline.steps.compare import compare
 from pipeline.steps.comparison import compare_runs
 from pipeline.steps.comparison_tables import as_json
@@ -127,6 +128,11 @@ def row_of(found: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(row)
 
 
+def alike(found: dict[str, Any]) -> list[str]:
+    """The lines on what cannot be told apart."""
+    return [line for line in found["sentences"] if line.startswith("not distinguishable from ")]
+
+
 def test_a_true_difference_is_found_among_the_models_of_the_ledger(kept: Store) -> None:
     """One of eleven is truly better and one truly worse; the nine equal ones stay equal."""
     names = [f"model_{i}" for i in range(9)]
@@ -178,7 +184,7 @@ def test_what_a_compare_run_leaves_behind(kept: Store, capsys: pytest.CaptureFix
         "trade_off.png", "differences.png", "metrics.png", "users.png",
     }  # fmt: skip
     told = capsys.readouterr().err
-    assert "ease: not distinguishable from svd (p " in told
+    assert "not distinguishable from svd: ease (p " in told
     assert "† differs from the baseline, svd: p < .05" in told
     assert told.strip().splitlines()[-1] == (
         f"Compare the runs in the UI: mlflow ui --backend-store-uri {kept.workplace.uri}"
@@ -237,12 +243,101 @@ def test_a_row_that_is_like_neither_the_baseline_nor_the_best_says_so_of_both(
         kept.run(name, noise=noise)
     found = kept.compared()
     best, second, last = ranked(found)
-    capsys.readouterr()
-    sentences = row_of(kept.compared(baseline=last), second)["sentences"]
+    sentences = alike(kept.compared(baseline=last))
     assert [
-        f"not distinguishable from {other}" in said
+        f"not distinguishable from {other}: " in said and second in said
         for other, said in zip((last, best), sentences, strict=True)
     ] == [True, True]
+    capsys.readouterr()
+    compare(baseline=last)
+    assert capsys.readouterr().err.count("not distinguishable from") == 2
+
+
+def test_what_cannot_be_told_apart_takes_a_line(kept: Store) -> None:
+    for noise in range(11):
+        kept.run(f"model_{noise}", noise=noise)
+    (line,) = alike(kept.compared())
+    assert line.count("(p ") == 10
+    assert "; nor on another metric of accuracy: " in line
+
+
+def test_too_few_users_to_tell(kept: Store) -> None:
+    for skill, name in enumerate(("svd", "ease", "slim")):
+        kept.run(name, skill / 2)
+    assert not any("Too small" in said for said in kept.compared()["sentences"])
+    values = []
+    for name, noise in (("als", 0), ("knn", 1)):
+        run_id = kept.run(name, noise=noise, mask="none")
+        run = kept.workplace.client.get_run(run_id)
+        path = kept.workplace.artifact(run, "test/per_user.parquet")
+        table = pd.read_parquet(path)[:60]
+        table.to_parquet(path, index=False)
+        for column in table.columns[1:]:
+            kept.workplace.client.log_metric(run_id, f"test/{column}", table[column].mean())
+        values.append(table["ndcg_at_10"])
+    found = kept.compared(baseline="als")
+    said = found["sentences"][0]
+    assert said.startswith("Too small to tell: 60 users; a difference below 0.")
+    assert "lower min_warm_training or min_held_out, an earlier test_cut, or more data" in said
+    spread = float(np.std(values[0] - values[1], ddof=1))
+    assert found["smallest_difference"] == pytest.approx(smallest_difference(spread, 60))
+    assert f"below {found['smallest_difference']:.4f} cannot be expected" in said
+
+
+def test_many_users_are_too_few_for_a_spread_that_is_smaller_yet(kept: Store) -> None:
+    kept.run("svd", noise=1)
+    run_id = kept.run("twin", noise=1)
+    path = kept.workplace.artifact(kept.workplace.client.get_run(run_id), "test/per_user.parquet")
+    table = pd.read_parquet(path)
+    ndcg = table["ndcg_at_10"].to_numpy()
+    table["ndcg_at_10"] = np.roll(ndcg, 1)  # the same mean, of other users
+    table.to_parquet(path, index=False)
+    found = kept.compared()
+    assert found["users"] == N_USERS
+    assert found["sentences"][0].startswith(f"Too small to tell: {N_USERS} users; a difference")
+    assert "best and worst are 0.0000 apart" in found["sentences"][0]
+
+
+def test_a_seed_that_was_picked_is_named(kept: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [kept.run("ncf", 0.2, seed=seed) for seed in (1, 2, 3, 4, 5)]
+    other = kept.run("svd")
+    kept.run("ncf", 0.2, seed=1, params={"embedding_dim": "4"})
+    kept.run("ncf", 0.2, seed=6, dataset_fingerprint="0" * 16)
+    compare(run_ids=[ids[2], other])
+    told = " ".join(capsys.readouterr().err.split())
+    ndcg = kept.workplace.client.get_run(ids[0]).data.metrics["test/ndcg_at_10"]
+    assert "ncf: 1 of the 5 seeds evaluated on this data is compared; left out: runs " in told
+    assert f"{ids[0]} (ndcg_at_10 {ndcg:.4f})" in told
+    assert "give them too" in told
+    assert "Evaluated on this test so far: " in told
+    assert "ncf 2 configurations (6 runs)" in told
+    assert "svd 1 configuration (1 run)" in told
+    compare(run_ids=[*ids, other])
+    assert "left out: runs" not in capsys.readouterr().err
+    content = kept.workplace.json(kept.workplace.runs(step="compare")[0], "comparison.json")
+    assert content["looks"]["ncf"] == {"configurations": 2, "runs": 6}
+
+
+def test_splits_that_know_the_future_stand_apart_and_say_so(
+    kept: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.run("svd")
+    kept.run("ease")
+    kept.run("knn", 3.0, split="random-0.2-5-15-10")
+    compare()
+    told = capsys.readouterr().err
+    assert "with these: split random-0.2-5-15-10, which knows the future" in " ".join(told.split())
+    assert "knows the future: models train on what came after the test" not in told
+    compare(baseline="knn")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "random-0.2-5-15-10 knows the future: models train on what came after the test" in told
+
+
+def test_a_model_that_is_worse_than_what_is_popular(kept: Store) -> None:
+    kept.run("most_popular", 0.5, overlap=1.0)
+    kept.run("svd", -0.8)
+    (said,) = row_of(kept.compared(), "svd")["sentences"]
+    assert said == "is worse than most_popular (p < .001)"
 
 
 def test_seeds_of_one_experiment_are_one_row(

@@ -10,13 +10,12 @@ import pytest
 import torch
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.steps import train
 from pipeline.training.checkpoint import Journal
 from pipeline.training.losses import LOSSES
 from tests.steps.workplace import Outcome, Workplace, equal, untimed
 
 TRAIN = ("train", "--config", "small.yaml", "--dataset", "ratings.csv")
-COLLAPSING = ("--loss=bpr_sigmoid", "--weight_decay=0.1", "--patience=none")
+COLLAPSING = ("--loss=bpr", "--weight_decay=0.01", "--patience=none")
 WINDOWS = ("window_0.7", "window_0.85")
 
 
@@ -222,33 +221,25 @@ def test_a_model_that_learned_nothing_personal_says_so(workplace: Workplace) -> 
     outcome = workplace.cli(*TRAIN, *COLLAPSING)
     assert outcome.status == 0, outcome.told
     run = workplace.run(step="train")
-    assert run.data.tags["warning"] == "collapsed-to-popularity"
+    assert run.data.tags["warning"].startswith("collapsed-to-popularity, collapsed-parameters")
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("**Warning:** This model has learned nothing personal: ")
-    assert "weight_decay" in note
+    assert "Look for weight_decay (now 0.01)" in note
+    assert not any("over_popular" in name for name in run.data.metrics)  # sums, no metrics
     assert "learned nothing personal" in outcome.told
     assert workplace.cli("evaluate", "--run_id", run.info.run_id).status == 0
     described = workplace.run(step="train").data.tags["mlflow.note.content"]
     assert described.startswith("**Warning:**")
 
 
-def test_lists_of_the_popular_are_enough_for_the_warning(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "POPULAR", 0.2)  # which lists of a healthy model exceed, too
-    assert workplace.cli(*TRAIN, "--epochs=2").status == 0
-    run = workplace.run(step="train")
-    overlap = run.data.metrics["val/popularity_overlap_at_10"]
-    assert 0.2 < overlap < 0.9
-    assert run.data.tags["warning"] == "collapsed-to-popularity"
-    assert f"{overlap:.0%} of its validation lists" in run.data.tags["mlflow.note.content"]
-
-
 def test_collapsed_embeddings_are_enough_for_the_warning(workplace: Workplace) -> None:
     assert workplace.cli(*TRAIN, *COLLAPSING, "--validate=false").status == 0
     run = workplace.run(step="train")
-    assert run.data.tags["warning"] == "collapsed-to-popularity"
-    assert "the median norm of the GMF user embeddings" in run.data.tags["mlflow.note.content"]
+    assert run.data.tags["warning"] == "collapsed-parameters"
+    assert (
+        "Its parameters have collapsed: the median norm of the GMF user embeddings"
+        in run.data.tags["mlflow.note.content"]
+    )
 
 
 def test_divergence_in_the_first_epoch_fails_with_a_message(workplace: Workplace) -> None:
