@@ -88,6 +88,7 @@ def dataset_tags(dataset: Dataset) -> dict[str, str]:
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint,
         "split": dataset.protocol,
+        **dataset.notes,
     }
 
 
