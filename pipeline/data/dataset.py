@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,18 +19,24 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from pipeline.data.sizes import larger_tests
 from pipeline.data.split import (
     COLD,
     FUTURE,
     LOW_ACTIVITY,
+    REPEAT,
     WARM,
     Split,
     SplitSettings,
     split_as_given,
     split_ratings,
 )
+from pipeline.errors import UserError
 
 FORMAT = 1  # raise it when the same rows and settings would give another Dataset
+
+AS_GIVEN = "as-given"
+"""The word for a split that came with the data."""
 
 CUT_NOTE, PROTOCOL_NOTE = "cut_note", "protocol_note"
 
@@ -97,7 +104,7 @@ class Dataset:
         But for what the user has in training, unless ``repeats`` are kept.
         """
         parts = split_as_given(train, held_out, split.repeats)
-        return cls._numbered(name, split, "as-given", parts, metadata)
+        return cls._numbered(name, split, AS_GIVEN, parts, metadata)
 
     @classmethod
     def _numbered(
@@ -149,6 +156,35 @@ class Dataset:
         protocol = f"{self.protocol}/window-{quantile:g}"
         parts = split_ratings(name, ratings, self.split, quantile)
         return self._numbered(name, self.split, protocol, parts, self.items)
+
+    def windows(self, quantiles: Sequence[float]) -> dict[float, Dataset]:
+        """The windows at ``quantiles``, each another split.
+
+        Raises:
+            UserError: two of them are the same, or one cannot be made.
+        """
+        made: dict[float, Dataset] = {}
+        same: dict[str, float] = {}
+        for quantile in quantiles:
+            window = self.window(quantile)
+            rows = replace(window, protocol="").fingerprint
+            if rows in same:
+                raise UserError(
+                    f"{self.name}: the windows {same[rows]:g} and {quantile:g} are the same split "
+                    f"(too many rows share the moments between them, or it is named twice). Give "
+                    f"--windows others, or fewer."
+                )
+            same[rows] = quantile
+            made[quantile] = window
+        return made
+
+    @property
+    def larger_tests(self) -> str | None:
+        """Settings that would give more test users, and how many, in words; None if none do."""
+        if self.protocol == AS_GIVEN:
+            return None
+        counted = self.later[(self.later["item"] >= 0) & (self.later["segment"] != REPEAT)]
+        return larger_tests(self.train["user"], counted["user"], self.split)
 
     @property
     def train_rows(self) -> pd.DataFrame:

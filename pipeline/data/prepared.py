@@ -18,6 +18,7 @@ from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
+from pipeline.data.split_check import check_split
 from pipeline.disk import sync
 from pipeline.errors import UserError, brief
 
@@ -85,9 +86,11 @@ def prepare(
     if ratings.held_out is None:
         made = Dataset.from_ratings(source.name, ratings.table, ratings.items, split)
     else:
-        made = Dataset.from_existing_split(
-            source.name, ratings.table, ratings.held_out, ratings.items, split
-        )
+        tables = ratings.table, ratings.held_out
+        accept = reading.accept_split
+        checked = check_split(source.name, *tables, repeats=split.repeats, accept=accept)
+        made = Dataset.from_existing_split(source.name, *tables, ratings.items, split)
+        made = replace(made, notes=made.notes | checked)
     made = replace(made, counts=ratings.counts | made.counts)
     folder = home() / made.fingerprint
     told = {"name": source.name, "protocol": made.protocol, "notes": list(source.notes)}

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from pipeline.data.dataset import Dataset
     from pipeline.data.split import SplitSettings
 
 ENOUGH = 100
 """Users below which a test can hardly tell one model from another."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a test or a validation window has to tell."""
+
+    users: int
+    interactions: int
+    """Held out, of these users."""
+    larger: str | None
+    """Settings that would give more, where users are too few."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The size of a dataset's test."""
+        users = len(dataset.test_users)
+        larger = dataset.larger_tests if users < ENOUGH else None
+        return cls(users, len(dataset.test), larger)
+
+    def __str__(self) -> str:
+        return f"{self.users:,} users, {self.interactions:,} held out"
 
 
 def larger_tests(
