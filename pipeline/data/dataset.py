@@ -163,19 +163,19 @@ class Dataset:
         Raises:
             UserError: two of them are the same, or one cannot be made.
         """
-        made: dict[float, Dataset] = {}
-        same: dict[str, float] = {}
-        for quantile in quantiles:
-            window = self.window(quantile)
-            rows = replace(window, protocol="").fingerprint
-            if rows in same:
-                raise UserError(
-                    f"{self.name}: the windows {same[rows]:g} and {quantile:g} are the same split "
-                    f"(too many rows share the moments between them, or it is named twice). Give "
-                    f"--windows others, or fewer."
-                )
-            same[rows] = quantile
-            made[quantile] = window
+        made = {quantile: self.window(quantile) for quantile in quantiles}
+        first: dict[str, float] = {}
+        for quantile, window in made.items():
+            first.setdefault(replace(window, protocol="").fingerprint, quantile)
+        if len(first) < len(quantiles):
+            given, others = (
+                ",".join(f"{quantile:g}" for quantile in each)
+                for each in (quantiles, first.values())
+            )
+            raise UserError(
+                f"{self.name}: of the windows {given} some are the same split: a quantile stands "
+                f"there twice, or too many rows share a moment. Give --windows={others}."
+            )
         return made
 
     @property

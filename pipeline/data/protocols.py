@@ -16,8 +16,8 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
 
-FAR = 0.1
-"""A part is far from what was asked where a tenth of it is missing or too much."""
+FAR = 0.25
+"""A part is far from what was asked where a quarter of it is missing or too much."""
 
 
 def cut_moment(timestamps: npt.NDArray[np.int64], quantile: float) -> int:

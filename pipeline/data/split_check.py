@@ -65,15 +65,15 @@ def check_split(
     known_item = held_out["item"].isin(train["item"].unique())
     count(int((~known_user).sum()), len(held_out), "test rows are of users who do not train")
     count(int((~known_item).sum()), len(held_out), "test rows are of items that do not train")
-    if not (known_user & known_item).any():
-        raise UserError(
-            f"{name}: no test row has a user and an item that are in the training part, so nothing "
-            f"can be evaluated ({'; '.join(found)}). Are ids spelled alike in both files?"
-        )
     if wrong and not accept:
         raise UserError(
             f"{name}: the split that was given is contaminated: {'; '.join(wrong)}. Figures of it "
             f"would say little of a model in use. Mend the two files, or put all rows into one "
             f"and have them split here; --accept_split takes the split as it is."
+        )
+    if not (known_user & known_item).any():
+        raise UserError(
+            f"{name}: no test row has a user and an item that are in the training part, so nothing "
+            f"can be evaluated ({'; '.join(found)}). Are ids spelled alike in both files?"
         )
     return {SPLIT_CHECK: f"{name}, the split as given: {'; '.join(found)}."} if found else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import CUT_NOTE, Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
@@ -102,6 +102,9 @@ def window_sizes(dataset: Dataset, windows: Sequence[float]) -> dict[str, Size]:
         UserError: a window has nobody to be evaluated, or two are the same.
     """
     made = dataset.windows(windows)
+    for window in made.values():
+        if CUT_NOTE in window.notes:
+            log.warning("%s", window.notes[CUT_NOTE])
     return {window_name(quantile): Size.of(window) for quantile, window in made.items()}
 
 
