@@ -33,7 +33,8 @@ class Experiment(Settings):
     k: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), min_length=1)
     """Lengths of the recommended lists; the first is the one that selection looks at."""
     windows: tuple[Quantile, ...] = (0.85,)
-    """Quantiles of the training part at which validation windows are cut; empty for none."""
+    """Quantiles of the training part at which validation windows are cut; empty for none. Where
+    the split is not in time, each is one more draw, and only their number matters."""
     split: SplitSettings = SplitSettings()
     params: SerializeAsAny[Settings]
 

@@ -80,7 +80,8 @@ def train(
     if not validate:
         fields["windows"] = ()
     experiment = read_experiment(Path(config), fields)
-    prepared = find_prepared(dataset, experiment.split, reading, reuse=reuse)
+    split, windows = experiment.split, experiment.windows
+    prepared = find_prepared(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
     step(inputs, prepared, reuse=reuse)
 

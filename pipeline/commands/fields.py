@@ -35,11 +35,20 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         default="error",
         help="Drop counts them.",
     )
+    @click.option(
+        "--accept_split",
+        type=bool,
+        is_flag=False,
+        flag_value=True,
+        default=False,
+        help="Take a split that came with the data though it is contaminated.",
+    )
     @functools.wraps(command)
-    def run(*args: Any, on_bad_rows: Any, **kwargs: Any) -> None:
+    def run(*args: Any, on_bad_rows: Any, accept_split: bool, **kwargs: Any) -> None:
         from pipeline.data.reading import Reading
 
-        command(*args, reading=Reading(on_bad_rows=on_bad_rows), **kwargs)
+        reading = Reading(on_bad_rows=on_bad_rows, accept_split=accept_split)
+        command(*args, reading=reading, **kwargs)
 
     return run
 

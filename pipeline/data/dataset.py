@@ -1,4 +1,4 @@
-"""The Dataset: one time split of one set of ratings, indexed and fingerprinted.
+"""The Dataset: one split of one set of ratings, indexed and fingerprinted.
 
 Users and items are numbered 0, 1, ... in the order of their ids, whatever the order of the file.
 Users that train come first, so that the training matrix has no empty rows; users first seen after
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,10 +19,27 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.data.split import COLD, LOW_ACTIVITY, UNUSED, WARM, SplitSettings, time_split
+from pipeline.data.sizes import larger_tests
+from pipeline.data.split import (
+    COLD,
+    FUTURE,
+    LOW_ACTIVITY,
+    REPEAT,
+    WARM,
+    Split,
+    SplitSettings,
+    split_as_given,
+    split_ratings,
+)
 from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
+from pipeline.errors import UserError
 
 FORMAT = 1  # raise it when the same rows and settings would give another Dataset
+
+AS_GIVEN = "as-given"
+"""The word for a split that came with the data."""
+
+CUT_NOTE, PROTOCOL_NOTE = "cut_note", "protocol_note"
 
 
 @dataclass(frozen=True)
@@ -37,13 +54,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and held-out interactions of one time split.
+    """Training and held-out interactions of one split.
 
     ``train`` has columns user (int32 index), item (int32 index), rating (float32) and timestamp
-    (int64, seconds since 1970 UTC), sorted by user and item. ``later`` has those columns and
-    ``segment``; items outside the catalogue have index -1. ``users`` has the column user (the
-    original id), ``items`` has item (the original id), title and genres.
-    ``protocol`` says in a word how the split was made.
+    (int64, seconds since 1970 UTC), sorted by user and item, each pair once. ``later``, what is
+    held out, has those columns and ``segment``; items outside the catalogue have index -1.
+    ``users`` has the column user (the original id), ``items`` has item (the original id), title
+    and genres. ``protocol`` says in a word how the split was made.
     """
 
     name: str
@@ -53,14 +70,24 @@ class Dataset:
     items: pd.DataFrame
     train: pd.DataFrame
     later: pd.DataFrame
+    superseded: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Earlier training rows of pairs in ``train``, as there; empty where no pair came again."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """duplicates_dropped and repeats_left_out, of ``Split``."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """What a person should know of the split, by the tag under which runs carry it."""
 
     @classmethod
     def from_ratings(
         cls, name: str, ratings: pd.DataFrame, metadata: pd.DataFrame, split: SplitSettings
     ) -> Dataset:
-        """Split ``ratings`` (user, item, rating, timestamp) in time and number what is in them."""
-        train, later = time_split(ratings, split.test_cut, split)
-        return cls._numbered(name, split, split.protocol, train, later, metadata)
+        """Split ``ratings`` (user, item, rating, timestamp) and number what is in them.
+
+        Raises:
+            UserError: they cannot be split so, or nothing is left to train on or to evaluate.
+        """
+        parts = split_ratings(name, ratings, split)
+        return cls._numbered(name, split, split.word, parts, metadata)
 
     @classmethod
     def from_existing_split(
@@ -71,12 +98,12 @@ class Dataset:
         metadata: pd.DataFrame,
         split: SplitSettings,
     ) -> Dataset:
-        """Take a split as it is: every held-out row of a known user and item is the test."""
-        known_user = held_out["user"].isin(train["user"].unique())
-        known_item = held_out["item"].isin(train["item"].unique())
-        segment = np.select([~known_item, known_user], [UNUSED, WARM], COLD)
-        later = held_out.assign(segment=segment)
-        return cls._numbered(name, split, "as-given", train, later, metadata)
+        """Take a split as it is: every held-out row of a known user and item is the test.
+
+        But for what the user has in training, unless ``repeats`` are kept.
+        """
+        parts = split_as_given(train, held_out, split.repeats)
+        return cls._numbered(name, split, AS_GIVEN, parts, metadata)
 
     @classmethod
     def _numbered(
@@ -84,10 +111,13 @@ class Dataset:
         name: str,
         split: SplitSettings,
         protocol: str,
-        train: pd.DataFrame,
-        later: pd.DataFrame,
+        parts: Split,
         metadata: pd.DataFrame,
     ) -> Dataset:
+        train, later = parts.train, parts.later
+        notes = {} if parts.note is None else {CUT_NOTE: parts.note}
+        if split.protocol != "time":
+            notes[PROTOCOL_NOTE] = FUTURE.format(split.protocol)
         training_users = np.sort(train["user"].unique())
         catalogue = pd.Index(np.sort(train["item"].unique()))
         others = later["user"][~later["user"].isin(training_users)].unique()
@@ -102,21 +132,65 @@ class Dataset:
             items.rename_axis("item").reset_index(),
             _indexed(train, users, catalogue),
             _indexed(later, users, catalogue),
+            _indexed(parts.superseded, users, catalogue),
+            parts.counts,
+            notes,
         )
 
     def window(self, quantile: float) -> Dataset:
         """The same split made inside the training part: a validation window of its own catalogue.
 
-        Nothing of ``later`` is in it, so nothing chosen on it knows the test.
+        In time it is cut at ``quantile``; otherwise that names a repetition with a draw of its
+        own. Nothing of ``later`` is in it, so nothing chosen on it knows the test.
+
+        Raises:
+            UserError: it has nothing to train on or to evaluate, or there are no times to cut at.
         """
-        ratings = self.train.assign(
-            user=self.users["user"].to_numpy()[self.train["user"]],
-            item=self.items["item"].to_numpy()[self.train["item"]],
+        rows = self.train_rows
+        ratings = rows.assign(
+            user=self.users["user"].to_numpy()[rows["user"]],
+            item=self.items["item"].to_numpy()[rows["item"]],
         )
-        train, later = time_split(ratings, quantile, self.split)
         name = f"{self.name}/window-{quantile:g}"
         protocol = f"{self.protocol}/window-{quantile:g}"
-        return self._numbered(name, self.split, protocol, train, later, self.items)
+        parts = split_ratings(name, ratings, self.split, quantile)
+        return self._numbered(name, self.split, protocol, parts, self.items)
+
+    def windows(self, quantiles: Sequence[float]) -> dict[float, Dataset]:
+        """The windows at ``quantiles``, each another split.
+
+        Raises:
+            UserError: two of them are the same, or one cannot be made.
+        """
+        made = {quantile: self.window(quantile) for quantile in quantiles}
+        first: dict[str, float] = {}
+        for quantile, window in made.items():
+            first.setdefault(replace(window, protocol="").fingerprint, quantile)
+        if len(first) < len(quantiles):
+            given, others = (
+                ",".join(f"{quantile:g}" for quantile in each)
+                for each in (quantiles, first.values())
+            )
+            raise UserError(
+                f"{self.name}: of the windows {given} some are the same split: a quantile stands "
+                f"there twice, or too many rows share a moment. Give --windows={others}."
+            )
+        return made
+
+    @property
+    def larger_tests(self) -> str | None:
+        """Settings that would give more test users, and how many, in words; None if none do."""
+        if self.protocol == AS_GIVEN:
+            return None
+        counted = self.later[(self.later["item"] >= 0) & (self.later["segment"] != REPEAT)]
+        return larger_tests(self.train["user"], counted["user"], self.split)
+
+    @property
+    def train_rows(self) -> pd.DataFrame:
+        """All rows of ``train``, with the earlier ones of pairs that came again before them."""
+        if self.superseded.empty:
+            return self.train
+        return pd.concat([self.superseded, self.train], ignore_index=True)
 
     @property
     def n_users(self) -> int:
@@ -195,8 +269,16 @@ class Dataset:
 
     @cached_property
     def seen(self) -> sparse.csr_matrix:
-        """What each user has in training and is therefore never recommended."""
+        """What each user has in training and is therefore never recommended, float32 [n_users,
+        n_items]; nothing where what is taken again is part of the test."""
+        if self.split.repeats == "keep":
+            return sparse.csr_matrix((self.n_users, self.n_items), dtype=np.float32)
         return self.train_matrix()
+
+    @cached_property
+    def activity(self) -> npt.NDArray[np.int64]:
+        """Training interactions of each user, [n_users]."""
+        return np.bincount(self.train["user"], minlength=self.n_users)
 
     @cached_property
     def popularity(self) -> npt.NDArray[np.int64]:
@@ -234,10 +316,10 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over rows, metadata and settings; the order of the file is not in it."""
-        digest = hashlib.sha256(
-            json.dumps([FORMAT, self.protocol, self.split.model_dump()]).encode()
-        )
-        for table in (self.users, self.items, self.train, self.later):
+        digest = hashlib.sha256(json.dumps([FORMAT, self.protocol, self.split.identity]).encode())
+        tables = [self.users, self.items, self.train, self.later]
+        # Where no pair came again, the fingerprint is that of before these rows were kept.
+        for table in tables + ([] if self.superseded.empty else [self.superseded]):
             for column in table.columns:
                 digest.update(_canonical_bytes(table[column]))
         return digest.hexdigest()[:16]

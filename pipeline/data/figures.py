@@ -11,7 +11,7 @@ from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import cut_moment
+from pipeline.data.protocols import cut_moment
 
 
 def dataset_figures(dataset: Dataset, windows: Sequence[float]) -> dict[str, Figure]:
@@ -35,11 +35,11 @@ def _ratings(dataset: Dataset) -> Figure:
 
 def _time(dataset: Dataset, windows: Sequence[float]) -> Figure:
     figure, axes = _figure("Interactions over time")
-    moments = dataset.train["timestamp"].to_numpy()
+    moments = dataset.train_rows["timestamp"].to_numpy()
     times = [pd.to_datetime(rows["timestamp"], unit="s") for rows in (dataset.train, dataset.later)]
     axes.hist(times, bins=80, stacked=True, label=["training", "after the cut"])
     axes.axvline(_day(int(moments.max())), color="black", label="end of training")
-    for quantile in windows:
+    for quantile in windows if dataset.split.protocol == "time" else ():
         cut = cut_moment(moments, quantile)
         axes.axvline(
             _day(cut), color="grey", linestyle=":", label=f"validation window {quantile:g}"

@@ -6,22 +6,25 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from pipeline.data.dataset import FORMAT, Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
+from pipeline.data.split_check import check_split
 from pipeline.disk import sync
 from pipeline.errors import UserError, brief
 
+PREPARATION = 2  # raise it when the same bytes and settings would be prepared otherwise
 TABLES = ("users", "items", "train", "later")
+SUPERSEDED = "superseded"  # a table that is there where it has rows
 META = "meta.json"
 
 
@@ -34,7 +37,7 @@ class Prepared:
     notes: tuple[str, ...]
     """What a person should know: warnings, and choices made for them."""
     counts: dict[str, int]
-    """rows_read, bad_rows_dropped, duplicates_dropped."""
+    """rows_read, bad_rows_dropped, duplicates_dropped, repeats_left_out."""
     reused: bool
     """Whether it was found prepared."""
 
@@ -47,6 +50,7 @@ class Record(BaseModel):
     name: str
     protocol: str
     counts: dict[str, int]
+    split_notes: dict[str, str] = {}
 
 
 def home() -> Path:
@@ -66,7 +70,7 @@ def prepare(
     """
     source = find(dataset)
     inputs = {
-        "format": FORMAT,
+        "format": PREPARATION,
         "source": source.sha256,
         "split": split.model_dump(mode="json"),
         **reading.model_dump(mode="json"),
@@ -82,15 +86,19 @@ def prepare(
     if ratings.held_out is None:
         made = Dataset.from_ratings(source.name, ratings.table, ratings.items, split)
     else:
-        made = Dataset.from_existing_split(
-            source.name, ratings.table, ratings.held_out, ratings.items, split
-        )
+        tables = ratings.table, ratings.held_out
+        accept = reading.accept_split
+        checked = check_split(source.name, *tables, repeats=split.repeats, accept=accept)
+        made = Dataset.from_existing_split(source.name, *tables, ratings.items, split)
+        made = replace(made, notes=made.notes | checked)
+    made = replace(made, counts=ratings.counts | made.counts)
     folder = home() / made.fingerprint
     told = {"name": source.name, "protocol": made.protocol, "notes": list(source.notes)}
     if folder.exists():
         notes += _put_aside_damaged(folder)
-    store(made, folder, {"inputs": inputs, "counts": ratings.counts, **told})
-    return Prepared(made, folder, tuple(notes), ratings.counts, reused=False)
+    counted = {"counts": made.counts, "split_notes": made.notes}
+    store(made, folder, {"inputs": inputs, **counted, **told})
+    return Prepared(made, folder, (*notes, *made.notes.values()), made.counts, reused=False)
 
 
 def load(fingerprint: str) -> Prepared:
@@ -133,9 +141,13 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     record = _read_record(folder)
     split = SplitSettings.read(record.inputs.get("split", {}), where=str(folder / META))
     try:
-        files = {name: folder / f"{name}.parquet" for name in TABLES}
-        tables = {name: pd.read_parquet(file, memory_map=True) for name, file in files.items()}
-        dataset = Dataset(record.name, split, record.protocol, **tables)
+        files = [folder / f"{name}.parquet" for name in TABLES]
+        files += folder.glob(f"{SUPERSEDED}.parquet")
+        tables = {file.stem: pd.read_parquet(file, memory_map=True) for file in files}
+        dataset = Dataset(
+            record.name, split, record.protocol, **tables,
+            counts=record.counts, notes=record.split_notes,
+        )  # fmt: skip
         fingerprint = dataset.fingerprint
     except Exception as error:  # pandas raises many kinds for what it stumbles over
         raise _damaged(folder, error) from None
@@ -144,7 +156,8 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
             f"{folder}: the tables no longer have the fingerprint that names the folder "
             f"(they have {fingerprint}). Delete the folder and prepare again."
         )
-    return Prepared(dataset, folder, tuple(notes), record.counts, reused=True)
+    told = (*notes, *record.split_notes.values())
+    return Prepared(dataset, folder, told, record.counts, reused=True)
 
 
 def _read_record(folder: Path) -> Record:
@@ -177,7 +190,7 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
-        for name in TABLES:
+        for name in TABLES if dataset.superseded.empty else (*TABLES, SUPERSEDED):
             getattr(dataset, name).to_parquet(partial / f"{name}.parquet", index=False)
         content = {**meta, "statistics": dataset.statistics}
         (partial / META).write_text(json.dumps(content, indent=2) + "\n")

@@ -1,6 +1,8 @@
 """Ratings as a checked table, whatever file they come from.
 
-    files.choose -> formats.read_raw -> checks of every row -> ids -> duplicates removed
+    files.choose -> formats.read_raw -> checks of every row -> ids
+
+Rows that share user and item stay: which of them counts depends on the split.
 
 Text is cut into cells once, and the cells are checked as whole columns. Only where a row is bad
 is the file read a second time, line by line, to say where.
@@ -42,7 +44,7 @@ class Ratings:
     seconds since 1970 UTC), in the order of the file. ``items`` has item (as in ``table``), title
     and genres ("Action|Comedy"), one row per item with known metadata. ``held_out`` has the
     columns of ``table``: the test rows of an existing split, None where there is no split.
-    ``counts``: rows_read, bad_rows_dropped and duplicates_dropped.
+    ``counts``: rows_read and bad_rows_dropped.
     """
 
     table: pd.DataFrame
@@ -52,10 +54,9 @@ class Ratings:
 
 
 def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
-    """Read, check and deduplicate the ratings in a file, a folder or a zip.
+    """Read and check the ratings in a file, a folder or a zip.
 
-    Of several rows with the same user and item the one with the latest timestamp stays, the last
-    of them on a tie. Fractions of a second are cut off.
+    Fractions of a second are cut off.
 
     Raises:
         UserError: the file is not what it should be, or, unless they are to be dropped, rows
@@ -63,14 +64,10 @@ def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
     """
     choice = choose(source_path)
     frame, first, dropped = _read(choice, reading)
-    table, held_out = _latest(frame[:first]), _latest(frame[first:])
-    counts = {
-        "rows_read": len(frame) + dropped,
-        "bad_rows_dropped": dropped,
-        "duplicates_dropped": len(frame) - len(table) - len(held_out),
-    }
+    counts = {"rows_read": len(frame) + dropped, "bad_rows_dropped": dropped}
     items = _matching(read_items(choice.items), frame["item"].dtype)
-    return Ratings(table, items, held_out if len(choice.tables) == 2 else None, counts)
+    held_out = frame[first:].reset_index(drop=True) if len(choice.tables) == 2 else None
+    return Ratings(frame[:first], items, held_out, counts)
 
 
 def _read(choice: Choice, reading: Reading) -> tuple[pd.DataFrame, int, int]:
@@ -221,31 +218,6 @@ def _integers(column: Any) -> npt.NDArray[np.int64] | None:
             return None
         chunks.append(numbers.to_numpy())
     return np.concatenate(chunks)
-
-
-def _latest(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per user and item: the one with the latest timestamp, the last of them on a tie."""
-    pairs = _pairs(frame)
-    ordered = np.sort(pairs)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(repeated) == 0:
-        return frame.reset_index(drop=True)
-    rows = np.flatnonzero(pd.Series(pairs).isin(repeated))
-    times = frame["timestamp"].to_numpy()[rows]
-    rows = rows[np.lexsort((times, pairs[rows]))]  # stable: file order on a tie
-    superseded = rows[:-1][pairs[rows][1:] == pairs[rows][:-1]]
-    kept = np.ones(len(frame), bool)
-    kept[superseded] = False
-    return frame[kept].reset_index(drop=True)
-
-
-def _pairs(frame: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """One number for each user and item together."""
-    items, catalogue = pd.factorize(frame["item"])
-    pairs: npt.NDArray[np.int64] = pd.factorize(frame["user"])[0].astype(np.int64, copy=False)
-    pairs *= max(1, len(catalogue))
-    pairs += items
-    return pairs
 
 
 def _matching(items: pd.DataFrame, ids: Any) -> pd.DataFrame:

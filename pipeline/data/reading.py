@@ -12,6 +12,8 @@ class Reading(Settings):
 
     on_bad_rows: Literal["error", "drop"] = "error"
     """error refuses a file with rows that cannot be used; drop leaves them out and counts them."""
+    accept_split: bool = False
+    """Takes a split that came with the data though half of it or more is contaminated."""
 
 
 AS_IT_IS = Reading()

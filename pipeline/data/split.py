@@ -1,4 +1,4 @@
-"""The global time split: everything before one moment trains, everything after it tests.
+"""The split: what trains, and what is held out for whom.
 
     users                   | cut
     warm          o--o-o--o-|-x--x-x--x     trains, and is evaluated
@@ -6,105 +6,326 @@
     cold                    |  x-x--x-x     first seen after the cut
                 time -------+--------->
 
-One cut for all users, so that no model learns from what happens after the moment at which it
-would have been asked. Validation windows are the same split, made inside the training part.
+By default one cut for all users, so that no model learns from what happens after the moment at
+which it would have been asked; ``protocols`` has what else there is. Validation windows are the
+same split, made inside the training part.
+
+    rows -> held out or not -> each part with one row per user and item -> segments
+
+Rows are deduplicated after the cut, each part for itself: a training row that went because its
+pair comes again later would tell what comes later.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
+from pipeline.data.protocols import (
+    Mask,
+    Numbers,
+    cut_moment,
+    is_far,
+    latest_of_each,
+    share_of_each,
+)
+from pipeline.data.sizes import larger_tests
 from pipeline.errors import UserError
 from pipeline.settings import Settings
 
 Quantile = Annotated[float, Field(gt=0, lt=1)]
 
 WARM, LOW_ACTIVITY, COLD, UNUSED = "warm", "low_activity", "cold", "unused"
+REPEAT = "repeat"
+
+FUTURE = (
+    "The protocol {} knows the future: what is held out lies among what trains, so figures are "
+    "higher than in use and models may come in another order (Meng, McCreadie, Macdonald and "
+    "Ounis, 2020). They are not comparable with those of a split in time."
+)
 
 
 class SplitSettings(Settings):
     """Who trains and who is evaluated."""
 
     test_cut: Quantile = 0.8
-    """Quantile of all timestamps (nearest one) at which training ends."""
+    """Share that trains: time ends it at this quantile of all timestamps (nearest one); random
+    leaves each user this share."""
     min_training: int = Field(5, ge=1)
     """Users with fewer training interactions are dropped from training."""
     min_warm_training: int = Field(15, ge=1)
     """Users with at least so many training interactions can be evaluated as warm users."""
     min_held_out: int = Field(10, ge=1)
-    """Users with fewer held-out interactions are not evaluated."""
+    """Users with fewer held-out interactions are not evaluated; leave_one_out needs one."""
+    protocol: Literal["time", "random", "leave_one_out"] = "time"
+    """time: one moment for all; random: of each user a share; leave_one_out: of each the latest.
+    The last two know the future. Of a split that is given it rules the windows."""
+    repeats: Literal["drop", "keep"] = "drop"
+    """keep: what a user has and takes again is part of the test, and no list is masked."""
+    split_seed: int = Field(0, ge=0, lt=2**32)
+    """Of what random and leave_one_out draw."""
 
     @property
-    def protocol(self) -> str:
+    def word(self) -> str:
         """The split in a word, as in time-0.8-5-15-10."""
-        users = f"{self.min_training}-{self.min_warm_training}-{self.min_held_out}"
-        return f"time-{self.test_cut:g}-{users}"
+        parts = [self.protocol.replace("_", "-")]
+        if self.protocol != "leave_one_out":
+            parts.append(f"{self.test_cut:g}")
+        parts += [f"{self.min_training}", f"{self.min_warm_training}"]
+        if self.protocol != "leave_one_out":
+            parts.append(f"{self.min_held_out}")
+        if self.protocol != "time" and self.split_seed:
+            parts.append(f"seed-{self.split_seed}")
+        if self.repeats == "keep":
+            parts.append("repeats")
+        return "-".join(parts)
+
+    @property
+    def least_held_out(self) -> int:
+        """Held-out interactions that a user needs to be evaluated."""
+        return 1 if self.protocol == "leave_one_out" else self.min_held_out
+
+    @property
+    def least_training(self) -> int:
+        """Training interactions that a user needs to be evaluated as warm."""
+        return max(self.min_training, self.min_warm_training)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the settings is in a fingerprint: those of before later ones were added, and
+        these where they are not at their defaults."""
+        added = {"protocol": "time", "repeats": "drop", "split_seed": 0}
+        dumped = self.model_dump(mode="json")
+        return {name: value for name, value in dumped.items() if added.get(name) != value}
 
 
-def cut_moment(timestamps: npt.NDArray[np.int64], quantile: float) -> int:
-    """The timestamp [s] at ``quantile``: the nearest one that occurs, as in pandas' quantile."""
-    return int(np.quantile(timestamps, quantile, method="nearest"))
+AS_GIVEN = SplitSettings(min_training=1, min_warm_training=1, min_held_out=1)
+"""Who trains and is evaluated in a split that came with the data: everybody."""
 
 
-def time_split(
-    ratings: pd.DataFrame, quantile: float, settings: SplitSettings
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split ``ratings`` (user, item, rating, timestamp) at a quantile of its timestamps.
+@dataclass(frozen=True)
+class Split:
+    """Rows with the columns of the ratings that were split."""
 
-    Every row has its ids: ``read_ratings`` lets no other pass.
+    train: pd.DataFrame
+    """Training rows, one per user and item: the latest, the last in the file on a tie."""
+    superseded: pd.DataFrame
+    """Earlier training rows of the same pairs, for the windows, which are cut before them."""
+    later: pd.DataFrame
+    """Held-out rows, one per user and item, with a column ``segment``."""
+    counts: dict[str, int]
+    """duplicates_dropped: rows that repeat another of the same part. repeats_left_out: held-out
+    rows of pairs that are in the training part, too."""
+    note: str | None = None
+    """What a person should know of the cut."""
 
-    Returns:
-        training rows, at or before the cut, of users with ``min_training`` of them;
-        later rows, with a column ``segment``. Rows of items in the training catalogue, of users
-        with ``min_held_out`` of them, are ``warm`` (the test), ``low_activity`` or ``cold``, as
-        the user has enough, some or no interactions before the cut; the rest is ``unused``.
+
+def split_ratings(
+    name: str, ratings: pd.DataFrame, settings: SplitSettings, window: float | None = None
+) -> Split:
+    """Split ``ratings`` (user, item, rating, timestamp) as ``settings`` say.
+
+    Every row has its ids: ``read_ratings`` lets no other pass. The parts are:
+
+    training rows of users with ``min_training`` of them;
+    held-out rows in segments. Rows of items in the training catalogue, of users with
+    ``min_held_out`` of them, are ``warm`` (the test), ``low_activity`` or ``cold``, as the user
+    has enough, some or no training interactions; what the user has in the training part is
+    ``repeat``, unless ``repeats`` are kept; the rest is ``unused``.
+
+    Args:
+        name: of the data, for messages.
+        ratings: the rows as they are, not deduplicated.
+        settings: how to split.
+        window: makes a validation window of training rows. In time it is the quantile to cut at.
+            Otherwise it does no more than name a repetition, drawn by itself: random holds out
+            the same share again, leave_one_out the latest row of half of the users, as without
+            a draw all windows would be the same.
 
     Raises:
-        UserError: nothing is left to train on or to evaluate.
+        UserError: nothing is left to train on or to evaluate, or there are no times to cut at.
     """
-    # Ids become numbers once; from then on everything is a look-up in a small table.
-    user, item = (pd.factorize(ratings[name])[0] for name in ("user", "item"))
     timestamp = ratings["timestamp"].to_numpy()
-    before = timestamp <= cut_moment(timestamp, quantile)
-    activity = np.bincount(user[before], minlength=user.max(initial=0) + 1)
-    trains = before & (activity >= settings.min_training)[user]
-    catalogue = np.zeros(item.max(initial=0) + 1, np.bool_)
-    catalogue[item[trains]] = True
-    after = ~before
-    segment = _segments(activity, user[after], catalogue[item[after]], settings)
-    train, later = _rows(ratings, trains), _rows(ratings, after)
-    later["segment"] = segment
-    if train.empty or not (later["segment"] == WARM).any():
+    draws = settings.protocol != "time"
+    # Ids become numbers once; from then on everything is a look-up in a small table.
+    user, item = (pd.factorize(ratings[key], sort=draws)[0] for key in ("user", "item"))
+    note = None
+    if draws:
+        held_out = _drawn(ratings, user, item, settings, window)
+    else:
+        quantile = settings.test_cut if window is None else window
+        held_out, note = _after_the_cut(name, timestamp, quantile)
+    split = _divided(ratings, user, item, held_out, settings, note)
+    if len(split.train) == 0 or not (split.later["segment"] == WARM).any():
+        raise UserError(_empty(name, split, settings))
+    return split
+
+
+def split_as_given(train: pd.DataFrame, held_out: pd.DataFrame, repeats: str) -> Split:
+    """A split that came with the data: every held-out row of a known user and item is the test."""
+    ratings = pd.concat([train, held_out], ignore_index=True)
+    user, item = (pd.factorize(ratings[key])[0] for key in ("user", "item"))
+    is_held_out = np.arange(len(ratings)) >= len(train)
+    settings = AS_GIVEN.model_copy(update={"repeats": repeats})
+    return _divided(ratings, user, item, is_held_out, settings, None)
+
+
+def _after_the_cut(
+    name: str, timestamp: npt.NDArray[np.int64], quantile: float
+) -> tuple[Mask, str | None]:
+    """Rows after the cut, and what to say where it is far from where it was asked for."""
+    if timestamp.min() == timestamp.max():
         raise UserError(
-            f"The time split at quantile {quantile} leaves {len(train)} training rows and no user "
-            f"with at least {settings.min_warm_training} training and {settings.min_held_out} "
-            f"held-out interactions. Use more data, another cut, or lower min_warm_training "
-            f"and min_held_out."
+            f"{name} has no times, or one for all rows: a split in time cannot be made. Give "
+            f"--protocol random (per user, a share held out) or --protocol leave_one_out (per "
+            f"user, one); both let a model know the future, so their figures are not comparable "
+            f"with those of a split in time."
         )
-    return train, later
+    moment = cut_moment(timestamp, quantile)
+    held_out: Mask = timestamp > moment
+    share = 1 - held_out.mean()
+    if is_far(share, quantile) or moment != np.quantile(timestamp, quantile, method="nearest"):
+        return held_out, (
+            f"{name}: many rows share the moment of the cut, which is therefore made at the "
+            f"nearest moment where it can be: {share:.1%} of the rows train, {quantile:.1%} were "
+            f"asked for. If that is no split to learn from, --protocol random needs no times."
+        )
+    return held_out, None
+
+
+def _drawn(
+    ratings: pd.DataFrame,
+    user: Numbers,
+    item: Numbers,
+    settings: SplitSettings,
+    window: float | None,
+) -> Mask:
+    """What random or leave_one_out hold out, whatever the order of the rows."""
+    repetition = 0 if window is None else round(window * 1e9)
+    generator = np.random.default_rng([settings.split_seed, repetition])
+    pairs = _pairs(user, item)
+    if settings.protocol == "random" and settings.repeats == "drop":
+        unit = np.unique(pairs, return_inverse=True)[1]
+        return share_of_each(user, unit, 1 - settings.test_cut, generator)
+    order = np.lexsort((ratings["rating"], ratings["timestamp"], pairs))
+    if settings.protocol == "random":
+        drawn = share_of_each(user[order], np.arange(len(user)), 1 - settings.test_cut, generator)
+    else:
+        n_users = int(user.max(initial=-1)) + 1
+        among = generator.random(n_users) < (1 if window is None else 0.5)
+        drawn = latest_of_each(
+            user[order], ratings["timestamp"].to_numpy()[order], among, generator
+        )
+    held_out = np.empty(len(user), np.bool_)
+    held_out[order] = drawn
+    return held_out
+
+
+def _divided(
+    ratings: pd.DataFrame,
+    user: Numbers,
+    item: Numbers,
+    held_out: Mask,
+    settings: SplitSettings,
+    note: str | None,
+) -> Split:
+    superseded, again = _repeated(user, item, held_out, ratings["timestamp"].to_numpy())
+    once = np.ones(len(user), np.bool_)
+    once[superseded] = False
+    before = ~held_out
+    activity = np.bincount(user[before & once], minlength=int(user.max(initial=0)) + 1)
+    before &= (activity >= settings.min_training)[user]
+    catalogue = np.zeros(int(item.max(initial=0)) + 1, np.bool_)
+    catalogue[item[before]] = True
+    after = held_out & once
+    repeat = np.zeros(len(user), np.bool_)
+    if settings.repeats == "drop":
+        repeat[again] = True
+    later = _rows(ratings, after)
+    later["segment"] = _segments(
+        activity, user[after], catalogue[item[after]], repeat[after], settings
+    )
+    counts = {
+        "duplicates_dropped": len(superseded),
+        "repeats_left_out": int(np.count_nonzero(repeat & after)),
+    }
+    train, earlier = _rows(ratings, before & once), _rows(ratings, before & ~once)
+    return Split(train, earlier, later, counts, note)
+
+
+def _pairs(user: Numbers, item: Numbers) -> npt.NDArray[np.int64]:
+    """One number for each user and item together."""
+    pairs: npt.NDArray[np.int64] = user.astype(np.int64)
+    pairs *= int(item.max(initial=0)) + 1
+    pairs += item
+    return pairs
+
+
+def _repeated(
+    user: Numbers, item: Numbers, held_out: Mask, timestamp: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The rows that a later one of the same part and pair supersedes (on a tie, the last of the
+    file stays), and the held-out rows of pairs that are in the training part."""
+    ordered = _pairs(user, item)
+    ordered.sort()
+    several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(several) == 0:
+        nothing = np.empty(0, np.intp)
+        return nothing, nothing
+    del ordered  # before there is another of its size
+    pairs = _pairs(user, item)
+    rows = np.flatnonzero(pd.Series(pairs, copy=False).isin(several))
+    # By pair, the training part first; stable, so in the order of the file on a tie.
+    rows = rows[np.lexsort((timestamp[rows], held_out[rows], pairs[rows]))]
+    pair, side = pairs[rows], held_out[rows]
+    same = pair[1:] == pair[:-1]
+    superseded = rows[:-1][same & (side[1:] == side[:-1])]
+    begins = np.append(True, ~same)
+    is_in_training = ~side[begins][np.cumsum(begins) - 1]
+    return superseded, rows[side & is_in_training]
+
+
+def _empty(name: str, split: Split, settings: SplitSettings) -> str:
+    """That nothing is left, and what would leave something."""
+    rows = split.later[split.later["segment"] != REPEAT]
+    counted = rows["item"].isin(split.train["item"].unique())
+    larger = larger_tests(split.train["user"], rows["user"][counted], settings)
+    random = "" if settings.protocol == "random" else ", or --protocol random"
+    repeats = split.counts["repeats_left_out"]
+    left_out = (
+        f" {repeats:,} held-out rows repeat what the user has in training: they are only counted "
+        f"with --repeats keep." if repeats else ""
+    )  # fmt: skip
+    return (
+        f"{name}: the split {settings.word} leaves {len(split.train):,} training rows and no user "
+        f"with at least {settings.least_training} training and {settings.least_held_out} held-out "
+        f"interactions.{left_out} "
+        + (f"{larger}." if larger else f"Use more data, another test_cut{random}.")
+    )
 
 
 def _segments(
     activity: npt.NDArray[np.int64],
-    user: npt.NDArray[np.int64],
-    in_catalogue: npt.NDArray[np.bool_],
+    user: Numbers,
+    in_catalogue: Mask,
+    repeat: Mask,
     settings: SplitSettings,
 ) -> pd.api.extensions.ExtensionArray:
-    """The segment of each later row, from its user and whether its item trains."""
-    held_out = np.bincount(user[in_catalogue], minlength=len(activity))
-    enough = max(settings.min_training, settings.min_warm_training)
-    kinds = np.select([activity >= enough, activity > 0], [0, 1], 2)  # of users who are evaluated
-    evaluated = in_catalogue & (held_out >= settings.min_held_out)[user]
-    names = pd.array([WARM, LOW_ACTIVITY, COLD, UNUSED], dtype="str")
-    return names.take(np.where(evaluated, kinds[user], 3))
+    """The segment of each held-out row, from its user and whether its item trains."""
+    counted = in_catalogue & ~repeat
+    held_out = np.bincount(user[counted], minlength=len(activity))
+    kinds = np.select([activity >= settings.least_training, activity > 0], [0, 1], 2)
+    evaluated = counted & (held_out >= settings.least_held_out)[user]
+    names = pd.array([WARM, LOW_ACTIVITY, COLD, UNUSED, REPEAT], dtype="str")
+    return names.take(np.where(evaluated, kinds[user], np.where(repeat, 4, 3)))
 
 
-def _rows(table: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> pd.DataFrame:
+def _rows(table: pd.DataFrame, chosen: Mask) -> pd.DataFrame:
     """``table[chosen]``, numbered anew; pandas would copy all of it together first."""
     columns = {name: column.array[chosen] for name, column in table.items()}
     return pd.DataFrame(columns, copy=False)

@@ -27,7 +27,7 @@ def breakdown(ranked: Ranked, dataset: Dataset, k: int) -> pd.DataFrame:
 
 
 def _by_activity(ranked: Ranked, dataset: Dataset, k: int) -> list[dict[str, object]]:
-    activity = np.diff(dataset.seen.indptr)[ranked.users]
+    activity = dataset.activity[ranked.users]
     order = np.argsort(activity, kind="stable")
     values = _ndcg(ranked.lists[:, :k], ranked.held_out)
     return [

@@ -5,9 +5,10 @@
           |========================|--window--|           cut at 0.85
                                                  | test, unknown here
 
-A window is the same time split made of the training interactions alone. A model is fitted on each
-window's own training part and evaluated on its held-out part. What is chosen is chosen on the mean
-over windows, because a single one picks badly.
+A window is the same split made of the training interactions alone; where that is not in time, each
+window is a draw of its own. A model is fitted on each window's own training part and evaluated on
+its held-out part. What is chosen is chosen on the mean over windows, because a single one picks
+badly.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def exposure(
     size = max(1, BLOCK_BYTES // (4 * dataset.n_items))
     everyone = np.arange(dataset.n_users, dtype=np.int32)
     spread = np.concatenate([scores_of(users).std(1) for users in _parts(everyone, size)])
-    warm = everyone[np.diff(dataset.seen.indptr) >= dataset.split.min_warm_training]
+    warm = everyone[dataset.activity >= dataset.split.min_warm_training]
 
     def blocks() -> Iterator[Tensor]:
         for users in _parts(warm, size):

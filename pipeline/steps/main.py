@@ -36,7 +36,8 @@ def main(
         run_ids = []
         for experiment in experiments:
             if experiment.split != first.split:
-                prepared = find_prepared(dataset, experiment.split, reading, reuse=reuse)
+                split, windows = experiment.split, experiment.windows
+                prepared = find_prepared(dataset, split, reading, windows, reuse=reuse)
             with timed(f"{experiment.name} done"):
                 inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
                 trained = train(inputs, prepared, reuse=reuse, parent=run)

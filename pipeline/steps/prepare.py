@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import CUT_NOTE, Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.sizes import ENOUGH, Size
 from pipeline.data.split import Quantile, SplitSettings
+from pipeline.evaluation.validation import window_name
 from pipeline.steps.identity import step_key
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.runs import STEP_KEY, Run, find_finished
@@ -19,10 +21,10 @@ log = logging.getLogger("pipeline")
 
 
 class PrepareSettings(SplitSettings):
-    """The split, and the windows that the plots show."""
+    """The split, and the validation windows to look at."""
 
     windows: tuple[Quantile, ...] = (0.85,)
-    """Quantiles of the training part to mark in the plot of interactions over time."""
+    """Quantiles of the training part at which windows are cut, to be counted and drawn."""
 
     @property
     def split(self) -> SplitSettings:
@@ -40,7 +42,7 @@ def prepare(
     parent: Run | None = None,
 ) -> Prepared:
     """Prepare a dataset and log it: tables, statistics, plots, fingerprint."""
-    prepared = find_prepared(dataset, split, reading, reuse=reuse)
+    prepared = find_prepared(dataset, split, reading, windows, reuse=reuse)
     inputs = {"fingerprint": prepared.dataset.fingerprint, "windows": list(windows)}
     key = step_key("prepare", inputs)
     earlier = find_finished(key, parent) if reuse else None
@@ -56,9 +58,19 @@ def prepare(
 
 
 def find_prepared(
-    dataset: str, split: SplitSettings, reading: Reading = AS_IT_IS, *, reuse: bool = True
+    dataset: str,
+    split: SplitSettings,
+    reading: Reading = AS_IT_IS,
+    windows: Sequence[float] = (),
+    *,
+    reuse: bool = True,
 ) -> Prepared:
-    """Prepare a dataset, or take it as it was prepared, and say what there is to know."""
+    """Prepare a dataset, or take it as it was prepared, and say what there is to know.
+
+    Raises:
+        UserError: as ``prepare`` of the data; one of the ``windows`` that will be used has nobody
+            to be evaluated, or two are the same.
+    """
     prepared = prepare_data(dataset, split, reading, reuse=reuse)
     for note in prepared.notes:
         log.warning("%s", note)
@@ -81,7 +93,36 @@ def find_prepared(
     )  # fmt: skip
     if prepared.dataset.values_taken != "ratings":
         log.info("%s: %s", prepared.dataset.name, prepared.dataset.values_explained)
+    _tell_sizes(prepared.dataset, window_sizes(prepared.dataset, windows))
     return prepared
+
+
+def window_sizes(dataset: Dataset, windows: Sequence[float]) -> dict[str, Size]:
+    """How much each validation window has to tell, by name.
+
+    Raises:
+        UserError: a window has nobody to be evaluated, or two are the same.
+    """
+    made = dataset.windows(windows)
+    for window in made.values():
+        if CUT_NOTE in window.notes:
+            log.warning("%s", window.notes[CUT_NOTE])
+    return {window_name(quantile): Size.of(window) for quantile, window in made.items()}
+
+
+def _tell_sizes(dataset: Dataset, windows: Mapping[str, Size]) -> None:
+    """Say how large the windows are, and warn where users are too few to tell models apart."""
+    for name, size in windows.items():
+        log.info("%s: %s", name, size)
+    sizes = {"the test": Size.of(dataset), **windows}
+    few = [
+        f"{name} has {size}" + (f" ({size.larger})" if size.larger else "")
+        for name, size in sizes.items()
+        if size.users < ENOUGH
+    ]
+    if few:
+        told = "; ".join(few)
+        log.warning("With less than %d users models can hardly be told apart: %s", ENOUGH, told)
 
 
 def dataset_tags(dataset: Dataset) -> dict[str, str]:
@@ -90,6 +131,7 @@ def dataset_tags(dataset: Dataset) -> dict[str, str]:
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint,
         "split": dataset.protocol,
+        **dataset.notes,
     }
 
 
@@ -102,11 +144,15 @@ def _log_prepared(run: Run, prepared: Prepared, windows: Sequence[float]) -> Non
     }
     run.log_metrics({f"data/{name}": value for name, value in numbers.items()})
     run.log_metrics({f"data/{name}": value for name, value in prepared.counts.items()})
+    sizes = window_sizes(dataset, windows)
+    for name, size in sizes.items():
+        counts = {"users": size.users, "interactions": size.interactions}
+        run.log_metrics({f"data/{name}_{what}": count for what, count in counts.items()})
     from pipeline.data.figures import dataset_figures  # and matplotlib: most find it prepared
 
     for name, figure in dataset_figures(dataset, windows).items():
         run.log_figure(figure, f"figures/{name}")
-    facts = {**dataset.statistics, **prepared.counts}
+    facts = {**dataset.statistics, **prepared.counts, **sizes}
     rows = [f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items()]
     notes = [f"**Note:** {note}\n" for note in prepared.notes]
     run.describe("\n".join([*notes, f"| {dataset.name} | |", "|---|---|", *rows]))

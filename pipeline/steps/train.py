@@ -62,7 +62,8 @@ def train(
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, inputs, None)
-    mask = "seen" if family(experiment.model).masks_seen else "none"
+    masked = family(experiment.model).masks_seen and dataset.split.repeats == "drop"
+    mask = "seen" if masked else "none"
     tags = {
         "step": step, "model": experiment.model, "experiment": experiment.name, "mask": mask
     }  # fmt: skip

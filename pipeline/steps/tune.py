@@ -70,7 +70,7 @@ def tune(plan: Plan, dataset: str, reading: Reading, launch: Launch) -> None:
         UserError: the storage cannot be used, another study has the name, or all trials fail.
     """
     environments = _environments(plan, launch)
-    prepared = find_prepared(dataset, plan.experiment.split, reading)
+    prepared = find_prepared(dataset, plan.experiment.split, reading, plan.experiment.windows)
     fingerprint = prepared.dataset.fingerprint
     name = launch.name or f"{plan.name}-{fingerprint[:8]}"
     data = {"dataset": dataset, **reading.model_dump(), "fingerprint": fingerprint}

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.values import Values, worth
+from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
 from pipeline.training.epochs import Epochs, Network, Precision
@@ -134,7 +134,7 @@ class Trainer:
         self.network, self.settings, self.generator = network, settings, generator
         weights = torch.ones((), device=device)
         if settings.rating_confidence:
-            values = worth(settings.values, rows["rating"].to_numpy(), rows["user"].to_numpy())
+            values = dataset.train_values(settings.values)
             confidence = torch.from_numpy(values).to(device).clamp_min(0)
             confidence = confidence**settings.rating_confidence
             weights = confidence / confidence.mean()

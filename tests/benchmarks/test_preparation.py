@@ -55,7 +55,6 @@ def test_generated_ratings_can_be_read_and_split(tmp_path: Path) -> None:
     assert read.counts == {
         "rows_read": 12_000,
         "bad_rows_dropped": 0,
-        "duplicates_dropped": 0,
     }
     np.testing.assert_array_equal(read.table["user"], made.users + 1)
     np.testing.assert_array_equal(read.table["timestamp"], made.timestamps)

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.figures import dataset_figures
-from pipeline.data.split import cut_moment
+from pipeline.data.protocols import cut_moment
 from tests.conftest import checkerboard, make_dataset
 
 

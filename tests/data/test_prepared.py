@@ -58,7 +58,7 @@ def test_a_dataset_comes_back_as_it_was() -> None:
     assert same(first.dataset, again.dataset)
     assert again.dataset.fingerprint == first.dataset.fingerprint
     assert again.dataset.statistics == first.dataset.statistics
-    assert (again.dataset.name, again.dataset.protocol) == ("ratings", SPLIT.protocol)
+    assert (again.dataset.name, again.dataset.protocol) == ("ratings", SPLIT.word)
     assert again.counts == first.counts
     assert same(load(first.dataset.fingerprint).dataset, first.dataset)
 
@@ -187,10 +187,40 @@ def test_bad_rows_are_in_the_key_and_counted(ratings: pd.DataFrame) -> None:
         "rows_read": len(ratings) + 2,
         "bad_rows_dropped": 2,
         "duplicates_dropped": 0,
+        "repeats_left_out": 0,
     }
     assert prepare("ratings.csv", SPLIT, DROP).counts == first.counts
     with pytest.raises(UserError, match="cannot be used"):  # dropping once allows nothing later
         prepare("ratings.csv", SPLIT)
+
+
+def test_pairs_that_come_again_come_back_with_the_dataset(ratings: pd.DataFrame) -> None:
+    again = ratings[:300].assign(timestamp=ratings["timestamp"][:300] + 1)
+    late = ratings[:50].assign(timestamp=ratings["timestamp"].max() + 1)
+    pd.concat([ratings, again, late]).to_csv("again.csv", index=False)
+    first = prepare("again.csv", SPLIT)
+    second = prepare("again.csv", SPLIT)
+    assert second.reused
+    assert second.counts == first.counts
+    assert first.counts["duplicates_dropped"] == 300
+    assert first.counts["repeats_left_out"] == 50
+    assert second.dataset.superseded.equals(first.dataset.superseded)
+    assert len(first.dataset.superseded) > 200
+    assert second.dataset.window(0.7).fingerprint == first.dataset.window(0.7).fingerprint
+    (first.folder / "superseded.parquet").unlink()
+    with pytest.raises(UserError, match="no longer have the fingerprint"):
+        load(first.dataset.fingerprint)
+
+
+def test_what_was_prepared_by_another_rule_is_not_taken_for_the_same() -> None:
+    """Before, pairs that came again were dropped from the whole file before the cut."""
+    first = prepare("ratings.csv", SPLIT)
+    meta = json.loads((first.folder / "meta.json").read_text())
+    meta["inputs"]["format"] = 1
+    (first.folder / "meta.json").write_text(json.dumps(meta))
+    again = prepare("ratings.csv", SPLIT)
+    assert not again.reused
+    assert again.folder == first.folder
 
 
 def tampered(made: Prepared, content: bytes | None) -> None:

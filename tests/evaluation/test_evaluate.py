@@ -12,14 +12,14 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import COLD, LOW_ACTIVITY, WARM
+from pipeline.data.split import COLD, LOW_ACTIVITY, WARM, SplitSettings
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import FullRanking, evaluate, recommendations
 from pipeline.evaluation.ranking import first_unseen
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.popularity import MostPopular, MostPopularUnmasked
 from pipeline.settings import Settings
-from tests.conftest import checkerboard, make_dataset
+from tests.conftest import checkerboard, make_dataset, make_items
 
 
 class Table(Recommender):
@@ -222,3 +222,45 @@ def test_popularity_on_the_segments_of_ml_1m(ml_1m: Dataset) -> None:
     assert (len(low.users), low.held_out.nnz) == (77, 8_609)
     assert low.evaluation.summary["ndcg_at_10"] == pytest.approx(0.3171, abs=5e-5)
     assert low.evaluation.summary["hit_rate_at_10"] == pytest.approx(0.8312, abs=5e-5)
+
+
+def coin(new: int) -> pd.DataFrame:
+    """200 users have 40 of 80 items each; later each takes each of them again or not by a fair
+    coin, and ``new`` of the others: nothing that can be known before."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(200):
+        items = rng.permutation(80)
+        late = [*items[:40][rng.random(40) < 0.5], *items[40 : 40 + new]]
+        rows += [(user, item, 1, 10**9 + place) for place, item in enumerate(items[:40])]
+        rows += [(user, item, 1, 2 * 10**9 + place) for place, item in enumerate(late)]
+    table = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
+    return table.astype({"rating": np.float32})
+
+
+def popular_on_the_coin(new: int, repeats: str) -> float:
+    ratings = coin(new)
+    rules = SplitSettings(test_cut=8000 / len(ratings), repeats=repeats)
+    data = Dataset.from_ratings("coin", ratings, make_items(ratings["item"]), rules)
+    assert len(data.train) == 8000
+    model = MostPopular(MostPopular.settings_class(), seed=0).fit(data)
+    return evaluate(model, data, (10,)).evaluation.summary["ndcg_at_10"]
+
+
+def test_what_comes_again_later_does_not_tell_what_comes() -> None:
+    """A training row that went because its pair comes again would: popularity had .48 here."""
+    assert popular_on_the_coin(new=10, repeats="drop") == pytest.approx(10 / 40, abs=0.05)
+
+
+def test_repeats_are_a_task_of_its_own_with_unmasked_lists() -> None:
+    ratings = coin(0)
+    rules = SplitSettings(test_cut=8000 / len(ratings), repeats="keep")
+    data = Dataset.from_ratings("coin", ratings, make_items(ratings["item"]), rules)
+    assert data.seen.nnz == 0
+    ranking = FullRanking(data, (10,))
+    assert (ranking.popular == ranking.popular[0]).all()  # one list for all
+    model = MostPopular(MostPopular.settings_class(), seed=0).fit(data)
+    ranked = ranking.evaluate(model)
+    assert (ranked.lists == ranking.popular).all()
+    chance = np.sort(data.popularity)[-10:].mean() / 200 / 2  # who has it takes it again or not
+    assert ranked.evaluation.summary["ndcg_at_10"] == pytest.approx(chance, abs=0.05)

@@ -83,10 +83,14 @@ def test_parameters_are_the_settings(run: MlflowRun) -> None:
     assert run.data.params == {
         "dataset": "ratings.csv",
         "on_bad_rows": "error",
+        "accept_split": "False",
         "test_cut": "0.8",
         "min_training": "5",
         "min_warm_training": "15",
         "min_held_out": "10",
+        "protocol": "time",
+        "repeats": "drop",
+        "split_seed": "0",
     }
 
 
@@ -155,3 +159,75 @@ def test_what_is_no_rating_is_said(shared: Workplace, ratings: pd.DataFrame) -> 
     told = shared.cli("prepare", "--dataset", "ones.csv").told
     assert "ones: every rating is 1: every interaction counts one" in told
     assert "ratings range" not in shared.cli("prepare", "--dataset", "ratings.csv").told
+
+
+def test_repeats_are_told_and_counted(workplace: Workplace) -> None:
+    file = workplace.folder / "ratings.csv"
+    lines = file.read_text().splitlines()
+    user, item, rating, _ = lines[1].split(",")
+    latest = max(int(line.rpartition(",")[2]) for line in lines[1:])
+    file.write_text("\n".join([*lines, f"{user},{item},{rating},{latest + 1}"]) + "\n")
+    assert "repeats left out: 1" in workplace.cli("prepare", "--dataset", "ratings.csv").told
+    assert workplace.run(step="prepare").data.metrics["data/repeats_left_out"] == 1
+
+
+def test_the_sizes_of_windows_are_logged(outcome: Outcome, run: MlflowRun) -> None:
+    metrics = run.data.metrics
+    for window in ("window_0.7", "window_0.85"):
+        users, held_out = (metrics[f"data/{window}_{of}"] for of in ("users", "interactions"))
+        assert f"{window}: {users:.0f} users, {held_out:.0f} held out" in " ".join(
+            outcome.told.split()
+        )
+        assert f"| {window} | {users:.0f} users" in run.data.tags["mlflow.note.content"].replace(
+            "window 0", "window_0"
+        )
+
+
+def test_too_few_users_are_told_with_what_would_give_more(outcome: Outcome) -> None:
+    told = " ".join(outcome.told.split())
+    assert "With less than 100 users models can hardly be told apart" in told
+    assert "min_held_out=5 would give" in told
+
+
+def test_the_same_window_twice_is_refused(workplace: Workplace) -> None:
+    outcome = workplace.cli("prepare", "--dataset", "ratings.csv", "--windows=0.7,0.85,0.7")
+    assert outcome.status == 1
+    assert "of the windows 0.7,0.85,0.7 some are the same split" in outcome.told
+    assert "Give --windows=0.7,0.85." in outcome.told
+
+
+def test_another_protocol_is_a_flag_and_told_with_what_it_does(workplace: Workplace) -> None:
+    """Data without times are refused by the split in time, with a word on what to do."""
+    file = workplace.folder / "ratings.csv"
+    rows = pd.read_csv(file).assign(timestamp=978300000)
+    rows.to_csv(file, index=False)
+    refused = workplace.cli("prepare", "--dataset", "ratings.csv")
+    assert refused.status == 1
+    assert "--protocol random" in refused.told
+    taken = workplace.cli("prepare", "--dataset", "ratings.csv", "--protocol", "random")
+    assert taken.status == 0, taken.told
+    assert "knows the future" in taken.told
+    run = workplace.run(step="prepare")
+    assert run.data.tags["split"] == "random-0.8-5-15-10"
+    assert "knows the future" in run.data.tags["protocol_note"]
+    assert "knows the future" in run.data.tags["mlflow.note.content"]
+
+
+def test_a_contaminated_split_is_refused_or_accepted(
+    workplace: Workplace, ratings: pd.DataFrame
+) -> None:
+    folder = workplace.folder / "given"
+    folder.mkdir()
+    ratings[::2].to_csv(folder / "train.csv", index=False)
+    ratings[1::2].to_csv(folder / "test.csv", index=False)
+    (folder / "meta.json").write_text("{}")
+    refused = workplace.cli("prepare", "--dataset", "given")
+    assert refused.status == 1
+    assert "is contaminated" in refused.told
+    assert "--accept_split takes the split as it is" in " ".join(refused.told.split())
+    for flag in (["--accept_split"], ["--accept_split", "true", "--reuse", "false"]):
+        taken = workplace.cli("prepare", "--dataset", "given", *flag)
+        assert taken.status == 0, taken.told
+        assert "come after the user's first test row" in " ".join(taken.told.split())
+    run, _ = workplace.runs(step="prepare")
+    assert "come after the user's first test row" in run.data.tags["split_check"]
