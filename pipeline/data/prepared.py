@@ -47,6 +47,8 @@ class Record(BaseModel):
     name: str
     protocol: str
     counts: dict[str, int]
+    reading_notes: tuple[str, ...] = ()
+    """How the file was read, where that had to be found out."""
 
 
 def home() -> Path:
@@ -64,7 +66,7 @@ def prepare(
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
     """
-    source = find(dataset)
+    source = find(dataset, reading)
     inputs = {
         "format": FORMAT,
         "source": source.sha256,
@@ -87,6 +89,8 @@ def prepare(
         )
     folder = home() / made.fingerprint
     told = {"name": source.name, "protocol": made.protocol, "notes": list(source.notes)}
+    told["reading_notes"] = list(ratings.notes)
+    notes += ratings.notes
     if folder.exists():
         notes += _put_aside_damaged(folder)
     store(made, folder, {"inputs": inputs, "counts": ratings.counts, **told})
@@ -131,6 +135,7 @@ def receive(fingerprint: str, fetch: Callable[[Path], Path]) -> Prepared:
 
 def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     record = _read_record(folder)
+    notes = (*notes, *record.reading_notes)
     split = SplitSettings.read(record.inputs.get("split", {}), where=str(folder / META))
     try:
         files = {name: folder / f"{name}.parquet" for name in TABLES}
