@@ -30,6 +30,12 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the flags that say how a file of ratings is read, as one ``reading``."""
 
     @click.option(
+        "--columns",
+        help="Names or numbers of columns: user=userID,item=artistID,rating=weight,timestamp=none.",
+    )
+    @click.option("--table", help="The file with the ratings among several in a folder or zip.")
+    @click.option("--items", help="A table with titles and genres of items.")
+    @click.option(
         "--on_bad_rows",
         type=click.Choice(["error", "drop"]),
         default="error",
@@ -44,11 +50,11 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         help="Take a split that came with the data though it is contaminated.",
     )
     @functools.wraps(command)
-    def run(*args: Any, on_bad_rows: Any, accept_split: bool, **kwargs: Any) -> None:
+    def run(*args: Any, **kwargs: Any) -> None:
         from pipeline.data.reading import Reading
 
-        reading = Reading(on_bad_rows=on_bad_rows, accept_split=accept_split)
-        command(*args, reading=reading, **kwargs)
+        given = {name: kwargs.pop(name) for name in Reading.model_fields}
+        command(*args, reading=Reading(**given), **kwargs)
 
     return run
 

@@ -5,12 +5,10 @@ Nothing is judged here but the shape; see ratings.py for the values.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +16,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.data.files import UNIT, Layout, Part
+from pipeline.data.columns import ALIASES, RATINGS, find_columns, name_columns, read_choice
+from pipeline.data.files import Part
+from pipeline.data.layouts import find_layout
+from pipeline.data.reading import Reading
+from pipeline.data.text import Layout, open_text, require_text, rows
 from pipeline.errors import UserError, brief
-
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "user": ("user", "user_id", "userid", "uid"),
-    "item": ("item", "item_id", "itemid", "movie_id", "movieid", "iid"),
-    "rating": ("rating", "score", "value"),
-    "timestamp": ("timestamp", "ts", "time", "datetime"),
-}
-"""The columns of a table of ratings and the names they may have, in order of preference."""
 
 _BOMB_ROWS = 10_000_000
 _BOMB_ROWS_PER_BYTE = 50  # no two rows of ratings are alike: each takes some bits at least
@@ -38,10 +32,18 @@ class RawTable:
     """The cells of a table of ratings before they are checked."""
 
     part: Part
+    layout: Layout | None  # None: Parquet
     header: Sequence[str]
-    positions: Mapping[str, int]  # of user, item, rating and timestamp in the header
-    cells: Any  # pyarrow.Table of these four columns; text where the file is text
+    positions: Mapping[
+        str, int
+    ]  # of user and item, of rating and timestamp if there, in the header
+    cells: Any  # pyarrow.Table of these columns; text where the file is text
     ragged: int = 0  # rows with a wrong number of fields: not among the cells
+
+    @property
+    def is_movielens(self) -> bool:
+        """Whether it has no line of names because MovieLens' files have none."""
+        return self.part.suffix in (".dat", ".data") and tuple(self.header) == RATINGS
 
     def name(self, column: str) -> str:
         """What the file calls a column."""
@@ -62,19 +64,42 @@ class BadRow:
     fields: Sequence[str]
 
 
-def read_raw(part: Part) -> RawTable:
-    """Read the four columns of ``part``; blank lines are skipped.
+def read_raw(part: Part, reading: Reading) -> RawTable:
+    """Read the columns of ``part`` that ratings have; blank lines are skipped.
 
     Raises:
         UserError: the file is empty, is not what its name says, or misses columns.
     """
-    return _read_parquet(part) if part.layout is None else _read_text(part, part.layout)
+    return _read_parquet(part, reading) if part.is_parquet else _read_text(part, reading)
 
 
-def _read_text(part: Part, layout: Layout) -> RawTable:
+def read_header(part: Part, reading: Reading) -> tuple[Layout | None, list[str]]:
+    """How a table is cut (None: Parquet), and the names of its columns.
+
+    Raises:
+        UserError: it is no table.
+    """
+    if part.is_parquet:
+        return None, list(read_columns(part, lambda _: {})[0])
     require_text(part)
-    header = layout.columns or next((fields for _, fields in rows(part, layout)), [])
-    positions = find_columns(part, header, ALIASES)
+    layout = find_layout(part, lambda sample: name_columns(sample, reading.columns))
+    return layout, list(layout.columns or next((fields for _, fields in rows(part, layout)), []))
+
+
+def find_ratings(part: Part, header: Sequence[str], reading: Reading) -> dict[str, int]:
+    """Where user, item, and, if they are there, rating and timestamp stand in ``header``.
+
+    Raises:
+        UserError: no users or no items are there.
+    """
+    chosen = read_choice(reading.columns)
+    return find_columns(part, header, ALIASES, chosen, optional=("rating", "timestamp"))
+
+
+def _read_text(part: Part, reading: Reading) -> RawTable:
+    layout, header = read_header(part, reading)
+    assert layout is not None
+    positions = find_ratings(part, header, reading)
     ragged: list[None] = []
 
     def skip(_: object) -> str:
@@ -83,7 +108,7 @@ def _read_text(part: Part, layout: Layout) -> RawTable:
 
     ids = [f"f{index}" for index in range(len(header))]
     try:
-        with _opened(part, layout) as stream:
+        with open_text(part, layout) as stream:
             cells = pa_csv.read_csv(
                 pa.PythonFile(stream, mode="r"),
                 read_options=pa_csv.ReadOptions(
@@ -115,7 +140,7 @@ def _read_text(part: Part, layout: Layout) -> RawTable:
         ) from None
     first = 0 if layout.columns else 1
     cells = cells.rename_columns(list(positions)).slice(first)
-    return RawTable(part, header, positions, cells, len(ragged))
+    return RawTable(part, layout, header, positions, cells, len(ragged))
 
 
 def _undecodable_line(part: Part) -> int:
@@ -129,12 +154,12 @@ def _undecodable_line(part: Part) -> int:
     return number
 
 
-def _read_parquet(part: Part) -> RawTable:
+def _read_parquet(part: Part, reading: Reading) -> RawTable:
     header, positions, found = read_columns(
-        part, lambda header: find_columns(part, header, ALIASES)
+        part, lambda header: find_ratings(part, header, reading)
     )
     cells = {name: _plain(found.column(name)) for name in positions}
-    return RawTable(part, header, positions, pa.table(cells))
+    return RawTable(part, None, header, positions, pa.table(cells))
 
 
 def read_columns(
@@ -183,15 +208,15 @@ def bad_rows(raw: RawTable, bad: npt.NDArray[np.bool_]) -> Iterator[BadRow]:
 
     Reads the file again, line by line.
     """
-    if raw.part.layout is None:
+    if raw.layout is None:
         for index in np.flatnonzero(bad).tolist():
             fields = [""] * len(raw.header)
             for column, position in raw.positions.items():
                 fields[position] = _spelled(raw.cells.column(column)[index])
             yield BadRow(f"row {index + 1}", index, fields)
         return
-    lines = rows(raw.part, raw.part.layout)
-    if raw.part.layout.columns is None:
+    lines = rows(raw.part, raw.layout)
+    if raw.layout.columns is None:
         next(lines)
     index = 0
     for line, fields in lines:
@@ -210,109 +235,3 @@ def _spelled(cell: Any) -> str:
         return str(cell.as_py())
     except (ValueError, OverflowError):  # a moment that Python cannot tell
         return str(cell.cast(pa.string()).as_py())
-
-
-def find_columns(
-    part: Part,
-    header: Sequence[str],
-    aliases: Mapping[str, tuple[str, ...]],
-) -> dict[str, int]:
-    """The position of every column of ``aliases`` in ``header``; case does not matter.
-
-    Raises:
-        UserError: one is missing, or stands there twice under the same name.
-    """
-    typed = part.name.suffix in (".inter", ".item")
-    names = [name.strip().lower() for name in header]
-    names = [name.partition(":")[0] if typed else name for name in names]
-    found = {
-        column: next((name for name in known if name in names), None)
-        for column, known in aliases.items()
-    }
-    missing = [column for column, name in found.items() if name is None]
-    if missing:
-        expected = "; ".join(
-            f"{column} (or {', '.join(aliases[column][1:])})" for column in missing
-        )
-        raise UserError(
-            f"{part}: the first line must name the columns, and {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing. Columns found: "
-            f"{brief(', '.join(map(repr, header)), 500) or 'none'}. Expected: {expected}."
-        )
-    twice = [name for name in found.values() if name and names.count(name) > 1]
-    if twice:
-        raise UserError(f"{part}: column {twice[0]!r} stands there more than once. Keep one.")
-    return {column: names.index(name) for column, name in found.items() if name}
-
-
-def rows(
-    part: Part, layout: Layout, encoding: str = "utf-8-sig"
-) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each row starts, and its fields; blank lines are counted and skipped."""
-    with _opened(part, layout) as stream:
-        reader = csv.reader(
-            io.TextIOWrapper(stream, encoding, errors="replace", newline=""),
-            delimiter=layout.separator,
-            quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
-        )
-        start = 1
-        try:
-            for fields in reader:
-                if fields:
-                    yield start, fields
-                start = reader.line_num + 1
-        except csv.Error as error:
-            raise UserError(
-                f"{part}, line {start}: cannot be cut into columns ({brief(error)})."
-            ) from None
-
-
-def require_text(part: Part) -> None:
-    """Refuse what is no table, whatever its name says.
-
-    Raises:
-        UserError: the file is empty, binary or a web page.
-    """
-    with part.open() as stream:
-        start = stream.read(4096)
-    if not start.strip():
-        raise UserError(f"{part}: is empty. Expected a table of ratings.")
-    if b"\0" in start:
-        raise UserError(f"{part}: is no text file, whatever its name says. Expected UTF-8 text.")
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(
-            f"{part}: is a web page saved under this name, no table. Download the file itself."
-        )
-
-
-@contextmanager
-def _opened(part: Part, layout: Layout) -> Iterator[BinaryIO]:
-    with part.open() as stream:
-        if layout.separator == UNIT:
-            yield io.BufferedReader(_Colons(stream), 1 << 20)
-        else:
-            yield stream
-
-
-class _Colons(io.RawIOBase):
-    """A stream of bytes with "::" replaced, wherever the borders between reads fall."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._held = b""  # colons at the end of the last read: the next may begin with another
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        complete = b""
-        while not complete:
-            read = self._stream.read(max(1, len(buffer) - len(self._held)))
-            data = self._held + read
-            complete = data.rstrip(b":") if read else data
-            self._held = data[len(complete) :]
-            if not read:
-                break
-        replaced = complete.replace(b"::", UNIT.encode())
-        buffer[: len(replaced)] = replaced
-        return len(replaced)

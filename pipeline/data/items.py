@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.files import LAYOUTS, Layout, Part
-from pipeline.data.formats import (
-    ALIASES,
-    find_columns,
-    read_columns,
-    require_text,
-    rows,
-)
+from pipeline.data.columns import ALIASES as RATINGS
+from pipeline.data.columns import find_columns, plain
+from pipeline.data.files import Part
+from pipeline.data.formats import read_columns
+from pipeline.data.layouts import Sample, find_layout, is_number, width
+from pipeline.data.text import Layout, require_text, rows
 from pipeline.errors import UserError
 
 COLUMNS = ("item", "title", "genres")
-_ITEM = {"item": ALIASES["item"]}
-_TITLE = ("title", "movie_title", "name")
-_GENRES = ("genres", "genre", "class")
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "item": (*RATINGS["item"], "id"),
+    "title": (
+        "title", "movietitle", "name", "itemname", "productname", "producttitle", "gamename",
+        "artistname", "trackname", "songname", "booktitle", "itemtitle", "filmtitle",
+    ),
+    "genres": ("genres", "genre", "class", "category", "categories", "maincategory", "tags"),
+}  # fmt: skip
+"""The names that columns may have, in order of preference, as those of ratings."""
 
 _ML_100K = Layout("|", "'|'", quoted=False)  # id | title | date | video date | url | 19 flags
 _ML_100K_GENRES = (  # noqa: SIM905
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "
     "Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western"
 ).split()
-_RECBOLE = Layout("\t", "tabs", quoted=False)
 
 
 def read_items(part: Part | None) -> pd.DataFrame:
@@ -45,8 +48,17 @@ def read_items(part: Part | None) -> pd.DataFrame:
     return table[table["item"] != ""].drop_duplicates("item", ignore_index=True)
 
 
+def find_titles(header: Sequence[str]) -> dict[str, int]:
+    """Where item, title and genres stand in ``header``, those that are there."""
+    names = [plain(name) for name in header]
+    found = {
+        column: next((names.index(name) for name in known if name in names), None)
+        for column, known in ALIASES.items()
+    }
+    return {column: at for column, at in found.items() if at is not None}
+
+
 def _read(part: Part) -> Iterator[tuple[str, str, str]]:
-    suffix = part.name.suffix.lower()
     if part.name.name == "u.item":
         for fields in _complete(part, _ML_100K, 24):
             flags = zip(_ML_100K_GENRES, fields[5:], strict=True)
@@ -55,25 +67,28 @@ def _read(part: Part) -> Iterator[tuple[str, str, str]]:
                 fields[1],
                 "|".join(genre for genre, flag in flags if flag == "1"),
             )
-    elif suffix == ".dat":
-        for item, title, genres in _complete(part, LAYOUTS[".dat"], 3):
-            yield item, title, genres
-    elif suffix == ".item":
-        for item, title, genres in _named(part, _RECBOLE):
-            yield item, title, "|".join(genres.split())
-    elif part.layout is None:
+    elif part.is_parquet:
         yield from _parquet(part)
     else:
-        yield from _named(part, part.layout)
+        yield from _text(part)
 
 
-def _named(part: Part, layout: Layout) -> Iterator[tuple[str, str, str]]:
-    lines = _complete(part, layout, None)
-    header = next(lines, [])
+def _text(part: Part) -> Iterator[tuple[str, str, str]]:
+    require_text(part)
+    layout = find_layout(part, _unnamed)
+    lines = _complete(part, layout, len(layout.columns) if layout.columns else None)
+    header = layout.columns or next(lines, [])
     at = _columns(part, header)
     for fields in lines:
         item, title, genres = (fields[at[name]] if name in at else "" for name in COLUMNS)
-        yield item, title, genres
+        yield item, title, "|".join(genres.split()) if part.suffix == ".item" else genres
+
+
+def _unnamed(sample: Sample) -> tuple[str, ...] | None:
+    """Names for columns whose first row, with a number where the id is, names none."""
+    if not sample or find_titles(sample[0]).keys() & {"item"} or not any(map(is_number, sample[0])):
+        return None
+    return COLUMNS[: width(sample)]
 
 
 def _parquet(part: Part) -> Iterator[tuple[str, str, str]]:
@@ -92,12 +107,7 @@ def _texts(part: Part, name: str, column: Any) -> list[str]:
 
 def _columns(part: Part, header: Sequence[str]) -> dict[str, int]:
     """Positions of the item column, and of those with titles and genres where there are any."""
-    names = [name.strip().lower().partition(":")[0] for name in header]
-    aliases = dict(_ITEM)
-    for column, known in (("title", _TITLE), ("genres", _GENRES)):
-        if set(known) & set(names):
-            aliases[column] = known
-    return find_columns(part, header, aliases)
+    return find_columns(part, header, ALIASES, optional=("title", "genres"))
 
 
 def _complete(part: Part, layout: Layout, width: int | None) -> Iterator[list[str]]:

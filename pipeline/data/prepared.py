@@ -51,6 +51,8 @@ class Record(BaseModel):
     protocol: str
     counts: dict[str, int]
     split_notes: dict[str, str] = {}
+    reading_notes: tuple[str, ...] = ()
+    """How the file was read, where that had to be found out."""
 
 
 def home() -> Path:
@@ -68,7 +70,7 @@ def prepare(
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
     """
-    source = find(dataset)
+    source = find(dataset, reading)
     inputs = {
         "format": PREPARATION,
         "source": source.sha256,
@@ -94,6 +96,8 @@ def prepare(
     made = replace(made, counts=ratings.counts | made.counts)
     folder = home() / made.fingerprint
     told = {"name": source.name, "protocol": made.protocol, "notes": list(source.notes)}
+    told["reading_notes"] = list(ratings.notes)
+    notes += ratings.notes
     if folder.exists():
         notes += _put_aside_damaged(folder)
     counted = {"counts": made.counts, "split_notes": made.notes}
@@ -139,6 +143,7 @@ def receive(fingerprint: str, fetch: Callable[[Path], Path]) -> Prepared:
 
 def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     record = _read_record(folder)
+    notes = (*notes, *record.reading_notes)
     split = SplitSettings.read(record.inputs.get("split", {}), where=str(folder / META))
     try:
         files = [folder / f"{name}.parquet" for name in TABLES]

@@ -1,6 +1,6 @@
 """Ratings as a checked table, whatever file they come from.
 
-    files.choose -> formats.read_raw -> checks of every row -> ids
+    choice.choose -> formats.read_raw -> checks of every row -> ids
 
 Rows that share user and item stay: which of them counts depends on the split.
 
@@ -10,8 +10,7 @@ is the file read a second time, line by line, to say where.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -23,14 +22,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.files import Choice, choose
+from pipeline.data.choice import Choice, choose
+from pipeline.data.columns import ALIASES, plain
 from pipeline.data.formats import BadRow, RawTable, bad_rows, read_raw
 from pipeline.data.items import read_items
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.errors import UserError
+from pipeline.data.times import Times, expected, read_times
+from pipeline.errors import UserError, brief
 
-_EARLIEST = 631_152_000  # 1990-01-01 UTC
-_DAY = 86_400
 _SHOWN = 5
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -40,8 +39,9 @@ class Ratings:
     """Checked ratings.
 
     ``table`` has the columns user and item (int64 where every id is an integer in its usual
-    spelling, else str: 7 is an integer, 007 is not), rating (float32) and timestamp (int64,
-    seconds since 1970 UTC), in the order of the file. ``items`` has item (as in ``table``), title
+    spelling, else str: 7 is an integer, 007 is not), rating (float32, 1 where the file has
+    none) and timestamp (int64, seconds since 1970 UTC or points in time of an unknown unit, 0 where
+    the file has none), in the order of the file. ``items`` has item (as in ``table``), title
     and genres ("Action|Comedy"), one row per item with known metadata. ``held_out`` has the
     columns of ``table``: the test rows of an existing split, None where there is no split.
     ``counts``: rows_read and bad_rows_dropped.
@@ -51,6 +51,23 @@ class Ratings:
     items: pd.DataFrame
     held_out: pd.DataFrame | None
     counts: dict[str, int]
+    timed: bool = True
+    """Whether the file has times."""
+    rated: bool = True
+    """Whether the file has ratings."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the file was read."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """The good rows of one table."""
+
+    table: Any  # pyarrow.Table, ids still as they stand
+    dropped: int
+    times: str | None  # the unit, None where there are none
+    rated: bool
+    notes: tuple[str, ...]
 
 
 def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
@@ -62,47 +79,88 @@ def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
         UserError: the file is not what it should be, or, unless they are to be dropped, rows
             are bad: the first of them are told with line, column, value and what was expected.
     """
-    choice = choose(source_path)
-    frame, first, dropped = _read(choice, reading)
-    counts = {"rows_read": len(frame) + dropped, "bad_rows_dropped": dropped}
-    items = _matching(read_items(choice.items), frame["item"].dtype)
-    held_out = frame[first:].reset_index(drop=True) if len(choice.tables) == 2 else None
-    return Ratings(frame[:first], items, held_out, counts)
+    choice = choose(source_path, reading)
+    parts = [_checked(read_raw(part, reading), reading) for part in choice.tables]
+    _require_alike(choice, parts)
+    frame = _frame(pa.concat_tables([part.table for part in parts]))
+    dropped, first = sum(part.dropped for part in parts), parts[0].table.num_rows
+    return Ratings(
+        frame[:first],
+        _matching(read_items(choice.items), frame["item"].dtype),
+        frame[first:].reset_index(drop=True) if len(parts) == 2 else None,
+        {"rows_read": len(frame) + dropped, "bad_rows_dropped": dropped},
+        timed=parts[0].times is not None,
+        rated=parts[0].rated,
+        notes=(*choice.notes, *dict.fromkeys(note for part in parts for note in part.notes)),
+    )
 
 
-def _read(choice: Choice, reading: Reading) -> tuple[pd.DataFrame, int, int]:
-    """The good rows of all tables, those of the first table before all others, how many these
-    are, and how many rows were bad."""
-    parts = [_checked(read_raw(part), reading) for part in choice.tables]
-    frame = _frame(pa.concat_tables([table for table, _ in parts]))
-    return frame, parts[0][0].num_rows, sum(dropped for _, dropped in parts)
+def _require_alike(choice: Choice, parts: Sequence[_Checked]) -> None:
+    for what in ("times", "rated"):
+        had = [getattr(part, what) for part in parts]
+        if len(set(had)) > 1:
+            told = "times" if what == "times" else "ratings"
+            raise UserError(
+                f"{choice.tables[0]} and {choice.tables[1]}: their {told} are of different kinds, "
+                f"or only one has any. Say with --columns which columns are meant, with "
+                f"{'timestamp' if what == 'times' else 'rating'}=none to go without."
+            )
 
 
-def _checked(raw: RawTable, reading: Reading) -> tuple[Any, int]:
-    """The good rows as a pyarrow table (ids still as they stand), and how many were bad."""
-    latest = time.time() + _DAY
+def _checked(raw: RawTable, reading: Reading) -> _Checked:
+    """The good rows; a column that is not there is 1 (rating) or 0 (timestamp) everywhere."""
     user, item = (_trimmed(raw, name) for name in ("user", "item"))
-    with np.errstate(over="ignore"):
-        rating = _numbers(raw, "rating").astype(np.float32)
-    seconds = _numbers(raw, "timestamp")
-    bad = {
-        "user": _missing(user),
-        "item": _missing(item),
-        "rating": ~np.isfinite(rating),
-        "timestamp": ~((seconds >= _EARLIEST) & (seconds <= latest)),
-    }
+    bad = {"user": _missing(user), "item": _missing(item)}
+    rating = np.ones(raw.cells.num_rows, np.float32)
+    if "rating" in raw.positions:
+        with np.errstate(over="ignore"):
+            rating = _numbers(raw, "rating").astype(np.float32)
+        bad["rating"] = ~np.isfinite(rating)
+    times = _times(raw) if "timestamp" in raw.positions else None
+    if times is not None:
+        bad["timestamp"] = times.bad
+    seconds = np.zeros(raw.cells.num_rows, np.int64) if times is None else times.seconds
     any_bad = np.logical_or.reduce(list(bad.values()))
     dropped = int(any_bad.sum()) + raw.ragged
+    unit = None if times is None else times.unit
     if dropped and reading.on_bad_rows == "error":
-        raise UserError(_report(raw, bad, any_bad, dropped, latest))
+        raise UserError(_report(raw, bad, any_bad, dropped, unit or ""))
     if dropped == raw.cells.num_rows + raw.ragged:
         raise UserError(f"{raw.part}: holds no {'good ' if dropped else ''}ratings.")
     if dropped:
         good = pa.array(~any_bad)
         user, item = user.filter(good), item.filter(good)
         rating, seconds = rating[~any_bad], seconds[~any_bad]
-    stamps = seconds.astype(np.int64)
-    return pa.table({"user": user, "item": item, "rating": rating, "timestamp": stamps}), dropped
+    table = pa.table({"user": user, "item": item, "rating": rating, "timestamp": seconds})
+    notes = tuple(f"{raw.part}: {note}" for note in _notes(raw, times))
+    return _Checked(table, dropped, unit, "rating" in raw.positions, notes)
+
+
+def _notes(raw: RawTable, times: Times | None) -> Iterator[str]:
+    """How a table was read, where it left a choice."""
+    at = raw.positions
+    if raw.layout is not None and raw.layout.columns is not None and not raw.is_movielens:
+        taken = ", ".join(f"{place + 1} {name}" for name, place in sorted(at.items(), key=_place))
+        yield f"no line names the columns, taken as {taken}; --columns says otherwise"
+    others = [name.strip() for place, name in enumerate(raw.header) if place not in at.values()]
+    for column, names in ALIASES.items():
+        also = [name for name in others if plain(name) in names]
+        if also and column in at:
+            yield (
+                f"the {column} is {raw.name(column)!r}; {', '.join(map(repr, also))} could be "
+                f"meant too: --columns {column}={also[0]}"
+            )
+    unused = f"; not used: {brief(', '.join(map(repr, others)), 200)}" if others else ""
+    if "rating" not in at:
+        yield f"has no ratings: every interaction counts 1{unused}"
+    if times is None:
+        yield f"has no times{unused if 'rating' in at else ''}"
+    elif times.note is not None:
+        yield times.note
+
+
+def _place(column: tuple[str, int]) -> int:
+    return column[1]
 
 
 def _trimmed(raw: RawTable, name: str) -> Any:
@@ -136,6 +194,8 @@ def _numbers(raw: RawTable, name: str) -> npt.NDArray[np.float64]:
             try:
                 column = column.cast(pa.float64())
             except pa.ArrowInvalid:
+                if raw.layout is not None and raw.layout.separator == ";":
+                    column = pc.replace_substring(column, ",", ".")
                 numeric = pc.match_substring_regex(column, _NUMBER)
                 column = pc.if_else(numeric, column, "nan").cast(pa.float64())
         elif pa.types.is_temporal(column.type) and name == "timestamp":
@@ -151,15 +211,23 @@ def _numbers(raw: RawTable, name: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
+def _times(raw: RawTable) -> Times:
+    numbers = _numbers(raw, "timestamp")
+    column = raw.cells.column("timestamp")
+    if not pa.types.is_string(column.type) or np.isfinite(numbers).all():
+        return read_times(numbers, are_dates=pa.types.is_temporal(column.type))
+    return read_times(numbers, pc.utf8_trim_whitespace(column).fill_null("").to_pandas())
+
+
 def _report(
     raw: RawTable,
     bad: Mapping[str, npt.NDArray[np.bool_]],
     any_bad: npt.NDArray[np.bool_],
     total: int,
-    latest: float,
+    unit: str,
 ) -> str:
     problems = chain.from_iterable(
-        (f"{raw.part}, {row.place}{problem}" for problem in _problems(raw, bad, row, latest))
+        (f"{raw.part}, {row.place}{problem}" for problem in _problems(raw, bad, row, unit))
         for row in bad_rows(raw, any_bad)
     )
     share = f"{total} of {raw.cells.num_rows + raw.ragged} rows"
@@ -168,32 +236,23 @@ def _report(
 
 
 def _problems(
-    raw: RawTable, bad: Mapping[str, npt.NDArray[np.bool_]], row: BadRow, latest: float
+    raw: RawTable, bad: Mapping[str, npt.NDArray[np.bool_]], row: BadRow, unit: str
 ) -> Iterator[str]:
     if row.index is None:
-        layout = raw.part.layout
-        separator = f" separated by {layout.spelled}" if layout else ""
+        separator = f" separated by {raw.layout.spelled}" if raw.layout else ""
         yield f": {len(row.fields)} fields, expected {len(raw.header)}{separator}"
         return
     for name, mask in bad.items():
         if mask[row.index]:
             value = row.fields[raw.positions[name]]
-            why = _expected(name, value, latest)
+            why = _expected(name, value, unit)
             yield f", column {raw.name(name)!r}: {value[:40]!r}, {why}"
 
 
-def _expected(name: str, value: str, latest: float) -> str:
+def _expected(name: str, value: str, unit: str) -> str:
     if name in ("user", "item"):
         return f"the id of the {name} is missing"
-    if name == "rating":
-        return "expected a finite number"
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if _EARLIEST <= seconds / 1000 <= latest:
-        return "looks like milliseconds, expected seconds since 1970 (UTC)"
-    return "expected seconds since 1970 (UTC), from 1990 until now"
+    return "expected a finite number" if name == "rating" else expected(unit, value)
 
 
 def _frame(table: Any) -> pd.DataFrame:

@@ -22,7 +22,9 @@ from pathlib import Path
 import pooch
 import requests
 
-from pipeline.data.files import Part, choose, open_zip
+from pipeline.data.choice import choose
+from pipeline.data.files import Part, open_zip
+from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.disk import sync
 from pipeline.errors import UserError, brief
 
@@ -64,7 +66,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def find(dataset: str) -> Source:
+def find(dataset: str, reading: Reading = AS_IT_IS) -> Source:
     """The bytes of a named dataset, of ``auto`` (ml-1m, else ml-100k), or of the user's own path.
 
     Raises:
@@ -79,7 +81,7 @@ def find(dataset: str) -> Source:
     if os.path.isfile(path) or os.path.isdir(path):
         name = path.resolve().name if path.is_dir() else path.stem
         try:
-            return Source(name, path, _sha256(path))
+            return Source(name, path, _sha256(path, reading))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     beside = path.parent.iterdir() if os.path.isdir(path.parent) else ()
@@ -155,12 +157,12 @@ def _compared(name: str, path: Path) -> Iterator[str]:
             )
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, reading: Reading = AS_IT_IS) -> str:
     if path.is_file():
         digest: str = pooch.file_hash(str(path), alg="sha256")
         return digest
     whole = hashlib.sha256()
-    for part in choose(path).tables:
+    for part in choose(path, reading).tables:
         whole.update(f"{part.name.name} {pooch.file_hash(str(part.path))}\n".encode())
     return whole.hexdigest()
 

@@ -18,8 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.files import LAYOUTS, Layout, Part
-from pipeline.data.formats import require_text, rows
+from pipeline.data.files import Part
+from pipeline.data.text import LAYOUTS, Layout, require_text, rows
 from pipeline.errors import UserError
 from pipeline.evaluation.answers import COLUMNS, Request, read_requests
 

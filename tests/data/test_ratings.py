@@ -383,19 +383,16 @@ def test_table_can_be_changed(tmp_path: Path) -> None:
 
 
 def test_missing_columns(tmp_path: Path) -> None:
-    text = message(write(tmp_path / "r.csv", "user,movie_id,stars\n1,1,5\n"))
-    assert "rating, timestamp are missing" in text
-    assert "'user', 'movie_id', 'stars'" in text
-    assert "rating (or score, value)" in text
-    text = message(write(tmp_path / "r.csv", "1,1193,5,978300760\n"))
-    assert "first line must name the columns" in text
-    assert "'1', '1193', '5', '978300760'" in text
-    frame = CLEAN.drop(columns="rating")
-    assert "rating is missing" in message(write(tmp_path / "r.parquet", parquet(frame)))
-    with pytest.raises(UserError, match="rating is missing"):
-        read_ratings(tmp_path / "r.parquet", DROP)
+    text = message(write(tmp_path / "r.csv", "who,movie_id,stars\n1,1,5\n"))
+    assert "the first line must name the columns, and user is missing" in text
+    assert "'who', 'movie_id', 'stars'" in text
+    assert "user (or userid, uid" in text
+    assert "--columns user=NAME,item=NAME" in text
+    assert read_ratings(tmp_path / "r.csv", Reading(columns="user=who")).rated
     text = message(write(tmp_path / "r.csv", "user,item,rating,Rating,ts\n1,1,1,1,978300760\n"))
     assert "'rating' stands there more than once" in text
+    table = read_ratings(tmp_path / "r.csv", Reading(columns="rating=4")).table
+    assert table["rating"].tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +403,8 @@ def test_missing_columns(tmp_path: Path) -> None:
         ("r.csv", HEADER.encode(), "holds no ratings"),
         ("ratings.dat", b"", "is empty"),
         ("r.csv", b"\x89PNG\r\n\0\0\0", "no text file"),
-        ("r.csv", HEADER.encode("utf-16"), "no text file"),
+        ("r.csv", HEADER.encode("utf-16"), "holds no ratings"),
+        ("r.csv", HEADER.encode("utf-16-le"), "no text file"),
         ("r.csv", HEADER.encode() + b"\xe9,1,1,978300760\n", "UTF-8"),
         ("r.csv", b"\n<!DOCTYPE html><html></html>", "web page"),
         ("ratings.dat", b"<html><body>Log in</body></html>", "web page"),

@@ -1,0 +1,93 @@
+"""How a text file is cut into cells, and whether its first line names them: found out.
+
+The ending of a file only decides where several separators could be meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from pipeline.data.files import Part
+from pipeline.data.text import LAYOUTS, UNIT, Layout, rows
+from pipeline.errors import UserError
+
+Sample = Sequence[Sequence[str]]
+"""The first rows of a file, as cells."""
+
+SEPARATORS = {
+    "\t": "tabs",
+    UNIT: "'::'",
+    ";": "';'",
+    ",": "','",
+    "|": "'|'",
+    " ": "blanks",  # the last: names may hold some
+}
+_QUOTED = (",", ";")  # by which cells with text are cut
+_ROWS = 50
+TYPED = (".inter", ".item")
+"""Endings of files whose columns are named with their types (RecBole)."""
+_NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
+
+
+def find_layout(part: Part, name: Callable[[Sample], tuple[str, ...] | None]) -> Layout:
+    """The layout of a text file.
+
+    Args:
+        part: the file.
+        name: gives the columns of a sample names, or None where its first row names them.
+
+    Raises:
+        UserError: it is no text, or not even its ending tells how it is cut.
+    """
+    layout, sample = _cut(part)
+    if part.suffix in TYPED:
+        return layout
+    return Layout(layout.separator, layout.spelled, layout.quoted, name(sample))
+
+
+def width(sample: Sample) -> int:
+    """How many cells most rows have."""
+    return Counter(map(len, sample)).most_common(1)[0][0] if sample else 0
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number, also with a decimal comma."""
+    return _NUMBER.fullmatch(cell) is not None
+
+
+def _cut(part: Part) -> tuple[Layout, Sample]:
+    """The layout that cuts the first rows into most cells, and most of them alike."""
+    usual = LAYOUTS.get(part.suffix)
+    if part.suffix in TYPED and usual is not None:
+        return usual, []
+    found: list[tuple[float, Layout, Sample]] = []
+    refused: UserError | None = None
+    for separator, spelled in SEPARATORS.items():
+        quoted = separator in _QUOTED or part.suffix == ".tsv"
+        layout = Layout(separator, spelled, quoted)
+        try:
+            cells: Sample = [fields for _, fields in islice(rows(part, layout), _ROWS)]
+        except UserError as error:
+            refused = error
+            continue
+        found.append(
+            (_cuts(cells, usual is not None and separator == usual.separator), layout, cells)
+        )
+    if not found and refused is not None:
+        raise refused
+    score, layout, cells = max(found, key=lambda one: one[0])
+    if score == 0 and usual is not None:
+        return usual, []
+    return layout, cells
+
+
+def _cuts(cells: Sample, is_usual: bool) -> float:
+    """How well rows are cut: the separators of a row, in so far as rows have as many."""
+    columns = width(cells)
+    alike = sum(len(row) == columns for row in cells) / max(1, len(cells))
+    return (
+        alike * max(0, columns - 1) * (2 if is_usual and cells and len(cells[0]) == columns else 1)
+    )

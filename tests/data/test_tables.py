@@ -1,0 +1,221 @@
+"""Tables as other people left them: what is found out, what is said of it, and what to say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.ratings import Ratings, read_ratings
+from pipeline.data.reading import Reading
+from pipeline.errors import UserError
+from tests.data.test_ratings import message, write, zipped
+
+ROWS = [(1, 10, 5, 978300760), (1, 20, 3.5, 978302109), (22, 10, 1, 978300761)]
+
+
+def rows(separator: str, width: int = 4, header: str = "") -> str:
+    lines = [header] if header else []
+    return "\n".join([*lines, *(separator.join(map(str, row[:width])) for row in ROWS)]) + "\n"
+
+
+def values(ratings: Ratings) -> list[tuple[float, ...]]:
+    return list(ratings.table.itertuples(index=False, name=None))
+
+
+# name, content, --columns, how many columns have been found, what is said
+KINDS: dict[str, tuple[str, str, str | None, int, list[str]]] = {
+    "Last.fm": (
+        "user_artists.dat", rows("\t", 3, "userID\tartistID\tweight"), None, 3, ["has no times"],
+    ),
+    "no names": (
+        "reviews.tsv", rows("\t"), None, 4,
+        ["taken as 1 user, 2 item, 3 rating, 4 timestamp; --columns"],
+    ),
+    "semicolons": ("BX-Ratings.csv", rows(";", 4, '"User-ID";"ISBN";"Stars";"Date"'), None, 4, []),
+    "pipes": ("r.txt", rows("|", 4, "visitorid|itemid|score|time"), None, 4, []),
+    "blanks, no ending": (
+        "out", rows(" ", 3), None, 3, ["1 user, 2 item, 3 rating;", "has no times"],
+    ),
+    "two columns": (
+        "pairs.csv", rows(",", 2, "customer_id,product_id"), None, 2,
+        ["has no ratings: every interaction counts 1", "has no times"],
+    ),
+    "typed": (
+        "r.csv", rows(",", 4, "user_id:token,item_id:token,rating:float,timestamp:float"),
+        None, 4, [],
+    ),
+    "other names": (
+        "r.csv", rows(",", 4, "wer,was,wie,wann"),
+        "user=wer,item=was,rating=wie,timestamp=wann", 4, [],
+    ),
+    "numbers": (
+        "r.csv", "".join(f"x,{line}\n" for line in rows(",").splitlines()),
+        "user=2,item=3,rating=4,timestamp=5", 4, ["taken as 2 user, 3 item"],
+    ),
+    "left out": (
+        "r.csv", rows(",", 4, "user,item,rating,timestamp"), "rating=none,timestamp=none", 2,
+        ["every interaction counts 1; not used: 'rating', 'timestamp'", "has no times"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_as_it_comes(kind: str, tmp_path: Path) -> None:
+    name, content, columns, width, said = KINDS[kind]
+    ratings = read_ratings(write(tmp_path / name, content), Reading(columns=columns))
+    expected = [(*row[:width], *(1, 0)[width - 4 :]) if width < 4 else row for row in ROWS]
+    assert values(ratings) == expected
+    assert (ratings.rated, ratings.timed) == (width > 2, width > 3)
+    told = [note for note in ratings.notes if "--columns" not in note or said]
+    assert len(told) == len(said)
+    for note, words in zip(told, said, strict=True):
+        assert words in note
+        assert name in note
+
+
+@pytest.mark.parametrize(
+    ("third", "fourth", "order"),
+    [
+        ("978300760", "", ["user", "item", "timestamp"]),
+        ("978300760", ",4", ["user", "item", "timestamp", "rating"]),
+        ("4", "", ["user", "item", "rating"]),
+    ],
+)
+def test_seconds_are_no_ratings(third: str, fourth: str, order: list[str], tmp_path: Path) -> None:
+    ratings = read_ratings(write(tmp_path / "r.csv", f"7,8,{third}{fourth}\n" * 3))
+    told = ", ".join(f"{place} {name}" for place, name in enumerate(order, 1))
+    assert told in ratings.notes[0]
+    assert (ratings.rated, ratings.timed) == ("rating" in order, "timestamp" in order)
+
+
+def test_of_two_names_the_first_is_taken_and_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", "user,item,plays,rating,ts\n1,2,300,4,978300760\n")
+    ratings = read_ratings(path)
+    assert values(ratings) == [(1, 2, 4, 978300760)]
+    assert "the rating is 'rating'; 'plays' could be meant too: --columns rating=plays" in str(
+        ratings.notes
+    )
+    assert values(read_ratings(path, Reading(columns="rating=plays"))) == [(1, 2, 300, 978300760)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("user=nobody", "there is no column 'nobody', which --columns says is the user"),
+        ("user=7", "there is no column '7'"),
+        ("user", "'user' is not understood. Expected any of user, item, rating, timestamp"),
+        ("item=none", "there is no column 'none'"),
+        ("name=user", "'name=user' is not understood"),
+    ],
+)
+def test_columns_that_are_not_there(columns: str, said: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", rows(",", 4, "user,item,rating,ts"))
+    with pytest.raises(UserError) as caught:
+        read_ratings(path, Reading(columns=columns))
+    assert said in str(caught.value)
+
+
+def test_many_columns_without_names(tmp_path: Path) -> None:
+    told = message(write(tmp_path / "r.csv", "1,2,3,4,5\n6,7,8,9,10\n"))
+    assert "no line names its 5 columns" in told
+    assert "--columns user=1,item=2,rating=3,timestamp=4" in told
+
+
+def test_times_that_only_order(tmp_path: Path) -> None:
+    ratings = read_ratings(write(tmp_path / "r.csv", "user,item,ts\n1,2,11\n1,3,1\n2,2,0\n"))
+    assert ratings.table["timestamp"].tolist() == [11, 1, 0]
+    assert ratings.timed
+    assert "points in time of an unknown unit" in str(ratings.notes)
+    told = message(write(tmp_path / "r.csv", "user,item,ts\n1,2,11\n1,3,x\n2,2,0\n"))
+    assert "line 3, column 'ts': 'x', expected a point in time" in told
+
+
+def test_a_few_early_times_are_bad_rows(tmp_path: Path) -> None:
+    told = message(write(tmp_path / "r.csv", "user,item,ts\n1,2,978300760\n1,3,11\n"))
+    assert "line 3, column 'ts': '11', expected seconds since 1970" in told
+
+
+STEAM = {
+    "steam/play.dat": "User_ID\tGame_ID\tHours\n1\t10\t3.5\n2\t11\t273\n",
+    "steam/buy.dat": "User_ID\tGame_ID\tPurchase\n1\t10\t1\n",
+    "steam/info.dat": "Game_ID\tGame Name\n10\tThe \"Best\n11\tFall, out\n12\tNobody's\n",
+    "steam/README": "SUMMARY & LICENSE\n",
+}
+
+
+def test_several_tables(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "steam.zip", dict(STEAM))
+    for name, content in STEAM.items():
+        write(tmp_path / name, content)
+    for path in (archive, tmp_path / "steam"):
+        told = message(path)
+        assert "several files could hold the ratings" in told
+        assert "play.dat: User_ID, Game_ID, Hours" in told
+        assert "--table buy" in told or "--table play" in told
+        for table in ("play", "play.dat"):
+            ratings = read_ratings(path, Reading(table=table))
+            assert values(ratings) == [(1, 10, 3.5, 0), (2, 11, 273, 0)]
+            assert ratings.items["title"].tolist() == ['The "Best', "Fall, out", "Nobody's"]
+        with pytest.raises(UserError, match="no file is called 'playing', as --table says"):
+            read_ratings(path, Reading(table="playing"))
+    with pytest.raises(UserError, match="--table names nothing in it"):
+        read_ratings(tmp_path / "steam/play.dat", Reading(table="play"))
+
+
+def test_the_only_table_with_users_and_items(tmp_path: Path) -> None:
+    write(tmp_path / "user_artists.dat", rows("\t", 3, "userID\tartistID\tweight"))
+    write(tmp_path / "artists.dat", "id\tname\turl\n10\tMALICE MIZER\thttp\n20\tBach\thttp\n")
+    ratings = read_ratings(tmp_path)
+    assert len(ratings.table) == 3
+    assert ratings.items["title"].tolist() == ["MALICE MIZER", "Bach"]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("trainingset.tsv", "testset.tsv"), ("train.txt", "test.txt"),
+        ("ml.train.inter", "ml.test.inter"), ("x_train.csv", "x_test.csv"),
+    ],
+)  # fmt: skip
+def test_an_existing_split_by_other_names(train: str, test: str, tmp_path: Path) -> None:
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    for name in (train, test):
+        write(tmp_path / name, rows("\t", 4, header if name.endswith("inter") else ""))
+    ratings = read_ratings(tmp_path)
+    assert ratings.held_out is not None
+    assert len(ratings.held_out) == 3
+    assert f"{train} and {test} are taken as a split that is there already" in ratings.notes[0]
+
+
+def test_halves_of_a_split_of_different_kinds(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", rows(","))
+    write(tmp_path / "test.csv", rows(",", 3))
+    assert "only one has any. Say with --columns" in message(tmp_path)
+    ratings = read_ratings(tmp_path, Reading(columns="timestamp=none"))
+    assert not ratings.timed
+
+
+STRANGERS = Path(os.environ.get("PIPELINE_DATA_DIR", "")) / "strangers"
+
+
+@pytest.mark.skipif(not STRANGERS.is_dir(), reason="needs PIPELINE_DATA_DIR with strangers/")
+@pytest.mark.parametrize(
+    ("name", "table", "counted", "timed", "titles"),
+    [
+        ("epinions.tsv", None, 300_548, True, 0),
+        ("lastfm-2k", None, 92_834, False, 17_632),
+        ("steam.zip", "game_play", 70_489, False, 5_155),
+        ("amazon-video-games", None, 28_483, True, 0),
+    ],
+)
+def test_strangers(name: str, table: str | None, counted: int, timed: bool, titles: int) -> None:
+    ratings = read_ratings(STRANGERS / name, Reading(table=table))
+    assert ratings.counts == {"rows_read": counted, "bad_rows_dropped": 0}
+    assert ratings.timed == timed
+    assert ratings.rated
+    assert (ratings.held_out is not None) == (name == "amazon-video-games")
+    assert len(ratings.items) == titles
+    assert ratings.table["user"].dtype == ratings.table["item"].dtype == np.int64
