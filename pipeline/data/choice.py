@@ -30,8 +30,12 @@ KNOWN = (*LAYOUTS, ".parquet")
 """Endings of tables."""
 _TABLES = (*KNOWN, ".txt", "")
 """Endings of what may be a table."""
-_OTHER = (".xlsx", ".xls", ".ods", ".pdf", ".json", ".jsonl", ".db", ".sqlite", ".7z", ".rar",
-          ".tar", ".tgz", ".pkl", ".npz", ".npy", ".mat", ".h5", ".html", ".xml")  # fmt: skip
+_OTHER = (
+    ".xlsx", ".xls", ".ods", ".pdf", ".json", ".jsonl", ".db", ".sqlite", ".7z", ".rar", ".tar",
+    ".tgz", ".pkl", ".npz", ".npy", ".mat", ".h5", ".html", ".xml", ".yaml", ".yml", ".toml", ".py",
+    ".md",
+)  # fmt: skip
+"""Endings of what is no table of text."""
 _SPLIT = re.compile(r"(?:^|(?<=[._-]))(train|test)(?:ing)?[._-]?(?:set|data)?$")
 
 
