@@ -52,6 +52,8 @@ class Dataset:
     items: pd.DataFrame
     train: pd.DataFrame
     later: pd.DataFrame
+    found_items: pd.DataFrame | None = None
+    """``items`` as found with the ratings, where other titles were laid over them."""
 
     @classmethod
     def from_ratings(
@@ -231,7 +233,8 @@ class Dataset:
         digest = hashlib.sha256(
             json.dumps([FORMAT, self.protocol, self.split.model_dump()]).encode()
         )
-        for table in (self.users, self.items, self.train, self.later):
+        items = self.items if self.found_items is None else self.found_items
+        for table in (self.users, items, self.train, self.later):
             for column in table.columns:
                 digest.update(_canonical_bytes(table[column]))
         return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -46,6 +47,14 @@ def read_items(part: Part | None) -> pd.DataFrame:
     table = pd.DataFrame(found, columns=list(COLUMNS), dtype="str")
     table["genres"] = table["genres"].replace("(no genres listed)", "")
     return table[table["item"] != ""].drop_duplicates("item", ignore_index=True)
+
+
+def matching(items: pd.DataFrame, ids: Any) -> pd.DataFrame:
+    """Metadata with ids of the kind ``ids``; what can be no such id is left out."""
+    if ids != np.int64:
+        return items
+    whole = items["item"].str.fullmatch(r"0|-?[1-9]\d{0,17}")
+    return items[whole].astype({"item": np.int64}).reset_index(drop=True)
 
 
 def find_titles(header: Sequence[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
+from pipeline.data.titles import add_titles, with_kept_titles
 from pipeline.disk import sync
 from pipeline.errors import UserError, brief
 
@@ -66,12 +67,20 @@ def prepare(
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
     """
+    prepared = _prepare(dataset, split, reading, reuse=reuse)
+    if reading.items is None:
+        return prepared
+    titled, note = add_titles(prepared.dataset, Path(reading.items), prepared.folder)
+    return replace(prepared, dataset=titled, notes=(*prepared.notes, note))
+
+
+def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: bool) -> Prepared:
     source = find(dataset, reading)
     inputs = {
         "format": FORMAT,
         "source": source.sha256,
         "split": split.model_dump(mode="json"),
-        **reading.model_dump(mode="json"),
+        **reading.model_dump(mode="json", exclude={"items"}),
     }
     notes = list(source.notes)
     for meta in home().glob(f"[!.]*/{META}") if reuse else ():
@@ -149,6 +158,7 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
             f"{folder}: the tables no longer have the fingerprint that names the folder "
             f"(they have {fingerprint}). Delete the folder and prepare again."
         )
+    dataset = with_kept_titles(dataset, folder)
     return Prepared(dataset, folder, tuple(notes), record.counts, reused=True)
 
 

@@ -10,6 +10,7 @@ from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.split import Quantile, SplitSettings
+from pipeline.data.titles import digest
 from pipeline.steps.identity import step_key
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.runs import STEP_KEY, Run, find_finished
@@ -42,6 +43,7 @@ def prepare(
     """Prepare a dataset and log it: tables, statistics, plots, fingerprint."""
     prepared = find_prepared(dataset, split, reading, reuse=reuse)
     inputs = {"fingerprint": prepared.dataset.fingerprint, "windows": list(windows)}
+    inputs |= title_key(prepared.dataset)
     key = step_key("prepare", inputs)
     earlier = find_finished(key, parent) if reuse else None
     if earlier is not None:
@@ -82,6 +84,12 @@ def find_prepared(
     if prepared.dataset.values_taken != "ratings":
         log.info("%s: %s", prepared.dataset.name, prepared.dataset.values_explained)
     return prepared
+
+
+def title_key(dataset: Dataset) -> dict[str, str]:
+    """What a run depends on beside the fingerprint: titles laid over the dataset, if any."""
+    laid = digest(dataset)
+    return {} if laid is None else {"titles": laid}
 
 
 def dataset_tags(dataset: Dataset) -> dict[str, str]:
