@@ -46,11 +46,7 @@ def test_titles_given_later_are_kept_without_another_fingerprint() -> None:
         assert again.dataset.fingerprint == first.dataset.fingerprint == again.folder.name
         assert titles(again) == titles(given)
         assert digest(again.dataset) == digest(given.dataset) is not None
-    assert (
-        titles(given)[a]
-        == given.dataset.window(0.8).items.set_index("item").loc[a, ["title", "genres"]].to_list()
-        or given.dataset.window(0.8).items["title"].eq("Ökonomie").any()
-    )
+    assert "Ökonomie" in given.dataset.window(0.8).items["title"].tolist()
     write([(c, "Three", "")])
     other = prepare("ratings.csv", SPLIT, OWN)
     assert titles(other) == {c: ("Three", "")}
@@ -71,7 +67,7 @@ def test_what_was_found_stays_where_nothing_is_given(ratings: pd.DataFrame) -> N
 
 
 def test_titles_that_cannot_be_used() -> None:
-    with pytest.raises(UserError, match="own.csv: there is no such file"):
+    with pytest.raises(UserError, match=r"own\.csv: there is no such file"):
         prepare("ratings.csv", SPLIT, OWN)
     write([(-1, "x", "")])
     with pytest.raises(UserError, match="none of its 1 ids is an item of ratings, whose items are"):
@@ -83,5 +79,5 @@ def test_titles_that_cannot_be_used() -> None:
     write([(made.dataset.items["item"][0], "x", "")])
     prepare("ratings.csv", SPLIT, OWN)
     (made.folder / TITLES).write_text("no titles")
-    with pytest.raises(UserError, match="damaged .* Delete it and give --items again"):
+    with pytest.raises(UserError, match=r"damaged .* Delete it and give --items again"):
         load(made.folder.name)
