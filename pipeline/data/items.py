@@ -88,9 +88,10 @@ def _text(part: Part) -> Iterator[tuple[str, str, str]]:
     lines = _complete(part, layout, len(layout.columns) if layout.columns else None)
     header = layout.columns or next(lines, [])
     at = _columns(part, header)
+    is_recbole = part.suffix == ".item"
     for fields in lines:
         item, title, genres = (fields[at[name]] if name in at else "" for name in COLUMNS)
-        yield item, title, "|".join(genres.split()) if part.suffix == ".item" else genres
+        yield item, title, "|".join(genres.split()) if is_recbole else genres
 
 
 def _unnamed(sample: Sample) -> tuple[str, ...] | None:
