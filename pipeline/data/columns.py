@@ -177,4 +177,7 @@ def _missing(
     )
     if "user" not in aliases:
         return told
-    return f"{told} Or say which they are: --columns user=NAME,item=NAME,rating=NAME."
+    return (
+        f"{told} Or say which they are: --columns user=NAME,item=NAME,rating=NAME, with names or "
+        f"numbers from 1."
+    )

@@ -150,7 +150,8 @@ def _notes(raw: RawTable, times: Times | None) -> Iterator[str]:
                 f"the {column} is {raw.name(column)!r}; {', '.join(map(repr, also))} could be "
                 f"meant too: --columns {column}={also[0]}"
             )
-    unused = f"; not used: {brief(', '.join(map(repr, others)), 200)}" if others else ""
+    left = ", ".join(repr(name) for name in others if name and not name.startswith("Unnamed: "))
+    unused = f"; not used: {brief(left, 200)}" if left else ""
     if "rating" not in at:
         yield f"has no ratings: every interaction counts 1{unused}"
     if times is None:

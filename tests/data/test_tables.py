@@ -169,6 +169,17 @@ def test_several_tables(tmp_path: Path) -> None:
         read_ratings(tmp_path / "steam/play.dat", Reading(table="play"))
 
 
+def test_several_tables_of_unknown_names(tmp_path: Path) -> None:
+    write(tmp_path / "one.csv", "a,b\nx,y\n")
+    write(tmp_path / "two.csv", "c,d\nx,y\n")
+    told = message(tmp_path)
+    assert "--table one and its columns: --columns user=NAME,item=NAME" in told
+    assert "two.csv: c, d" in told
+    ratings = read_ratings(tmp_path, Reading(table="one", columns="user=a,item=b"))
+    assert values(ratings) == [("x", "y", 1, 0)]
+    assert values(read_ratings(tmp_path, Reading(columns="user=c,item=d"))) == values(ratings)
+
+
 def test_the_only_table_with_users_and_items(tmp_path: Path) -> None:
     write(tmp_path / "user_artists.dat", rows("\t", 3, "userID\tartistID\tweight"))
     write(tmp_path / "artists.dat", "id\tname\turl\n10\tMALICE MIZER\thttp\n20\tBach\thttp\n")
