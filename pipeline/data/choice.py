@@ -30,8 +30,12 @@ KNOWN = (*LAYOUTS, ".parquet")
 """Endings of tables."""
 _TABLES = (*KNOWN, ".txt", "")
 """Endings of what may be a table."""
-_OTHER = (".xlsx", ".xls", ".ods", ".pdf", ".json", ".jsonl", ".db", ".sqlite", ".7z", ".rar",
-          ".tar", ".tgz", ".pkl", ".npz", ".npy", ".mat", ".h5", ".html", ".xml")  # fmt: skip
+_OTHER = (
+    ".xlsx", ".xls", ".ods", ".pdf", ".json", ".jsonl", ".db", ".sqlite", ".7z", ".rar", ".tar",
+    ".tgz", ".pkl", ".npz", ".npy", ".mat", ".h5", ".html", ".xml", ".yaml", ".yml", ".toml", ".py",
+    ".md",
+)  # fmt: skip
+"""Endings of what is no table of text."""
 _SPLIT = re.compile(r"(?:^|(?<=[._-]))(train|test)(?:ing)?[._-]?(?:set|data)?$")
 
 
@@ -117,7 +121,7 @@ def _tables(
     if len(candidates) == 1:
         return (candidates[0],), ()
     headers = {part: headers[part] for part in headers if part in candidates or part in known}
-    raise UserError(_unclear(path, parts, headers, candidates or known or zips))
+    raise UserError(_unclear(path, parts, headers, candidates, bool(candidates or known or zips)))
 
 
 def _called(path: Path, parts: list[Part], table: str) -> Part:
@@ -181,9 +185,13 @@ def _titles(table: Part, beside: list[Part], reading: Reading) -> Part | None:
 
 
 def _unclear(
-    path: Path, parts: list[Part], headers: dict[Part, list[str]], candidates: list[Part]
+    path: Path,
+    parts: list[Part],
+    headers: dict[Part, list[str]],
+    candidates: list[Part],
+    is_any: bool,
 ) -> str:
-    told = "several files could hold" if candidates else "no file holds"
+    told = "several files could hold" if is_any else "no file holds"
     if not headers:
         return (
             f"{path}: {told} the ratings. It contains {_listed(parts)}. Expected one file called "
@@ -192,9 +200,10 @@ def _unclear(
         )
     lines = [f"\n  {part.name}: {brief(', '.join(names), 100)}" for part, names in headers.items()]
     first = next((part for part in candidates if part in headers), next(iter(headers)))
+    nameless = " and its columns: --columns user=NAME,item=NAME" if first not in candidates else ""
     return (
         f"{path}: {told} the ratings. It contains {_listed(parts)}. Say which is meant, as in "
-        f"--table {first.name.stem}. What their columns are called:{''.join(lines[:20])}"
+        f"--table {first.name.stem}{nameless}. What their columns are called:{''.join(lines[:20])}"
     )
 
 

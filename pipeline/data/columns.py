@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 
 from pipeline.data.files import Part
-from pipeline.data.layouts import Sample, is_number, width
+from pipeline.data.layouts import Sample, is_number, number, width
 from pipeline.errors import UserError, brief
 
 RATINGS = ("user", "item", "rating", "timestamp")
@@ -98,9 +97,8 @@ def name_columns(sample: Sample, columns: str | None = None) -> tuple[str, ...] 
 
 def _holds_moments(sample: Sample, place: int, count: int) -> bool:
     cells = [row[place] for row in sample if len(row) == count]
-    numbers = [float(cell.replace(",", ".")) for cell in cells if is_number(cell)]
     low, high = _EPOCH
-    likely = sum(low <= number <= max(high, time.time()) for number in numbers)
+    likely = sum(low <= (number(cell) or 0) <= high for cell in cells)
     return 2 * likely > len(cells)
 
 
@@ -179,4 +177,7 @@ def _missing(
     )
     if "user" not in aliases:
         return told
-    return f"{told} Or say which they are: --columns user=NAME,item=NAME,rating=NAME."
+    return (
+        f"{told} Or say which they are: --columns user=NAME,item=NAME,rating=NAME, with names or "
+        f"numbers from 1."
+    )

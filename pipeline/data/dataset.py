@@ -76,6 +76,8 @@ class Dataset:
     """duplicates_dropped and repeats_left_out, of ``Split``."""
     notes: dict[str, str] = field(default_factory=dict)
     """What a person should know of the split, by the tag under which runs carry it."""
+    found_items: pd.DataFrame | None = None
+    """``items`` as found with the ratings, where other titles were laid over them."""
 
     @classmethod
     def from_ratings(
@@ -317,7 +319,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """16 hex digits over rows, metadata and settings; the order of the file is not in it."""
         digest = hashlib.sha256(json.dumps([FORMAT, self.protocol, self.split.identity]).encode())
-        tables = [self.users, self.items, self.train, self.later]
+        items = self.items if self.found_items is None else self.found_items
+        tables = [self.users, items, self.train, self.later]
         # Where no pair came again, the fingerprint is that of before these rows were kept.
         for table in tables + ([] if self.superseded.empty else [self.superseded]):
             for column in table.columns:

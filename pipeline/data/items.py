@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -48,6 +49,14 @@ def read_items(part: Part | None) -> pd.DataFrame:
     return table[table["item"] != ""].drop_duplicates("item", ignore_index=True)
 
 
+def matching(items: pd.DataFrame, ids: Any) -> pd.DataFrame:
+    """Metadata with ids of the kind ``ids``; what can be no such id is left out."""
+    if ids != np.int64:
+        return items
+    whole = items["item"].str.fullmatch(r"0|-?[1-9]\d{0,17}")
+    return items[whole].astype({"item": np.int64}).reset_index(drop=True)
+
+
 def find_titles(header: Sequence[str]) -> dict[str, int]:
     """Where item, title and genres stand in ``header``, those that are there."""
     names = [plain(name) for name in header]
@@ -79,9 +88,10 @@ def _text(part: Part) -> Iterator[tuple[str, str, str]]:
     lines = _complete(part, layout, len(layout.columns) if layout.columns else None)
     header = layout.columns or next(lines, [])
     at = _columns(part, header)
+    is_recbole = part.suffix == ".item"
     for fields in lines:
         item, title, genres = (fields[at[name]] if name in at else "" for name in COLUMNS)
-        yield item, title, "|".join(genres.split()) if part.suffix == ".item" else genres
+        yield item, title, "|".join(genres.split()) if is_recbole else genres
 
 
 def _unnamed(sample: Sample) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from pipeline.data.files import Part
-from pipeline.data.text import LAYOUTS, UNIT, Layout, rows
+from pipeline.data.text import LAYOUTS, UNIT, Layout, cut_start, read_start
 from pipeline.errors import UserError
 
 Sample = Sequence[Sequence[str]]
@@ -29,7 +29,7 @@ _QUOTED = (",", ";")  # by which cells with text are cut
 _ROWS = 50
 TYPED = (".inter", ".item")
 """Endings of files whose columns are named with their types (RecBole)."""
-_NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
+_NUMBER = re.compile(r"[ \t]*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
 
 
 def find_layout(part: Part, name: Callable[[Sample], tuple[str, ...] | None]) -> Layout:
@@ -49,13 +49,19 @@ def find_layout(part: Part, name: Callable[[Sample], tuple[str, ...] | None]) ->
 
 
 def width(sample: Sample) -> int:
-    """How many cells most rows have."""
-    return Counter(map(len, sample)).most_common(1)[0][0] if sample else 0
+    """How many cells most of the rows have that are cut at all."""
+    counts = Counter(len(row) for row in sample if len(row) > 1)
+    return counts.most_common(1)[0][0] if counts else min(1, len(sample))
+
+
+def number(cell: str) -> float | None:
+    """A cell as a number, also with a decimal comma; None if it is none."""
+    return float(cell.replace(",", ".")) if _NUMBER.fullmatch(cell) else None
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell is a number, also with a decimal comma."""
-    return _NUMBER.fullmatch(cell) is not None
+    """Whether a cell is a number."""
+    return number(cell) is not None
 
 
 def _cut(part: Part) -> tuple[Layout, Sample]:
@@ -63,13 +69,14 @@ def _cut(part: Part) -> tuple[Layout, Sample]:
     usual = LAYOUTS.get(part.suffix)
     if part.suffix in TYPED and usual is not None:
         return usual, []
+    start = read_start(part)
     found: list[tuple[float, Layout, Sample]] = []
     refused: UserError | None = None
     for separator, spelled in SEPARATORS.items():
         quoted = separator in _QUOTED or part.suffix == ".tsv"
         layout = Layout(separator, spelled, quoted)
         try:
-            cells: Sample = [fields for _, fields in islice(rows(part, layout), _ROWS)]
+            cells: Sample = list(islice(cut_start(part, start, layout), _ROWS))
         except UserError as error:
             refused = error
             continue

@@ -19,6 +19,7 @@ from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
 from pipeline.data.split_check import check_split
+from pipeline.data.titles import add_titles, with_kept_titles
 from pipeline.disk import sync
 from pipeline.errors import UserError, brief
 
@@ -70,12 +71,20 @@ def prepare(
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
     """
+    prepared = _prepare(dataset, split, reading, reuse=reuse)
+    if reading.items is None:
+        return prepared
+    titled, note = add_titles(prepared.dataset, Path(reading.items), prepared.folder)
+    return replace(prepared, dataset=titled, notes=(*prepared.notes, note))
+
+
+def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: bool) -> Prepared:
     source = find(dataset, reading)
     inputs = {
         "format": PREPARATION,
         "source": source.sha256,
         "split": split.model_dump(mode="json"),
-        **reading.model_dump(mode="json"),
+        **reading.model_dump(mode="json", exclude={"items"}),
     }
     notes = list(source.notes)
     for meta in home().glob(f"[!.]*/{META}") if reuse else ():
@@ -161,6 +170,7 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
             f"{folder}: the tables no longer have the fingerprint that names the folder "
             f"(they have {fingerprint}). Delete the folder and prepare again."
         )
+    dataset = with_kept_titles(dataset, folder)
     told = (*notes, *record.split_notes.values())
     return Prepared(dataset, folder, told, record.counts, reused=True)
 

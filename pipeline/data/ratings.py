@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from pipeline.data.choice import Choice, choose
 from pipeline.data.columns import ALIASES, plain
 from pipeline.data.formats import BadRow, RawTable, bad_rows, read_raw
-from pipeline.data.items import read_items
+from pipeline.data.items import matching, read_items
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.times import Times, expected, read_times
 from pipeline.errors import UserError, brief
@@ -86,7 +86,7 @@ def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
     dropped, first = sum(part.dropped for part in parts), parts[0].table.num_rows
     return Ratings(
         frame[:first],
-        _matching(read_items(choice.items), frame["item"].dtype),
+        matching(read_items(choice.items), frame["item"].dtype),
         frame[first:].reset_index(drop=True) if len(parts) == 2 else None,
         {"rows_read": len(frame) + dropped, "bad_rows_dropped": dropped},
         timed=parts[0].times is not None,
@@ -150,7 +150,8 @@ def _notes(raw: RawTable, times: Times | None) -> Iterator[str]:
                 f"the {column} is {raw.name(column)!r}; {', '.join(map(repr, also))} could be "
                 f"meant too: --columns {column}={also[0]}"
             )
-    unused = f"; not used: {brief(', '.join(map(repr, others)), 200)}" if others else ""
+    left = ", ".join(repr(name) for name in others if name and not name.startswith("Unnamed: "))
+    unused = f"; not used: {brief(left, 200)}" if left else ""
     if "rating" not in at:
         yield f"has no ratings: every interaction counts 1{unused}"
     if times is None:
@@ -277,11 +278,3 @@ def _integers(column: Any) -> npt.NDArray[np.int64] | None:
             return None
         chunks.append(numbers.to_numpy())
     return np.concatenate(chunks)
-
-
-def _matching(items: pd.DataFrame, ids: Any) -> pd.DataFrame:
-    """Metadata with ids of the kind ``ids``; what can be no such id is left out."""
-    if ids != np.int64:
-        return items
-    whole = items["item"].str.fullmatch(r"0|-?[1-9]\d{0,17}")
-    return items[whole].astype({"item": np.int64}).reset_index(drop=True)

@@ -17,6 +17,7 @@ from pipeline.data.files import Part
 from pipeline.errors import UserError, brief
 
 UNIT = "\x1f"  # one character in the place of "::", which the parsers cannot take
+_START, _BUFFER = 1 << 16, 1 << 20  # bytes
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -44,23 +45,52 @@ LAYOUTS: Mapping[str, Layout] = {
 def rows(
     part: Part, layout: Layout, encoding: str = "utf-8-sig"
 ) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each row starts, and its fields; blank lines are counted and skipped."""
+    """The line on which each row starts, and its fields; blank lines are counted and skipped.
+
+    Raises:
+        UserError: the text cannot be cut, or not be read.
+    """
     with open_text(part, layout) as stream:
-        reader = csv.reader(
-            io.TextIOWrapper(stream, encoding, errors="replace", newline=""),
-            delimiter=layout.separator,
-            quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
-        )
-        start = 1
-        try:
-            for fields in reader:
-                if fields:
-                    yield start, fields
-                start = reader.line_num + 1
-        except csv.Error as error:
-            raise UserError(
-                f"{part}, line {start}: cannot be cut into columns ({brief(error)})."
-            ) from None
+        yield from _cut(part, stream, layout, encoding)
+
+
+def read_start(part: Part) -> bytes:
+    """The first lines of a text, whole ones unless the first has no end, in UTF-8."""
+    with open_text(part, Layout("", "")) as stream:
+        start = stream.read(_START)
+    whole = start[: start.rfind(b"\n") + 1]
+    return whole if len(start) == _START and whole else start
+
+
+def cut_start(part: Part, start: bytes, layout: Layout) -> Iterator[list[str]]:
+    """The fields of the rows of ``start``, from ``read_start``.
+
+    Raises:
+        UserError: the text cannot be cut.
+    """
+    if layout.separator == UNIT:
+        start = start.replace(b"::", UNIT.encode())
+    return (fields for _, fields in _cut(part, io.BytesIO(start), layout, "utf-8-sig"))
+
+
+def _cut(
+    part: Part, stream: BinaryIO, layout: Layout, encoding: str
+) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(
+        io.TextIOWrapper(stream, encoding, errors="replace", newline=""),
+        delimiter=layout.separator,
+        quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
+    )
+    start = 1
+    try:
+        for fields in reader:
+            if fields:
+                yield start, fields
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{part}, line {start}: cannot be cut into columns ({brief(error)})."
+        ) from None
 
 
 def require_text(part: Part) -> None:
@@ -87,12 +117,11 @@ def require_text(part: Part) -> None:
 def open_text(part: Part, layout: Layout) -> Iterator[BinaryIO]:
     """The bytes of a text, in UTF-8 unless it is something else unsaid, with one separator."""
     with part.open() as stream:
-        start = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20)
-        text: BinaryIO = start
-        if start.peek(2).startswith(_UTF_16):
-            text = io.BufferedReader(_Recoded(start), 1 << 20)
+        text = stream
+        if cast(io.BufferedReader, stream).peek(2).startswith(_UTF_16):
+            text = io.BufferedReader(_Recoded(text), _BUFFER)
         if layout.separator == UNIT:
-            text = io.BufferedReader(_Colons(text), 1 << 20)
+            text = io.BufferedReader(_Colons(text), _BUFFER)
         yield text
 
 
@@ -108,7 +137,7 @@ class _Changed(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            read = self._stream.read(1 << 20)
+            read = self._stream.read(len(buffer))
             self._ready = self._change(read)
             if not read:
                 break

@@ -58,20 +58,23 @@ def read_times(
     """
     latest = time.time() + _DAY
     unit, seconds = "seconds", numbers
-    whole = np.isfinite(numbers)
-    if text is not None and 2 * np.count_nonzero(whole) < np.count_nonzero(text != ""):
+    low, high = (
+        least(numbers, initial=np.nan)
+        for least in (np.fmin.reduce, np.fmax.reduce)  # no NaN
+    )
+    if text is not None and 2 * np.isfinite(numbers).sum() < np.count_nonzero(text != ""):
         unit, seconds = "date", _dates(text)
     elif are_dates:
         unit = "date"
-    elif whole.any():
-        low, high = numbers[whole].min(), numbers[whole].max()
-        if low >= EARLIEST * 1000 and high <= latest * 1000:
-            unit, seconds = "milliseconds", numbers / 1000
-        elif low >= 0 and high < EARLIEST and not np.any(numbers[whole] % 1):
-            unit = "order"
+    elif low >= EARLIEST * 1000 and high <= latest * 1000:
+        unit, seconds = "milliseconds", numbers / 1000
+    elif low >= 0 and high < EARLIEST and not np.any(np.fmod(numbers, 1) > 0):
+        unit = "order"
     earliest = 0 if unit == "order" else EARLIEST
     good = (seconds >= earliest) & (seconds <= latest)
-    return Times(np.where(good, seconds, 0).astype(np.int64), ~good, unit)
+    if not good.all():
+        seconds = np.where(good, seconds, 0)
+    return Times(seconds.astype(np.int64), ~good, unit)
 
 
 def expected(unit: str, value: str) -> str:

@@ -11,6 +11,7 @@ from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sizes import ENOUGH, Size
 from pipeline.data.split import Quantile, SplitSettings
+from pipeline.data.titles import digest
 from pipeline.evaluation.validation import window_name
 from pipeline.steps.identity import step_key
 from pipeline.tracking.datasets import log_dataset
@@ -44,6 +45,7 @@ def prepare(
     """Prepare a dataset and log it: tables, statistics, plots, fingerprint."""
     prepared = find_prepared(dataset, split, reading, windows, reuse=reuse)
     inputs = {"fingerprint": prepared.dataset.fingerprint, "windows": list(windows)}
+    inputs |= title_key(prepared.dataset)
     key = step_key("prepare", inputs)
     earlier = find_finished(key, parent) if reuse else None
     if earlier is not None:
@@ -123,6 +125,12 @@ def _tell_sizes(dataset: Dataset, windows: Mapping[str, Size]) -> None:
     if few:
         told = "; ".join(few)
         log.warning("With less than %d users models can hardly be told apart: %s", ENOUGH, told)
+
+
+def title_key(dataset: Dataset) -> dict[str, str]:
+    """What a run depends on beside the fingerprint: titles laid over the dataset, if any."""
+    laid = digest(dataset)
+    return {} if laid is None else {"titles": laid}
 
 
 def dataset_tags(dataset: Dataset) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import WARNING, WARNING_NOTE, describe, warnings
-from pipeline.steps.prepare import dataset_tags
+from pipeline.steps.prepare import dataset_tags, title_key
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import STEP_KEY, Run, find_finished
@@ -57,7 +57,7 @@ def train(
     """
     experiment, dataset = inputs.experiment, prepared.dataset
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
-    key = step_key(step, content)
+    key = step_key(step, content | title_key(dataset))  # a model answers with titles
     earlier = find_finished(key, parent) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)

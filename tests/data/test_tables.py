@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.data.ratings import Ratings, read_ratings
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
-from tests.data.test_ratings import message, write, zipped
+from tests.data.test_ratings import message, parquet, write, zipped
 
 ROWS = [(1, 10, 5, 978300760), (1, 20, 3.5, 978302109), (22, 10, 1, 978300761)]
 
@@ -165,6 +169,17 @@ def test_several_tables(tmp_path: Path) -> None:
         read_ratings(tmp_path / "steam/play.dat", Reading(table="play"))
 
 
+def test_several_tables_of_unknown_names(tmp_path: Path) -> None:
+    write(tmp_path / "one.csv", "a,b\nx,y\n")
+    write(tmp_path / "two.csv", "c,d\nx,y\n")
+    told = message(tmp_path)
+    assert "--table one and its columns: --columns user=NAME,item=NAME" in told
+    assert "two.csv: c, d" in told
+    ratings = read_ratings(tmp_path, Reading(table="one", columns="user=a,item=b"))
+    assert values(ratings) == [("x", "y", 1, 0)]
+    assert values(read_ratings(tmp_path, Reading(columns="user=c,item=d"))) == values(ratings)
+
+
 def test_the_only_table_with_users_and_items(tmp_path: Path) -> None:
     write(tmp_path / "user_artists.dat", rows("\t", 3, "userID\tartistID\tweight"))
     write(tmp_path / "artists.dat", "id\tname\turl\n10\tMALICE MIZER\thttp\n20\tBach\thttp\n")
@@ -196,6 +211,78 @@ def test_halves_of_a_split_of_different_kinds(tmp_path: Path) -> None:
     assert "only one has any. Say with --columns" in message(tmp_path)
     ratings = read_ratings(tmp_path, Reading(columns="timestamp=none"))
     assert not ratings.timed
+
+
+MOMENT = "2000-12-31T22:12:40"  # 978300760
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [f"{MOMENT}Z", f"{MOMENT}Z"],
+        [MOMENT, MOMENT.replace("T", " ")],
+        ["2001-01-01T00:12:40+02:00", f"{MOMENT}.9"],
+        ["978300760000", "978300760999"],
+    ],
+)
+def test_dates_and_milliseconds(moments: list[str], tmp_path: Path) -> None:
+    text = "user,item,rating,date\n" + "".join(f"1,{n},5,{m}\n" for n, m in enumerate(moments))
+    ratings = read_ratings(write(tmp_path / "r.csv", text))
+    assert ratings.table["timestamp"].tolist() == [978300760, 978300760]
+    assert ("milliseconds" in str(ratings.notes)) == moments[0].isdigit()
+
+
+def test_days(tmp_path: Path) -> None:
+    for first, second in (("2014-07-21", "2014-07-22"), ('"07 21, 2014"', '"07 22, 2014"')):
+        path = write(tmp_path / "r.csv", f"user,item,date\n1,2,{first}\n1,3,{second}\n")
+        assert read_ratings(path).table["timestamp"].tolist() == [1405900800, 1405987200]
+    told = message(write(path, "user,item,date\n1,2,2014-07-21\n1,3,2014-07-22\n1,4,21/07/14\n"))
+    assert "line 4, column 'date': '21/07/14', expected a date such as 2014-07-21" in told
+
+
+HEADED = rows(",", 4, "user,item,rating,timestamp")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.csv.gz", gzip.compress(HEADED.encode())),
+        ("ratings.CSV.bz2", bz2.compress(HEADED.encode())),
+        ("r.tsv.xz", lzma.compress(HEADED.replace(",", "\t").encode())),
+        ("r.dat.gz", gzip.compress(rows("::").encode())),
+        ("r.csv", HEADED.encode("utf-16")),
+        ("r.txt", "\ufeff".encode("utf-16-be") + HEADED.replace(",", "\t").encode("utf-16-be")),
+        ("r.csv", HEADED.replace("\n", "\r\n").encode("utf-8-sig")),
+        ("r.csv", rows(";", 4, "user;item;rating;timestamp").replace(".", ",").encode()),
+        ("r.csv", rows(";").replace(".", ",").encode()),
+        (
+            "indexed.csv",
+            "".join(f"{n or ''},{line}\n" for n, line in enumerate(HEADED.splitlines())).encode(),
+        ),
+    ],
+)
+def test_bytes_of_all_kinds(name: str, content: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path / "folder" / name, content)
+    for source in (path, path.parent, zipped(tmp_path / "a.zip", {name: content})):
+        assert values(read_ratings(source)) == ROWS
+
+
+def test_a_parquet_file_without_ratings_and_times(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"index": [9, 8], "visitorid": ["a", "b"], "ASIN": ["x", "y"]})
+    ratings = read_ratings(write(tmp_path / "r.parquet", parquet(frame)))
+    assert values(ratings) == [("a", "x", 1, 0), ("b", "y", 1, 0)]
+    assert "not used: 'index'" in str(ratings.notes)
+
+
+def test_damaged_and_endless_compressed_files(tmp_path: Path) -> None:
+    whole = gzip.compress(rows(",").encode() * 999)
+    for content in (whole[: len(whole) // 2], b"no gzip at all", whole[:20] + b"xxxx" + whole[24:]):
+        assert "r.csv.gz: damaged archive" in message(write(tmp_path / "r.csv.gz", content))
+    path = tmp_path / "b.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        for _ in range(300):
+            stream.write(b"1,2,3,978300760\n" * (1 << 16))
+    assert "b.csv.gz: unpacks without end from" in message(path)
 
 
 STRANGERS = Path(os.environ.get("PIPELINE_DATA_DIR", "")) / "strangers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import zipfile
 from collections.abc import Iterator
@@ -50,6 +51,9 @@ FILES = {
     "u.data": text("\t"),
     "toy.inter": text("\t", "user_id:token\titem_id:token\trating:float\ttimestamp:float"),
     "ratings.parquet": parquet(TABLE),
+    "mine.csv.gz": gzip.compress(text(";", "User-ID;ISBN;Stars;Date"), mtime=0),
+    "mine.txt": text("\t").decode().encode("utf-16"),
+    "mine": text(" "),
 }
 PLAIN = [name for name in FILES if name != "ratings.parquet"]
 TITLES = [(str(item), f"Film, the {item}", "Drama|War") for item in RATINGS["item"].unique()]

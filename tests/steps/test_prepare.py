@@ -82,6 +82,9 @@ def test_statistics_are_metrics(run: MlflowRun, ratings: pd.DataFrame, shared: W
 def test_parameters_are_the_settings(run: MlflowRun) -> None:
     assert run.data.params == {
         "dataset": "ratings.csv",
+        "columns": "None",
+        "table": "None",
+        "items": "None",
         "on_bad_rows": "error",
         "accept_split": "False",
         "test_cut": "0.8",
