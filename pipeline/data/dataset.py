@@ -185,7 +185,8 @@ class Dataset:
         if self.protocol == AS_GIVEN:
             return None
         counted = self.later[(self.later["item"] >= 0) & (self.later["segment"] != REPEAT)]
-        return larger_tests(self.train["user"], counted["user"], self.split)
+        is_window = self.protocol.partition("/")[1] != ""
+        return larger_tests(self.train["user"], counted["user"], self.split, is_window)
 
     @property
     def train_rows(self) -> pd.DataFrame:

@@ -38,7 +38,10 @@ class Size:
 
 
 def larger_tests(
-    training: pd.Series[int], held_out: pd.Series[int], settings: SplitSettings
+    training: pd.Series[int],
+    held_out: pd.Series[int],
+    settings: SplitSettings,
+    is_window: bool,
 ) -> str | None:
     """Smaller settings with the number of test users that each would give, in words.
 
@@ -49,6 +52,7 @@ def larger_tests(
         training: the user of each training row.
         held_out: the user of each held-out row that can be part of the test.
         settings: of the split.
+        is_window: whether it is a validation window, for which settings may mean less.
 
     Returns:
         As "min_held_out=5 would give 212 test users, min_held_out=5 and min_warm_training=7 348";
@@ -59,8 +63,11 @@ def larger_tests(
     activity = before.to_numpy()
 
     def users(min_held_out: int, min_warm_training: int) -> int:
-        warm = activity >= max(min_warm_training, settings.min_training)
-        return int(np.count_nonzero(warm & (after >= min_held_out)))
+        changed = {"min_held_out": min_held_out, "min_warm_training": min_warm_training}
+        rules = settings.model_copy(update=changed)
+        rules = rules.in_window() if is_window else rules
+        warm = activity >= rules.least_training
+        return int(np.count_nonzero(warm & (after >= rules.least_held_out)))
 
     least = settings.min_training
     now = settings.least_held_out, settings.least_training

@@ -95,6 +95,17 @@ class SplitSettings(Settings):
         """Training interactions that a user needs to be evaluated as warm."""
         return max(self.min_training, self.min_warm_training)
 
+    def in_window(self) -> SplitSettings:
+        """The same for a validation window. A drawn one has a share ``test_cut`` of what the
+        whole has of each user, so there that much is enough, and the same users are evaluated."""
+        if self.protocol != "random":
+            return self
+        held_out, training = (
+            max(1, int(least * self.test_cut))
+            for least in (self.min_held_out, self.min_warm_training)
+        )
+        return self.model_copy(update={"min_held_out": held_out, "min_warm_training": training})
+
     @property
     def identity(self) -> dict[str, Any]:
         """What of the settings is in a fingerprint: those of before later ones were added, and
@@ -144,8 +155,8 @@ def split_ratings(
         settings: how to split.
         window: makes a validation window of training rows. In time it is the quantile to cut at.
             Otherwise it does no more than name a repetition, drawn by itself: random holds out
-            the same share again, leave_one_out the latest row of half of the users, as without
-            a draw all windows would be the same.
+            the same share again, for which ``in_window`` says who is evaluated; leave_one_out
+            the latest row of half of the users, as without a draw all windows would be the same.
 
     Raises:
         UserError: nothing is left to train on or to evaluate, or there are no times to cut at.
@@ -160,9 +171,10 @@ def split_ratings(
     else:
         quantile = settings.test_cut if window is None else window
         held_out, note = _after_the_cut(name, timestamp, quantile)
-    split = _divided(ratings, user, item, held_out, settings, note)
+    rules = settings if window is None else settings.in_window()
+    split = _divided(ratings, user, item, held_out, rules, note)
     if len(split.train) == 0 or not (split.later["segment"] == WARM).any():
-        raise UserError(_empty(name, split, settings))
+        raise UserError(_empty(name, split, settings, window is not None))
     return split
 
 
@@ -290,11 +302,12 @@ def _repeated(
     return superseded, rows[side & is_in_training]
 
 
-def _empty(name: str, split: Split, settings: SplitSettings) -> str:
+def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) -> str:
     """That nothing is left, and what would leave something."""
+    rules = settings.in_window() if is_window else settings
     rows = split.later[split.later["segment"] != REPEAT]
     counted = rows["item"].isin(split.train["item"].unique())
-    larger = larger_tests(split.train["user"], rows["user"][counted], settings)
+    larger = larger_tests(split.train["user"], rows["user"][counted], settings, is_window)
     random = "" if settings.protocol == "random" else ", or --protocol random"
     repeats = split.counts["repeats_left_out"]
     left_out = (
@@ -303,7 +316,7 @@ def _empty(name: str, split: Split, settings: SplitSettings) -> str:
     )  # fmt: skip
     return (
         f"{name}: the split {settings.word} leaves {len(split.train):,} training rows and no user "
-        f"with at least {settings.least_training} training and {settings.least_held_out} held-out "
+        f"with at least {rules.least_training} training and {rules.least_held_out} held-out "
         f"interactions.{left_out} "
         + (f"{larger}." if larger else f"Use more data, another test_cut{random}.")
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Experiment
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import AS_GIVEN, Dataset
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
 from pipeline.evaluation.metrics import bounds
@@ -37,6 +37,11 @@ OF_ALL_LISTS = {
     "coverage": "share of the catalogue that is in any list",
     "gini": "how unevenly items are recommended, from 0 to 1",
     "personalization": "how little the lists of two users share, from 0 to 1",
+}
+HELD_OUT = {
+    "time": "One moment for all users, the {:g} quantile of the timestamps, ends the training.",
+    "random": "Of each user a share of {:g} trains, drawn; the rest is held out.",
+    "leave_one_out": "Of each user the latest interaction is held out.",
 }
 SEGMENTS = {LOW_ACTIVITY: "low activity", COLD: "cold"}
 
@@ -93,8 +98,8 @@ def _data(dataset: Dataset) -> list[str]:
         "",
         f"{dataset.name}, fingerprint `{dataset.fingerprint}`: "
         f"{facts['train_interactions']:,} training interactions of {dataset.n_users:,} users with "
-        f"{dataset.n_items:,} items, from {dates[0]} to {dates[1]}; what came later, until "
-        f"{dates[2]}, is the test.",
+        f"{dataset.n_items:,} items, from {dates[0]} to {dates[1]}; what is held out lasts "
+        f"until {dates[2]}.",
         "",
     ]
 
@@ -102,24 +107,27 @@ def _data(dataset: Dataset) -> list[str]:
 def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> list[str]:
     split = dataset.split
     how = (
-        "The split was given with the data." if dataset.protocol == "as-given"
-        else f"One moment for all users, the {split.test_cut:g} quantile of the timestamps, ends "
-        f"the training. Who has {split.min_warm_training} interactions before and "
-        f"{split.min_held_out} after it is warm."
+        "The split was given with the data." if dataset.protocol == AS_GIVEN
+        else f"{HELD_OUT[split.protocol].format(split.test_cut)} Who has {split.least_training} "
+        f"training and {split.least_held_out} held-out interactions is warm."
     )  # fmt: skip
+    how = " ".join([how, *dataset.notes.values()])
     windows = ", ".join(f"{quantile:g}" for quantile in experiment.windows)
     validated = (
         f"Validation was inside the training part, in windows at the quantiles {windows}."
+        if windows and split.protocol == "time"
+        else f"Validation was inside the training part, in {len(experiment.windows)} draws of it."
         if windows
         else "The run was not validated."
     )
-    masked = "are not" if family(experiment.model).masks_seen else "may be"
+    masks = family(experiment.model).masks_seen and split.repeats == "drop"
+    masked = "are not" if masks else "may be"
     return [
         "## Protocol",
         "",
         f"Split `{dataset.protocol}`. {how} The whole catalogue is ranked for each of {users:,} "
         f"warm users; items that a user has in training {masked} recommended again. A hit is an "
-        f"item that the user took later, whatever the rating. {validated}",
+        f"item that is held out of the user's, whatever the rating. {validated}",
         "",
     ]  # fmt: skip
 

@@ -16,7 +16,9 @@ from pipeline.steps.evidence import PER_USER, Evidence
 from pipeline.steps.notes import ORDER
 from pipeline.tracking.search import EvaluatedRun
 
-NOT_SETTINGS = {"seed", "config", "name", "dataset"}  # params that runs of one experiment may vary
+NOT_SETTINGS = {  # params that runs of one experiment may vary, or that the protocol tells
+    "seed", "config", "name", "dataset", "protocol", "repeats", "split_seed",
+}  # fmt: skip
 MASKS = {"seen": "seen items masked", "none": "seen items not masked"}
 KNOWS_FUTURE = ("random-", "leave-one-out-")  # splits that do not heed time begin so
 FUTURE = "which knows the future"

@@ -106,6 +106,15 @@ def test_windows_are_the_same_split_drawn_again_inside_training(
     assert len(windows[0].later) / len(data.train) == pytest.approx(share, rel=0.15)
 
 
+def test_who_is_evaluated_in_the_test_is_in_drawn_windows() -> None:
+    """Of 50 interactions each, 10 are held out, and of the other 40 a window holds out 8."""
+    rows = [(user, (7 * user + place) % 60, 1.0, 0) for user in range(40) for place in range(50)]
+    table = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
+    data = of(table, SplitSettings(protocol="random"))
+    assert len(data.test_users) == 40
+    assert len(data.window(0.85).test_users) == 40
+
+
 def test_a_window_does_not_know_the_test() -> None:
     """Whatever the held-out rows are, the windows of the same training part are the same."""
     ratings = without_times(make_ratings(np.random.default_rng(0)))

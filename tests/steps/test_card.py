@@ -118,3 +118,23 @@ def test_a_collapsed_model_is_warned_of(workplace: Workplace) -> None:
     text = workplace.artifact(run, "model_card.md").read_text()
     assert f"**Warning:** {workplace.run(step='train').data.tags['warning_note']}" in text
     assert "The run was not validated." in text
+
+
+def test_a_protocol_that_knows_the_future_and_keeps_repeats_says_so(
+    tmp_path: Path, ratings: pd.DataFrame, store: Path
+) -> None:
+    place = make_workplace(tmp_path, ratings.assign(timestamp=978300000), store)
+    (place.folder / "popular.yaml").write_text("model: most_popular\nwindows: []\n")
+    flags = ("--protocol=random", "--repeats=keep")
+    taken = place.cli("train", "--config", "popular.yaml", "--dataset", "ratings.csv", *flags)
+    assert taken.status == 0, taken.told
+    run = place.run(step="train", model="most_popular")
+    assert place.cli("evaluate", "--run_id", run.info.run_id).status == 0
+    run, text = card(place, "most_popular")
+    assert run.data.tags["mask"] == "none"
+    assert run.data.tags["split"] == "random-0.8-5-15-10-repeats"
+    assert "Of each user a share of 0.8 trains, drawn; the rest is held out." in text
+    assert run.data.tags["protocol_note"] in text
+    assert "items that a user has in training may be recommended again" in text
+    lists = pd.read_parquet(place.artifact(run, "test/recommendations.parquet"))
+    assert (lists.groupby("rank")["item"].nunique() == 1).all()  # one list for everybody
