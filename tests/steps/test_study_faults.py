@@ -158,7 +158,7 @@ def test_killed_workers_and_launchers_lose_no_trial(site: Site) -> None:
             assert children[each.number].data.tags["trial_state"] == "lost"
     (refitted,) = runs_of(site, "train")
     assert "test/ndcg_at_10" in refitted.data.metrics
-    version = site.workplace.client.get_model_version_by_alias("ncf-ledger", "champion")
+    version = site.workplace.client.get_model_version_by_alias("small-ratings", "champion")
     assert version.run_id == refitted.info.run_id
     assert_no_password(site.workplace.folder)
 
