@@ -68,7 +68,7 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
             raise UserError("role=worker takes its settings from the study: give no fields.")
         join(storage, options["study_name"], options["launcher"], options["number"])
         return
-    from pipeline.steps.opened_study import Launch
+    from pipeline.steps.opened_study import Data, Launch
     from pipeline.steps.tune import dry_run
     from pipeline.steps.tune import tune as step
     from pipeline.tuning.plan import read_plan
@@ -86,7 +86,8 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
     if options["dry_run"]:
         dry_run(plan)
         return
-    step(plan, options["dataset"], options["reading"], launch, beside=beside)
+    data = Data.find(plan.experiment, options["dataset"], options["reading"])
+    step(plan, data, launch, beside=beside)
 
 
 def _tune_all(

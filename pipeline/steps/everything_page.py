@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.prepared import Prepared
+from pipeline.data.dataset import Dataset
 from pipeline.steps.comparison import Row
 from pipeline.steps.notes import WARNING_NOTE
 from pipeline.steps.tune import Tuned
@@ -33,12 +33,11 @@ class Outcome:
     """Why there is nothing."""
 
 
-def page(suite: Suite, prepared: Prepared, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
+def page(suite: Suite, dataset: Dataset, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
     """Markdown: a table of the families in the order of ``rows``, best first, and what to mind."""
     by_run = {run_id: row for row in rows for run_id in row.run_ids}
     ranked = [each for each in outcomes if each.runs and each.runs[0].id in by_run]
     ranked.sort(key=lambda each: rows.index(by_run[each.runs[0].id]))
-    dataset = prepared.dataset
     windows = ", ".join(f"{each:g}" for each in suite.experiments[0].windows)
     lines = [
         f"# {suite.name}: {dataset.name} ({dataset.fingerprint})\n",

@@ -53,7 +53,7 @@ def search(study: Study, parent: Run, report: StudyReport, workers: Workers) -> 
         raise KeyboardInterrupt
     if now.gave_up:
         raise UserError(f"Study {study.study_name} stopped: {now.gave_up}")
-    if now.seconds >= plan.seconds:
+    if now.done < plan.budget and now.seconds >= plan.seconds:
         log.warning("No further trial begins: the timeout is over.")
     stopped = study.user_attrs[STOPPED] or plan.settings.sampler == "grid"
     if not now.took_all(plan) and not stopped:

@@ -14,6 +14,7 @@ from optuna.exceptions import OptunaError
 from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
 from pipeline.database import hidden, shown
@@ -64,9 +65,15 @@ class Data:
     prepared: Prepared
 
     @classmethod
-    def find(cls, plan: Plan, dataset: str, reading: Reading) -> Data:
-        """Prepare the dataset, or take it as it was prepared."""
-        return cls(dataset, reading, find_prepared(dataset, plan.experiment.split, reading))
+    def find(cls, experiment: Experiment, dataset: str, reading: Reading) -> Data:
+        """The dataset under the split of ``experiment``: prepared, or as it was prepared."""
+        return cls(dataset, reading, find_prepared(dataset, experiment.split, reading))
+
+    def under(self, experiment: Experiment) -> Data:
+        """The same dataset under the split of ``experiment``."""
+        if experiment.split == self.prepared.dataset.split:
+            return self
+        return self.find(experiment, self.asked, self.reading)
 
     @property
     def fingerprint(self) -> str:

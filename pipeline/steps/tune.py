@@ -18,7 +18,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipeline.console import console
-from pipeline.data.reading import Reading
 from pipeline.steps.beside import fill_wide
 from pipeline.steps.opened_study import Data, Launch, fit_to, opened
 from pipeline.steps.refit import Refitted, refit
@@ -41,8 +40,7 @@ class Tuned:
 
 def tune(
     plan: Plan,
-    dataset: str,
-    reading: Reading,
+    data: Data,
     launch: Launch,
     *,
     beside: Sequence[Plan] = (),
@@ -55,7 +53,6 @@ def tune(
     Raises:
         UserError: the storage cannot be used, another study has the name, or all trials fail.
     """
-    data = Data.find(plan, dataset, reading)
     plan = fit_to(fill_wide(plan, beside, data, launch, parent), data)
     with opened(plan, data, launch, parent) as study:
         study.search()

@@ -40,11 +40,18 @@ class Suite:
     studies: list[tuple[Plan, list[Plan]]]
     """Each with the studies that it learns beside."""
     fixed: list[Experiment]
+    flags: Mapping[str, Any]
+    """Fields that were given for all."""
 
     @property
     def experiments(self) -> list[Experiment]:
         """Of all rows, fixed ones first."""
         return [*self.fixed, *(plan.experiment for plan, _ in self.studies)]
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What the suite says, and what was given."""
+        return {**self.settings.model_dump(mode="json"), **self.flags}
 
     def told(self) -> str:
         """What it will take, in a line."""
@@ -85,7 +92,7 @@ def read_suite(file: Path, flags: Mapping[str, Any]) -> Suite:
     unknown = [unknown_field(name, sorted(known)) for name in others if name not in known]
     if unknown:
         raise UserError(f"No study of {file} has it: {'; '.join(unknown)}")
-    return Suite(file.stem, settings, studies, fixed)
+    return Suite(file.stem, settings, studies, fixed, others)
 
 
 def read_beside(study: Path, plan: Plan, flags: Mapping[str, Any]) -> list[Plan]:
