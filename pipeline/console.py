@@ -38,7 +38,7 @@ class ProgressBar:
     """Units of work done of a number known before: a bar, or a plain line now and then."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
-        self.title, self.total, self.unit = title, total, unit
+        self.title, self.total, self.unit = title, total, unit  # there may come to be more
         self.last_line = time.monotonic()
         self.last = 0
         self.bar: Progress | None = None
@@ -71,7 +71,7 @@ class ProgressBar:
     def done(self, number: int, told: str) -> None:
         """Show that units up to ``number`` are done, with a few words on it."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=number, told=told)
+            self.bar.update(self.task, total=self.total, completed=number, told=told)
         elif number != self.last and (
             number == self.total or time.monotonic() - self.last_line >= PLAIN_SECONDS
         ):

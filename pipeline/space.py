@@ -18,6 +18,7 @@ from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
 
 MOST_STEPS = 10_000  # of a range: each is a value that a grid may try
+FARTHEST = 700.0  # logarithm of a number, beyond which floating point numbers end
 
 Value = bool | int | float | str | None
 
@@ -36,6 +37,20 @@ class Range(Settings):
         """For people."""
         step = "" if self.step is None else f", step {self.step:g}"
         return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{step}"
+
+    def place(self, value: float) -> float:
+        """Where ``value`` lies on the range's own scale: 0 at ``low``, 1 at ``high``."""
+        low, high, here = (
+            math.log(each) if self.log else each for each in (self.low, self.high, value)
+        )
+        return (here - low) / (high - low)
+
+    def at(self, place: float) -> float:
+        """The value at ``place``, which may lie beyond the ends."""
+        if not self.log:
+            return self.low + (self.high - self.low) * place
+        low, high = math.log(self.low), math.log(self.high)
+        return math.exp(min(max(low + (high - low) * place, -FARTHEST), FARTHEST))
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> Self:
@@ -66,7 +81,7 @@ class Choice(Settings):
         """A list among the choices, as in layers, becomes the word that a flag would be."""
         if not isinstance(choices, list | tuple):
             return choices
-        return [_word(choice) if isinstance(choice, list | tuple) else choice for choice in choices]
+        return [as_choice(choice) for choice in choices]
 
 
 Space = dict[str, Range | Choice]
@@ -106,13 +121,12 @@ def spread(entry: Range | Choice, points: int) -> list[Value]:
     if entry.step is not None:
         steps = int((entry.high - entry.low) / entry.step + 1e-9)
         return [min(entry.low + number * entry.step, entry.high) for number in range(steps + 1)]
-    low, high = (
-        (math.log(entry.low), math.log(entry.high)) if entry.log else (entry.low, entry.high)
-    )
-    values = [low + (high - low) * place / (points - 1) for place in range(points)]
-    inside = values[1:-1]
-    return [entry.low, *(map(math.exp, inside) if entry.log else inside), entry.high]
+    inside = [entry.at(place / (points - 1)) for place in range(1, points - 1)]
+    return [entry.low, *inside, entry.high]
 
 
-def _word(values: list[Any] | tuple[Any, ...]) -> str:
-    return ",".join(str(value) for value in values) or "none"
+def as_choice(value: Any) -> Any:
+    """A value as it stands among choices: a list as the word that a flag would be."""
+    if not isinstance(value, list | tuple):
+        return value
+    return ",".join(str(each) for each in value) or "none"

@@ -128,3 +128,16 @@ def test_a_default_space_can_be_written_and_read_again(model: str) -> None:
     space = family(model).space
     written = yaml.safe_dump({name: entry.model_dump(mode="json") for name, entry in space.items()})
     assert read(written) == space
+
+
+@given(st.floats(-0.5, 1.5), st.booleans())
+def test_a_place_and_its_value(place: float, log: bool) -> None:
+    entry = Range(low=0.5, high=32, log=log)
+    assert entry.place(entry.at(place)) == pytest.approx(place, abs=1e-9)
+    assert (entry.at(0), entry.at(1)) == pytest.approx((0.5, 32))
+
+
+def test_the_middle_on_its_own_scale() -> None:
+    assert Range(low=1, high=100, log=True).at(0.5) == pytest.approx(10)
+    assert Range(low=1, high=100).at(0.5) == 50.5
+    assert Range(low=1e-300, high=1e300, log=True).at(1.5) < float("inf")

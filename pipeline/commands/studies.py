@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,9 @@ from pipeline.commands.fields import (
 )
 from pipeline.errors import UserError
 
+if TYPE_CHECKING:
+    from pipeline.steps.opened_study import Launch
+
 
 def study_fields() -> Groups:
     from pipeline.tuning.plan import StudySettings
@@ -26,7 +30,7 @@ def study_fields() -> Groups:
 
 
 @click.command(cls=FieldsCommand, fields=study_fields)
-@click.option("--study", help="A study, as in experiments/studies/ncf.yaml.")
+@click.option("--study", help="A study, as in experiments/studies/ncf.yaml, or a suite of them.")
 @click.option("--config", help="An experiment, to be tuned over its model's own space.")
 @click.option("--study_name", help="Of the study in the storage [default: FILE-FINGERPRINT].")
 @click.option(
@@ -64,16 +68,44 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
             raise UserError("role=worker takes its settings from the study: give no fields.")
         join(storage, options["study_name"], options["launcher"], options["number"])
         return
-    from pipeline.steps.tune import Launch, dry_run
+    from pipeline.steps.opened_study import Data, Launch
+    from pipeline.steps.tune import dry_run
     from pipeline.steps.tune import tune as step
     from pipeline.tuning.plan import read_plan
+    from pipeline.tuning.suite import is_suite, read_beside
 
     study, config = (Path(options[name]) if options[name] else None for name in ("study", "config"))
-    plan = read_plan(study, config, fields)
-    if options["dry_run"]:
-        dry_run(plan)
-        return
     launch = Launch(
         storage, options["study_name"] or None, options["workers"], options["workers_per_gpu"]
     )
-    step(plan, options["dataset"], options["reading"], launch)
+    if study is not None and is_suite(study):
+        _tune_all(study, fields, launch, options)
+        return
+    plan = read_plan(study, config, fields)
+    beside = [] if study is None else read_beside(study, plan, fields)
+    if options["dry_run"]:
+        dry_run(plan)
+        return
+    data = Data.find(plan.experiment, options["dataset"], options["reading"])
+    step(plan, data, launch, beside=beside)
+
+
+def _tune_all(
+    file: Path, fields: Mapping[str, Any], launch: Launch, options: Mapping[str, Any]
+) -> None:
+    """A suite of studies."""
+    from pipeline.steps.everything import everything
+    from pipeline.steps.tune import dry_run
+    from pipeline.tuning.suite import read_suite
+
+    if options["config"] or options["study_name"]:
+        raise UserError(
+            f"{file} lists studies, which have names of their own: give no --config "
+            f"and no --study_name."
+        )
+    suite = read_suite(file, fields)
+    if options["dry_run"]:
+        for plan, _ in suite.studies:
+            dry_run(plan)
+        return
+    everything(suite, options["dataset"], options["reading"], launch)

@@ -16,9 +16,10 @@ from pipeline.errors import UserError
 from pipeline.steps.study_report import StudyReport
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import end_lost
+from pipeline.tuning import edges
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import LOST_AFTER
-from pipeline.tuning.study import STOPPED, Tally, states, tally
+from pipeline.tuning.study import STOPPED, Tally, next_plan, states, stored_plan, tally
 from pipeline.tuning.workers import Workers
 
 WATCH_SECONDS = 1.0
@@ -26,7 +27,7 @@ WATCH_SECONDS = 1.0
 log = logging.getLogger("pipeline")
 
 
-def search(study: Study, plan: Plan, parent: Run, report: StudyReport, workers: Workers) -> None:
+def search(study: Study, parent: Run, report: StudyReport, workers: Workers) -> None:
     """Let workers run until the budget is taken or something ends the study.
 
     Raises:
@@ -34,8 +35,10 @@ def search(study: Study, plan: Plan, parent: Run, report: StudyReport, workers: 
         UserError: trials only fail, or workers only die.
     """
     interruptions = _Interruptions(workers)
+    plan = stored_plan(study)
     try:
-        if tally(study).done < plan.budget:
+        now = tally(study)
+        if not now.took_all(next_plan(study, now)):
             log.info("What workers say is in %s.", workers.logs)
             workers.start()
             with interruptions.handled():
@@ -45,12 +48,15 @@ def search(study: Study, plan: Plan, parent: Run, report: StudyReport, workers: 
         workers.end()
         _settle(study, plan, patiently=False)
         end_lost(parent, lambda: states(study))
-    now = tally(study)
+    now, plan = tally(study), stored_plan(study)
     if interruptions.seen:
         raise KeyboardInterrupt
     if now.gave_up:
         raise UserError(f"Study {study.study_name} stopped: {now.gave_up}")
-    if now.done < plan.budget and not study.user_attrs[STOPPED] and plan.settings.sampler != "grid":
+    if now.done < plan.budget and now.seconds >= plan.seconds:
+        log.warning("No further trial begins: the timeout is over.")
+    stopped = study.user_attrs[STOPPED] or plan.settings.sampler == "grid"
+    if not now.took_all(plan) and not stopped:
         raise UserError(
             f"Study {study.study_name}: all workers have ended with {now.done} of {plan.budget} "
             f"trials done. What they said is in {workers.logs}. The same command goes on."
@@ -65,7 +71,6 @@ def _watch(
     workers: Workers,
     interruptions: _Interruptions,
 ) -> None:
-    until = time.monotonic() + (plan.settings.timeout or float("inf"))
     now = tally(study)
     with ProgressBar(study.study_name, plan.budget, "trial") as bar:
         while workers.running or (workers.dead and not interruptions.seen):
@@ -77,9 +82,14 @@ def _watch(
             if not interruptions.seen:
                 for told in workers.replace_dead(progress=now.done > before.done):
                     log.warning("%s", told)
+            before_it, plan = plan, stored_plan(study)
+            if plan.widened and not before_it.widened:
+                bar.total = plan.budget
+                for told in edges.told(plan):
+                    log.info("%s", told)
             bar.done(now.done, now.told())
             report.redraw(now)
-            _stop_if_due(study, now, interruptions.seen, time.monotonic() > until)
+            _stop_if_due(study, now, interruptions.seen)
 
 
 def _settle(study: Study, plan: Plan, *, patiently: bool) -> None:
@@ -93,9 +103,9 @@ def _settle(study: Study, plan: Plan, *, patiently: bool) -> None:
         fail_stale_trials(study)
 
 
-def _stop_if_due(study: Study, now: Tally, interruptions: int, timed_out: bool) -> None:
+def _stop_if_due(study: Study, now: Tally, interruptions: int) -> None:
     """Tell all workers, wherever they are, that no further trial is to begin."""
-    reason = now.gave_up or (timed_out and "the timeout is over") or (interruptions and "Ctrl-C")
+    reason = now.gave_up or (interruptions and "Ctrl-C")
     if reason and not study.user_attrs[STOPPED]:
         study.set_user_attr(STOPPED, reason)
         log.warning("No further trial begins: %s.", reason)

@@ -3,47 +3,67 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from pipeline.config import Experiment, change
 from pipeline.data.prepared import Prepared
-from pipeline.data.reading import Reading
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.opened_study import Data, OpenedStudy
 from pipeline.steps.register import Verdict, conclude
 from pipeline.steps.train import train
-from pipeline.tracking.registry import beats, champion, measured, register
+from pipeline.tracking.registry import beats, champion, measured, register, registered_name
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import STUDY
+from pipeline.tuning.edges import left
 from pipeline.tuning.objective import EPOCHS, best_trial
 from pipeline.tuning.plan import Plan
 
+AT_EDGE = "at_edge"  # whether the best trial lies where its space ends and might go on
+BELOW_FLOOR = "below_floor"  # whether no trial was broad enough, and the best one was taken
 LOOKS = "test_evaluations"  # configurations of this study that have been seen on the test
 
 log = logging.getLogger("pipeline")
 
 
-def refit(
-    study: Study, plan: Plan, prepared: Prepared, reading: Reading, dataset: str, parent: Run
-) -> list[str]:
+@dataclass(frozen=True)
+class Refitted:
+    """What came of the best configuration."""
+
+    best: FrozenTrial
+    runs: list[Run]
+    """One for each seed."""
+    at_edge: bool
+    """Whether it lies where its space ends and might go on."""
+    notes: list[str]
+    """What there is to say of the choice, a sentence each."""
+    lines: list[str]
+    """All of it in Markdown."""
+
+
+def refit(opened: OpenedStudy, data: Data) -> Refitted:
     """Fit the best configuration with every seed, evaluate each once, register the first.
 
     What has been done before, for the same configuration, is found again and not done twice.
 
-    Returns:
-        Markdown lines on what came of it.
-
     Raises:
-        UserError: no trial can be chosen.
+        UserError: no trial is complete.
     """
-    best = best_trial(study, plan)
+    study, plan, parent, prepared = opened.study, opened.plan, opened.parent, data.prepared
+    best, below = best_trial(study)
     log.info("Best is trial %d: %s", best.number, best.params)
+    at_edge = left(plan, best)
+    notes = [*filter(None, [below]), *at_edge]
+    for sentence in notes:
+        log.warning("%s", sentence)
+    parent.set_tags({BELOW_FLOOR: str(bool(below)).lower(), AT_EDGE: str(bool(at_edge)).lower()})
     looks = _count_looks(parent, best.number)
     runs = []
     for experiment in _seeds(plan, best.params, best.user_attrs.get(EPOCHS)):
-        inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
+        inputs = Inputs(experiment, data.asked, data.reading, data.fingerprint)
         trained = train(inputs, prepared, parent=parent)
         evaluate(trained, prepared)
         trained.run.set_tags({STUDY: study.study_name, "from_trial": str(best.number)})
@@ -69,7 +89,8 @@ def refit(
             f"\n**The test has been looked at {looks} times in this study**, for so many best "
             f"trials: its figures flatter more with every look."
         )
-    return [*lines, f"\n{promoted}\n"]
+    told = [f"{sentence}\n" for sentence in notes]
+    return Refitted(best, runs, bool(at_edge), notes, [*told, *lines, f"\n{promoted}\n"])
 
 
 def _seeds(plan: Plan, params: dict[str, object], epochs: int | None) -> list[Experiment]:
@@ -95,7 +116,8 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
 
     What is compared is the mean over seeds: one seed may have been lucky.
     """
-    name, metric = plan.settings.model_name, plan.experiment.selection_metric
+    name = plan.settings.model_name or registered_name(plan.name, prepared.dataset.name)
+    metric = plan.experiment.selection_metric
     fingerprint, windows = prepared.dataset.fingerprint, plan.experiment.windows
     tags = measured(f"val/{metric}", validation, fingerprint, windows)
     version = register(run, name, tags)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from optuna.study import Study
 
 from pipeline.tracking.runs import Run
+from pipeline.tuning import edges
 from pipeline.tuning.figures import study_figures, trial_table
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.study import Tally, tally
+from pipeline.tuning.study import WIDENED, Tally, stored_plan, tally
 
 LEAST_SECONDS = 20.0  # between two drawings
 SHARE = 20  # times as long as a drawing took must pass before the next: workers need the cores
@@ -19,8 +20,8 @@ SHARE = 20  # times as long as a drawing took must pass before the next: workers
 class StudyReport:
     """Keeps the parent run's description, metrics and plots up to date."""
 
-    def __init__(self, study: Study, plan: Plan, parent: Run) -> None:
-        self.study, self.plan, self.parent = study, plan, parent
+    def __init__(self, study: Study, parent: Run) -> None:
+        self.study, self.parent = study, parent
         self.drawn, self.due = -1, 0.0
         self.results: Sequence[str] = ()
         """Lines on what came of the refit."""
@@ -36,7 +37,7 @@ class StudyReport:
 
     def log(self) -> None:
         """Log counts, best value, plots and description."""
-        now = tally(self.study)
+        now, plan = tally(self.study), stored_plan(self.study)
         self.drawn = now.done
         counts = {
             "complete": now.complete,
@@ -46,20 +47,23 @@ class StudyReport:
         }
         metrics = {f"trials/{name}": float(count) for name, count in counts.items()}
         if now.best is not None:
-            pairs = zip(self.plan.objectives, now.best.values, strict=True)
+            pairs = zip(plan.objectives, now.best.values, strict=True)
             metrics |= {f"best/{name}": value for name, value in pairs}
         self.parent.log_metrics(metrics, now.done)
-        for name, figure in study_figures(self.study, self.plan).items():
+        for name, figure in study_figures(self.study, plan).items():
             self.parent.log_figure(figure, f"figures/{name}")
-        self.parent.describe(self._description(counts))
+        if plan.widened:
+            self.parent.log_params({WIDENED: " ".join(edges.told(plan))})
+        self.parent.describe(self._description(plan, counts))
 
-    def _description(self, counts: Mapping[str, int]) -> str:
-        experiment = self.plan.experiment
+    def _description(self, plan: Plan, counts: Mapping[str, int]) -> str:
+        experiment = plan.experiment
         told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         lines = [
             f"Study `{self.study.study_name}` of `{experiment.name}`: {told or 'no trial yet'} "
-            f"(budget {self.plan.budget}).\n",
+            f"(budget {plan.budget}).\n",
+            *(f"{sentence}\n" for sentence in edges.told(plan)),
             *self.results,
-            trial_table(self.study, self.plan),
+            trial_table(self.study, plan),
         ]
         return "\n".join(lines)

@@ -23,7 +23,7 @@ from pipeline.tracking.trials import STUDY, track_trial
 from pipeline.training.checkpoint import Record
 from pipeline.tuning.objective import EPOCHS, configuration, judge, repeat
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study
+from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study, stored_plan
 from pipeline.tuning.suggestions import distributions, suggest
 from pipeline.tuning.work import work
 
@@ -57,7 +57,7 @@ class _Trials:
     """Runs a trial; what does not depend on the trial is made once."""
 
     def __init__(self, study: Study, plan: Plan) -> None:
-        self.study, self.plan, self.space = study, plan, distributions(plan)
+        self.study, self.plan = study, plan
         self.parent = Run(study.user_attrs[PARENT_RUN])
         dataset = receive(
             study.user_attrs[DATA]["fingerprint"],
@@ -74,7 +74,7 @@ class _Trials:
         with track_trial(
             name, self.tags, self.parent, trial.number, pruned=optuna.TrialPruned
         ) as run:
-            params = suggest(trial, self.space)
+            params = suggest(trial, distributions(stored_plan(self.study)))
             run.log_params(params)
             earlier = repeat(trial, self.study)
             if earlier is not None:

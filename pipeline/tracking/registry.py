@@ -6,6 +6,7 @@ validation, and on what that was measured; and then those of the comparison that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ class Champion:
     version: str
     run_id: str
     tags: dict[str, str]
+
+
+def registered_name(*parts: str) -> str:
+    """A name that MLflow takes, in a URI too, made of several; what it does not take is a dash."""
+    return re.sub(r"[^\w.]+", "-", "-".join(parts)).strip("-")
 
 
 def measured(

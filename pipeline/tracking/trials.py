@@ -88,6 +88,22 @@ def end_lost(parent: Run, states: Callable[[], Mapping[int, str]]) -> list[str]:
     return ended
 
 
+def find_parent(name: str) -> Run | None:
+    """The latest run in the current experiment of the suite of studies called ``name``.
+
+    Raises:
+        UserError: the tracking store cannot be searched.
+    """
+    condition = f"tags.step = 'everything' and tags.{STUDY} = '{name}'"
+    try:
+        found = ask(
+            mlflow.search_runs, filter_string=condition, max_results=1, output_format="list"
+        )
+    except MlflowException as error:
+        raise UserError(f"The tracking store {shown_uri()} cannot be searched: {error}") from None
+    return Run(found[0].info.run_id) if found else None
+
+
 def end_left(parent: Run) -> None:
     """End the other children, of a refit, whose process is gone: nobody else runs any.
 

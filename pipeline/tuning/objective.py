@@ -10,6 +10,7 @@ it has behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -21,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.validation import EpochDone, Validation, Window, validate
 from pipeline.space import Range
 from pipeline.training.checkpoint import Journal, Record
+from pipeline.tuning.choice import WINDOWS, find_best
 from pipeline.tuning.plan import Plan
 
 EPOCHS = "epochs"
@@ -70,10 +72,25 @@ def judge(
         trial.set_user_attr(name, value)
     if validation.epochs is not None:
         trial.set_user_attr(EPOCHS, validation.epochs)
-    if plan.settings.coverage_floor:
-        missing = plan.settings.coverage_floor - validation.mean[plan.coverage_metric]
+    reached = [record[experiment.selection_metric] for record in validation.windows.values()]
+    trial.set_user_attr(WINDOWS, reached)
+    if plan.has_floor:
+        missing = coverage_floor(plan, windows) - validation.mean[plan.coverage_metric]
         trial.set_constraint("coverage_floor", missing)
     return validation
+
+
+def coverage_floor(plan: Plan, windows: Sequence[Window]) -> float:
+    """The mean coverage over the windows that a configuration needs, by either floor."""
+    settings = plan.settings
+    return max(settings.coverage_floor, settings.breadth_floor * reachable(plan, windows))
+
+
+def reachable(plan: Plan, windows: Sequence[Window]) -> float:
+    """The mean coverage over the windows of lists that share no item: min(1, users k / items)."""
+    k = plan.experiment.k[0]
+    sizes = ((len(each.dataset.test_users), each.dataset.n_items) for each in windows)
+    return fmean(min(1.0, users * k / items) for users, items in sizes)
 
 
 def repeat(trial: Trial, study: Study) -> FrozenTrial | None:
@@ -144,35 +161,23 @@ def window_steps(plan: Plan) -> int:
     return int(plan.experiment.params.model_dump().get(EPOCHS, 1))
 
 
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial reaches the floor for coverage, if there is one."""
-    return all(missing <= 0 for missing in trial.constraints.values())
+def best_trial(study: Study) -> tuple[FrozenTrial, str]:
+    """The trial to refit, as ``find_best`` finds it, and a sentence where that took a concession.
 
-
-def find_best(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The complete, feasible trial with the highest NDCG; coverage decides among equals.
-
-    Where there are two objectives it lies on the front. None where no trial can be chosen.
-    """
-    complete = [each for each in trials if each.state == TrialState.COMPLETE]
-    return max(filter(is_feasible, complete), key=lambda each: each.values, default=None)
-
-
-def best_trial(study: Study, plan: Plan) -> FrozenTrial:
-    """The trial to refit, as ``find_best`` finds it.
+    Where no trial reaches a floor, it is the best one without: no study is run for nothing.
 
     Raises:
-        UserError: no trial is complete, or none reaches the floor for coverage.
+        UserError: no trial is complete.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    best = find_best(complete)
-    if best is not None:
-        return best
     if not complete:
         raise UserError(f"Study {study.study_name}: no trial is complete, there is no best one.")
-    widest = max(float(each.user_attrs[plan.coverage_metric]) for each in complete)
-    raise UserError(
-        f"Study {study.study_name}: no trial reaches the coverage_floor of "
-        f"{plan.settings.coverage_floor:g} on validation; the widest has {widest:.4f}. "
-        f"Lower the floor, widen the space, or go on with more trials."
+    best = find_best(complete)
+    if best is not None:
+        return best, ""
+    best = max(complete, key=lambda each: each.values)
+    return best, (
+        f"No trial reaches the floor for coverage; this is the best one without it, "
+        f"{max(best.constraints.values()):.4f} below. Lower the floor, widen the space, or go on "
+        f"with more trials."
     )

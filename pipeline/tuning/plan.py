@@ -7,13 +7,14 @@ what may vary; beside them stand settings of the study and fields of the experim
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from optuna.study import StudyDirection
 from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
 
 from pipeline.config import (
     Experiment,
@@ -26,9 +27,12 @@ from pipeline.errors import UserError, brief
 from pipeline.fields import read_yaml
 from pipeline.models import family
 from pipeline.settings import Settings
-from pipeline.space import MOST_STEPS, Choice, Range, read_space, spread
+from pipeline.space import MOST_STEPS, Choice, Range, as_choice, read_space, spread
 
 ROLLING_WINDOWS = (0.4, 0.55, 0.7, 0.85)  # a single window chooses badly
+SHARE = 0.25  # of the budget, and of the time, that a widened space has on top
+LEAST_MORE = 5  # trials in it
+WIDE = "wide"  # the field of a model that learns beside another, whose choices wide_from fills
 
 
 class StudySettings(Settings):
@@ -38,10 +42,13 @@ class StudySettings(Settings):
     """accuracy: the highest mean validation NDCG; pareto: that and coverage, both."""
     coverage_floor: float = Field(0.0, ge=0, lt=1)
     """Mean validation coverage that a configuration needs in order to be chosen; 0 for none."""
+    breadth_floor: float = Field(0.0, ge=0, le=1)
+    """The same as a share of the coverage that can be reached: what the lists of all users would
+    cover if no item were in two of them."""
     n_trials: int = Field(50, ge=1)
     """Trials of the whole study, complete or pruned; a study that goes on counts the old ones."""
     timeout: float | None = Field(None, gt=0)
-    """Seconds after which no further trial begins, from each start of the study."""
+    """Seconds of trials, over all starts of the study, after which no further one begins."""
     sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
     """What suggests: Optuna's TPE, Gaussian process, CMA-ES, random or grid sampler."""
     grid_points: int = Field(5, ge=2, le=MOST_STEPS)
@@ -54,14 +61,33 @@ class StudySettings(Settings):
     """Models fitted with the best configuration, with the experiment's seed and those after it."""
     heartbeat: int = Field(15, ge=1)
     """Seconds between two signs of life of a trial; after four without one it counts as lost."""
-    model_name: str = "ncf-ledger"
-    """The registered model that the result becomes a version of."""
+    model_name: str | None = None
+    """The registered model that the result becomes a version of; none: STUDY-DATASET."""
+    wide_from: tuple[str, ...] = ()
+    """Studies beside this one, of the same data: ``wide`` becomes a choice of what they found."""
+    first_trials: tuple[dict[str, Any], ...] = ()
+    """Configurations to begin with, beside each choice of ``wide``. Fields of the space that are
+    not named are at its low end or first choice; those that are no longer in it count for
+    nothing."""
 
     @model_validator(mode="after")
     def _two_objectives(self) -> Self:
         if self.objective == "pareto" and self.sampler == "cmaes":
             raise ValueError("sampler=cmaes knows one objective only: take tpe, gp or random")
+        if self.sampler == "grid" and self.first_trials:
+            raise ValueError("sampler=grid has an order of its own: give no first_trials")
         return self
+
+
+class Widening(Settings):
+    """An end of a range that has been moved, because the best trial lay there."""
+
+    field: str
+    end: Literal["low", "high"]
+    was: float
+    now: float
+    trial: int
+    """The best one, when the budget was taken."""
 
 
 BUDGET = ("n_trials", "timeout", "n_seeds", "heartbeat", "model_name")
@@ -76,6 +102,10 @@ class Plan(Settings):
     experiment: Experiment
     space: dict[str, Range | Choice]
     settings: StudySettings
+    limits: dict[str, float] = Field(default_factory=dict)
+    """The highest values that the data can hold, by field."""
+    widened: tuple[Widening, ...] = ()
+    """Ends of ``space`` that are no longer where the study file has them."""
 
     @classmethod
     def restore(cls, values: Mapping[str, Any], where: str) -> Plan:
@@ -99,10 +129,15 @@ class Plan(Settings):
         """Coverage, at the length of list that selection looks at."""
         return f"coverage_at_{self.experiment.k[0]}"
 
+    def field(self, name: str) -> FieldInfo:
+        """What is declared of a field of the experiment."""
+        groups = field_groups(self.experiment.model).values()
+        (info,) = (group.model_fields[name] for group in groups if name in group.given())
+        return info
+
     def is_whole(self, field: str) -> bool:
         """Whether a field takes whole numbers only."""
-        groups = field_groups(self.experiment.model).values()
-        (info,) = (group.model_fields[field] for group in groups if field in group.given())
+        info = self.field(field)
         kinds = get_args(info.annotation) or (info.annotation,)
         return int in kinds and float not in kinds
 
@@ -118,13 +153,57 @@ class Plan(Settings):
         """The values of each field that the grid sampler combines."""
         return {name: self.values(name, self.settings.grid_points) for name in self.space}
 
+    def first_trials(self) -> list[dict[str, Any]]:
+        """The configurations that the study begins with, with a value for each field."""
+        lowest = {
+            name: entry.choices[0] if isinstance(entry, Choice) else self.values(name, 2)[0]
+            for name, entry in self.space.items()
+        }
+        wide = self.space.get(WIDE)
+        beside = [{WIDE: each} for each in wide.choices] if isinstance(wide, Choice) else [{}]
+        return [
+            lowest
+            | {name: self._held(name, value) for name, value in given.items() if name in self.space}
+            | each
+            for each in beside
+            for given in self.settings.first_trials
+        ]
+
+    def _held(self, field: str, value: Any) -> Any:
+        """The value itself, or the nearest one of a space that has been cut."""
+        entry, value = self.space[field], as_choice(value)
+        if isinstance(entry, Range):
+            low, high = self.values(field, 2)
+            return min(max(type(low)(value), low), high)
+        return value if value in entry.choices else entry.choices[0]
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether a configuration must be broad in order to be chosen."""
+        return bool(self.settings.coverage_floor or self.settings.breadth_floor)
+
     @property
     def budget(self) -> int:
-        """Trials of the whole study; a grid may have fewer."""
+        """Trials of the whole study, with those of a widened space; a grid may have fewer."""
         if self.settings.sampler != "grid":
-            return self.settings.n_trials
+            more = max(LEAST_MORE, math.ceil(SHARE * self.settings.n_trials))
+            return self.settings.n_trials + (more if self.widened else 0)
         combinations = math.prod(len(values) for values in self.grid().values())
         return min(self.settings.n_trials, combinations)
+
+    @property
+    def seconds(self) -> float:
+        """Of trials, after which no further one begins, with those of a widened space."""
+        if self.settings.timeout is None:
+            return math.inf
+        return self.settings.timeout * (1 + SHARE if self.widened else 1)
+
+    def widen(self, ends: Sequence[Widening]) -> Plan:
+        """The plan with ends of ranges moved."""
+        space = dict(self.space)
+        for each in ends:
+            space[each.field] = space[each.field].model_copy(update={each.end: each.now})
+        return self.model_copy(update={"space": space, "widened": (*self.widened, *ends)})
 
     def differences(self, other: Plan) -> list[str]:
         """Fields in which another plan would make another study."""
@@ -136,6 +215,8 @@ class Plan(Settings):
     def _identity(self) -> dict[str, Any]:
         settings = self.settings.model_dump(exclude=set(BUDGET))
         space = {f"space of {name}": entry.model_dump() for name, entry in self.space.items()}
+        for each in self.widened:
+            space[f"space of {each.field}"][each.end] = each.was
         return {**self.experiment.flat(), **settings, **space}
 
 
@@ -221,3 +302,12 @@ def _require_usable(plan: Plan, where: str) -> None:
                 )
         for value in plan.values(name, 3):  # the ends, and one between: 0.5 is no truth value
             change(plan.experiment, {name: value}, f"{where}: space: {name}")
+    for given in plan.settings.first_trials:
+        require_known(given, known, f"{where}: first_trials")
+        change(plan.experiment, given, f"{where}: first_trials")
+        for name in given:
+            if name in plan.space and plan._held(name, given[name]) != as_choice(given[name]):
+                raise UserError(
+                    f"{where}: first_trials: {name}={given[name]} lies outside its space, "
+                    f"{plan.space[name].told()}: expected a value in it."
+                )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -17,12 +18,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.database import shown
 from pipeline.errors import UserError
-from pipeline.tuning.objective import find_best, window_steps
+from pipeline.tuning.choice import FIRST_TRIAL, find_best
+from pipeline.tuning.edges import probes, told, widening
+from pipeline.tuning.objective import window_steps
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import open_storage
 from pipeline.tuning.suggestions import make_pruner, make_sampler
 
 PLAN, DATA, PARENT_RUN = "plan", "data", "parent_run"
+WIDENED = "widened"  # which ends of the space were moved, in words
 READY = "ready"  # whether the parent run has all that a worker needs
 STOPPED = "stopped"  # why no further trial is to begin, if so
 FIRST = "first"  # number of the first trial since the study was started last
@@ -52,19 +56,65 @@ def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]
             f"The study {name} in this storage was not made by 'tune': give another --study_name."
         )
     if PLAN in known:
-        differing = Plan.restore(known[PLAN], f"study {name}").differences(plan)
+        stored = stored_plan(study)
+        differing = stored.differences(plan)
         differing += ["dataset"] if known[DATA]["fingerprint"] != data["fingerprint"] else []
         if differing:
             raise UserError(
                 f"There is a study {name} with another {', '.join(differing)}. Give the same "
                 f"to go on with it, or another --study_name to begin a new one."
             )
+        plan = plan.widen(stored.widened)
     study.set_metric_names(plan.objectives)
     study.set_user_attr(DATA, data)
     study.set_user_attr(PLAN, plan.model_dump(mode="json"))
     study.set_user_attr(STOPPED, "")
     study.set_user_attr(FIRST, len(study.get_trials(deepcopy=False)))
+    for params in plan.first_trials():
+        study.enqueue_trial(params, {FIRST_TRIAL: True}, skip_if_exists=True)
     return study
+
+
+def find_study(storage: BaseStorage, name: str) -> Study | None:
+    """The study called ``name`` that ``tune`` has made, if there is one; it is left as it is."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+    return study if PLAN in study.user_attrs else None
+
+
+def is_finished(study: Study, plan: Plan, fingerprint: str) -> bool:
+    """Whether a study has searched just this, on these data, with all of the budget."""
+    stored, now = stored_plan(study), tally(study)
+    is_same = not stored.differences(plan) and study.user_attrs[DATA]["fingerprint"] == fingerprint
+    plan = plan.widen(stored.widened)
+    is_left = now.running or not now.took_all(plan) or widening(plan, now.best)
+    return is_same and bool(now.complete) and not is_left
+
+
+def stored_plan(study: Study) -> Plan:
+    """The plan as it is now: whoever goes on with a study may give it more budget."""
+    return Plan.restore(study.user_attrs[PLAN], f"study {study.study_name}")
+
+
+def next_plan(study: Study, now: Tally) -> Plan:
+    """The plan for the trials to come: widened once, where its budget is taken and ``now`` has the
+    best trial at the edge of the space.
+
+    Any number of processes may do this at once: all come to the same.
+    """
+    plan = stored_plan(study)
+    ends = widening(plan, now.best) if now.took_all(plan) and not now.running else ()
+    if not ends:
+        return plan
+    plan = plan.widen(ends)
+    study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    study.set_user_attr(WIDENED, told(plan))
+    assert now.best is not None
+    for params in probes(plan, now.best):
+        study.enqueue_trial(params, skip_if_exists=True)
+    return plan
 
 
 def join_study(url: str, name: str, worker: int) -> tuple[Study, Plan]:
@@ -81,7 +131,7 @@ def join_study(url: str, name: str, worker: int) -> tuple[Study, Plan]:
         raise UserError(f"The storage {shown(url)} has no study {name}. It has: {known}.") from None
     if not study.user_attrs.get(READY):
         raise UserError(f"Study {name} has not begun yet: start 'tune' without a role first.")
-    plan = Plan.restore(study.user_attrs[PLAN], f"study {name}")
+    plan = stored_plan(study)
     steps = window_steps(plan)
     joined = optuna.load_study(
         study_name=name,
@@ -107,11 +157,17 @@ class Tally:
     best: FrozenTrial | None
     failures: Sequence[FrozenTrial]
     """The last ones in a row, since the study was started last."""
+    seconds: float
+    """In which at least one trial ran."""
 
     @property
     def done(self) -> int:
         """Trials that count."""
         return self.complete + self.pruned
+
+    def took_all(self, plan: Plan) -> bool:
+        """Whether the budget is taken: its trials, or its time."""
+        return self.done >= plan.budget or self.seconds >= plan.seconds
 
     @property
     def gave_up(self) -> str:
@@ -145,7 +201,19 @@ def tally(study: Study) -> Tally:
         waiting=count[TrialState.WAITING],
         best=find_best(trials),
         failures=_failures_in_a_row(trials, study.user_attrs.get(FIRST, 0)),
+        seconds=_seconds(trials),
     )
+
+
+def _seconds(trials: Sequence[FrozenTrial]) -> float:
+    """The length of the union of the times in which the trials ran, or run."""
+    begun = [(each.datetime_start, each.datetime_complete) for each in trials]
+    spans = [(start, end or datetime.now()) for start, end in begun if start is not None]
+    seconds, until = 0.0, datetime.min
+    for start, end in sorted(spans):
+        seconds += max(0.0, (end - max(start, until)).total_seconds())
+        until = max(until, end)
+    return seconds
 
 
 def states(study: Study) -> dict[int, str]:

@@ -76,13 +76,21 @@ def make_sampler(plan: Plan, worker: int = 0, trials: int = 0) -> BaseSampler:
     """
     sequence = np.random.SeedSequence([plan.settings.sampler_seed, worker, trials])
     seed = int(sequence.generate_state(1)[0])
+    # What models all fields together leaves those to it that are not the same in all trials.
+    widened = TPESampler(seed=seed) if plan.widened else None
     match plan.settings.sampler:
         case "tpe":
             return TPESampler(seed=seed, n_startup_trials=FEW)
         case "gp":
-            return GPSampler(seed=seed, n_startup_trials=FEW)
+            return GPSampler(
+                seed=seed, n_startup_trials=FEW, independent_sampler=widened,
+                warn_independent_sampling=False,
+            )  # fmt: skip
         case "cmaes":
-            return CmaEsSampler(seed=seed, n_startup_trials=FEW, warn_independent_sampling=False)
+            return CmaEsSampler(
+                seed=seed, n_startup_trials=FEW, independent_sampler=widened,
+                warn_independent_sampling=False,
+            )  # fmt: skip
         case "random":
             return RandomSampler(seed=seed)
         case "grid":
@@ -91,7 +99,7 @@ def make_sampler(plan: Plan, worker: int = 0, trials: int = 0) -> BaseSampler:
 
 def make_pruner(plan: Plan, first: int, last: int) -> BasePruner:
     """The pruner; ``first`` and ``last`` are the steps at which a trial has a window behind it."""
-    if plan.settings.coverage_floor:  # pruners see NDCG alone, and would end what is broad for it
+    if plan.has_floor:  # pruners see NDCG alone, and would end what is broad for it
         return NopPruner()
     match plan.settings.pruner:
         case "median":

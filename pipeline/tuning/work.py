@@ -1,5 +1,8 @@
 """What a worker does: one trial after the other, until the study's budget is taken.
 
+When it is, and the best trial lies at the edge of the space, that is widened and there is more
+(``next_plan``).
+
 The budget is kept to the trial although workers know nothing of each other: a trial begins when
 fewer than the budget are complete, pruned or running. Should two workers begin the last one at the
 same moment, the one with the higher number ends at once and counts for nothing.
@@ -21,7 +24,15 @@ from optuna.trial import Trial, TrialState
 from pipeline.errors import UserError
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import try_again
-from pipeline.tuning.study import ERROR, PLAN, STOPPED, SURPLUS, Tally, tally
+from pipeline.tuning.study import (
+    ERROR,
+    STOPPED,
+    SURPLUS,
+    Tally,
+    next_plan,
+    stored_plan,
+    tally,
+)
 
 IDLE_SECONDS = 0.5
 
@@ -64,11 +75,11 @@ def work(study: Study, run_trial: RunTrial, stopping: Callable[[], bool]) -> Non
 
     while not stopping():
         fail_stale_trials(study)
-        plan = _plan(study)
         now = tally(study)
+        plan = next_plan(study, now)
         if _is_over(study, plan, now):
             return
-        if now.done + now.running >= plan.budget:
+        if now.done + now.running >= plan.budget or now.took_all(plan):
             time.sleep(IDLE_SECONDS)
             continue
         begun.clear()
@@ -89,15 +100,11 @@ def _has_ended(study: Study, trial: Trial) -> bool:
     return any(each.number == trial.number and each.state.is_finished() for each in trials)
 
 
-def _plan(study: Study) -> Plan:
-    """Read anew: whoever goes on with a study may give it more budget."""
-    return Plan.restore(study.user_attrs[PLAN], f"study {study.study_name}")
-
-
 def _is_over(study: Study, plan: Plan, now: Tally) -> bool:
     exhausted = isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study)
     nothing_left = exhausted and not now.running and not now.waiting
-    over = now.done >= plan.budget or now.gave_up or nothing_left
+    taken = now.done >= plan.budget or (now.took_all(plan) and not now.running)
+    over = taken or now.gave_up or nothing_left
     return bool(over or study.user_attrs[STOPPED])
 
 
@@ -106,5 +113,5 @@ def _require_budget(study: Study, trial: Trial) -> None:
     trials = study.get_trials(deepcopy=False)
     done = sum(each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials)
     first = sum(each.state == TrialState.RUNNING and each.number < trial.number for each in trials)
-    if done + first >= _plan(study).budget:
+    if done + first >= stored_plan(study).budget:
         raise SurplusError("another worker began the last trial of the budget")

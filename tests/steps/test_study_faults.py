@@ -16,6 +16,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+import yaml
 from mlflow.entities import Run as MlflowRun
 from optuna.storages import BaseStorage
 from optuna.study import Study
@@ -25,8 +26,15 @@ from tests.steps.workplace import DEADLINE, PASSWORD, Workplace, counting, make_
 
 NAME = "killed"
 N_TRIALS = 7
+STUDY = {  # choices have no edge at which the space would be widened, and the budget with it
+    "config": "small.yaml",
+    "space": {
+        "learning_rate": [0.001 * number for number in range(1, 41)],
+        "l2": [1e-6 * number for number in range(1, 41)],
+    },
+}
 TUNE = (
-    "pipeline", "tune", "--config", "small.yaml", "--dataset", "ratings.csv",
+    "pipeline", "tune", "--study", "killed.yaml", "--dataset", "ratings.csv",
     "--study_name", NAME, "--n_trials", str(N_TRIALS), "--heartbeat", "1", "--n_seeds", "1",
     "--windows", "0.7,0.85", "--epochs", "80", "--patience", "none", "--pruner", "none",
 )  # fmt: skip
@@ -99,14 +107,20 @@ def kill_all(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
+def make_site(folder: Path, ratings: pd.DataFrame, store: Path, url: str) -> Site:
+    place = make_project(folder, ratings, store)
+    (place.folder / "killed.yaml").write_text(yaml.safe_dump(STUDY))
+    return Site(place, url)
+
+
 @pytest.fixture
 def on_sqlite(tmp_path: Path, ratings: pd.DataFrame, store: Path) -> Site:
-    return Site(make_project(tmp_path, ratings, store), f"sqlite:///{tmp_path}/optuna.db")
+    return make_site(tmp_path, ratings, store, f"sqlite:///{tmp_path}/optuna.db")
 
 
 @pytest.fixture
 def on_postgresql(tmp_path: Path, ratings: pd.DataFrame, store: Path, postgresql: str) -> Site:
-    return Site(make_project(tmp_path, ratings, store), postgresql)
+    return make_site(tmp_path, ratings, store, postgresql)
 
 
 @pytest.fixture(params=["on_sqlite", "on_postgresql"])
@@ -158,7 +172,7 @@ def test_killed_workers_and_launchers_lose_no_trial(site: Site) -> None:
             assert children[each.number].data.tags["trial_state"] == "lost"
     (refitted,) = runs_of(site, "train")
     assert "test/ndcg_at_10" in refitted.data.metrics
-    version = site.workplace.client.get_model_version_by_alias("ncf-ledger", "champion")
+    version = site.workplace.client.get_model_version_by_alias("killed-ratings", "champion")
     assert version.run_id == refitted.info.run_id
     assert_no_password(site.workplace.folder)
 

@@ -30,7 +30,7 @@ from tests.steps.workplace import (
 SVD_STUDY = """
 config: svd.yaml
 space:
-  components: {low: 2, high: 12}
+  components: {low: 1, high: 40}
 windows: [0.7, 0.85]
 n_trials: 5
 n_seeds: 1
@@ -97,9 +97,9 @@ def test_the_best_is_refitted_evaluated_and_the_champion(project: Workplace, tol
     for metric in ("ndcg", "hit_rate", "coverage"):
         name = f"test/{metric}_at_10"
         assert parent.data.metrics[name] == run.data.metrics[name]
-    version = project.client.get_model_version_by_alias("ncf-ledger", "champion")
+    version = project.client.get_model_version_by_alias("study-ratings", "champion")
     assert version.run_id == run.info.run_id
-    assert "Version 1 of `ncf-ledger` is the champion: there is no champion yet" in told
+    assert "Version 1 of `study-ratings` is the champion: there is no champion yet" in told
     assert version.tags["verdict"] == "there is no champion yet"
     assert "Chosen on validation" in version.description
 
@@ -207,17 +207,18 @@ def test_a_study_of_failures_stops_with_the_reason(project: Workplace) -> None:
 
 def test_a_worse_model_does_not_become_champion(project: Workplace, told: str) -> None:
     worse = {"config": "random.yaml", "space": {"seed": [1, 2]}, "n_trials": 2, "sampler": "grid"}
+    worse["model_name"] = "study-ratings"  # not one of its own
     (project.folder / "random.yaml").write_text("model: random\n")
     (project.folder / "worse.yaml").write_text(
         yaml.safe_dump({**yaml.safe_load(SVD_STUDY), **worse})
     )
-    champion = project.client.get_model_version_by_alias("ncf-ledger", "champion")
+    champion = project.client.get_model_version_by_alias("study-ratings", "champion")
     outcome = project.call("pipeline", "tune", "--study", "worse.yaml", *TUNE[4:])
     assert outcome.status == 0, outcome.told
-    still = project.client.get_model_version_by_alias("ncf-ledger", "champion")
+    still = project.client.get_model_version_by_alias("study-ratings", "champion")
     assert still.version == champion.version
     assert re.search(r"is the challenger: the champion, version \d, has 0\.\d+ on", outcome.told)
-    challenger = project.client.get_model_version_by_alias("ncf-ledger", "challenger")
+    challenger = project.client.get_model_version_by_alias("study-ratings", "challenger")
     assert challenger.tags["comparison_version"] == str(champion.version)
     assert challenger.tags["comparison_metric"] == "val/ndcg_at_10"
 

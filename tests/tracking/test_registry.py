@@ -21,6 +21,7 @@ from pipeline.tracking.registry import (
     compared_before,
     measured,
     register,
+    registered_name,
 )
 from pipeline.tracking.runs import Run
 from pipeline.tracking.track import track
@@ -179,3 +180,16 @@ def test_a_first_champion_and_one_without_tags() -> None:
     won, why = beats(TAGS, Champion("3", "run", kept))
     assert not won
     assert "has no tag val/ndcg_at_10" in why
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("ncf", "ml-1m"), "ncf-ml-1m"),
+        (("my study", "a/b: c"), "my-study-a-b-c"),
+        (("étude", "données.2"), "étude-données.2"),
+        (("ease", "//"), "ease"),
+    ],
+)
+def test_a_name_that_mlflow_takes(parts: tuple[str, ...], name: str) -> None:
+    assert registered_name(*parts) == name

@@ -15,7 +15,15 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, Window, rolling_windows
 from pipeline.training.checkpoint import Record
-from pipeline.tuning.objective import best_trial, configuration, judge, repeat, window_steps
+from pipeline.tuning.objective import (
+    best_trial,
+    configuration,
+    coverage_floor,
+    judge,
+    reachable,
+    repeat,
+    window_steps,
+)
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.suggestions import make_pruner
 from tests.tuning.conftest import MakePlan
@@ -79,7 +87,8 @@ def test_a_model_without_epochs_tells_a_value_for_each_window(
     assert trial.state == TrialState.COMPLETE
     assert validation is not None
     assert trial.value == validation.mean[NDCG]
-    assert trial.user_attrs == validation.mean
+    reached = [record[NDCG] for record in validation.windows.values()]
+    assert trial.user_attrs == {**validation.mean, "windows": reached}
     assert trial.constraints == {}
 
 
@@ -92,7 +101,8 @@ def test_a_network_tells_its_best_epoch_so_far(
     expected |= {3 + step: (max(one) + max(two[:step])) / 2 for step in (1, 2, 3)}
     assert trial.intermediate_values == pytest.approx(expected)
     assert validation is not None
-    assert trial.user_attrs == {**validation.mean, "epochs": 3}
+    reached = [record[NDCG] for record in validation.windows.values()]
+    assert trial.user_attrs == {**validation.mean, "epochs": 3, "windows": reached}
 
 
 def test_patience_leaves_no_window_without_its_last_step(
@@ -228,6 +238,24 @@ def test_a_floor_for_coverage(make_plan: MakePlan, run: Judge) -> None:
         assert (trial.constraints["coverage_floor"] > 0) == (floor == 0.99)
 
 
+def test_a_floor_is_a_share_of_what_can_be_reached(
+    make_plan: MakePlan, run: Judge, windows: list[Window]
+) -> None:
+    """Lists of ten for so many users cannot hold more items than that."""
+    plan = make_plan("svd", **SMALL, breadth_floor=0.5)
+    shares = [
+        min(1.0, len(each.dataset.test_users) * 10 / each.dataset.n_items) for each in windows
+    ]
+    assert reachable(plan, windows) == pytest.approx(sum(shares) / 2)
+    assert coverage_floor(plan, windows) == pytest.approx(sum(shares) / 4)
+    higher = make_plan("svd", **SMALL, breadth_floor=0.5, coverage_floor=0.99)
+    assert coverage_floor(higher, windows) == 0.99
+    trial, validation, _ = run(plan, components=2)
+    assert validation is not None
+    missing = sum(shares) / 4 - validation.mean[COVERAGE]
+    assert trial.constraints == pytest.approx({"coverage_floor": missing})
+
+
 def tried(
     value: float | list[float], coverage: float, floor: float = 0.0, **given: Any
 ) -> FrozenTrial:
@@ -248,16 +276,18 @@ def test_the_best_trial_is_feasible(make_plan: MakePlan) -> None:
     study.add_trials([tried(0.3, 0.25, 0.2), tried(0.5, 0.1, 0.2), tried(0.4, 0.2, 0.2)])
     study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 3.0}))
     study.add_trial(create_trial(state=TrialState.FAIL))
-    assert best_trial(study, plan).number == 2
-    assert best_trial(study, plan).number == study.best_trial.number
+    best, told = best_trial(study)
+    assert (best.number, told) == (study.best_trial.number, "") == (2, "")
 
 
-def test_no_trial_reaches_the_floor(make_plan: MakePlan) -> None:
+def test_where_no_trial_reaches_the_floor_it_is_the_best_without(make_plan: MakePlan) -> None:
     plan = make_plan(coverage_floor=0.2)
     study = study_of(plan)
     study.add_trials([tried(0.3, 0.05, 0.2), tried(0.5, 0.1234, 0.2)])
-    with pytest.raises(UserError, match=r"coverage_floor of 0\.2 .* the widest has 0\.1234"):
-        best_trial(study, plan)
+    best, told = best_trial(study)
+    assert best.number == 1
+    assert "No trial reaches the floor for coverage" in told
+    assert "the best one without it, 0.0766 below" in told
 
 
 def test_no_trial_is_complete(make_plan: MakePlan) -> None:
@@ -265,15 +295,16 @@ def test_no_trial_is_complete(make_plan: MakePlan) -> None:
     study = study_of(plan)
     study.add_trial(create_trial(state=TrialState.PRUNED, value=0.4))
     with pytest.raises(UserError, match="no trial is complete"):
-        best_trial(study, plan)
+        best_trial(study)
 
 
 def test_the_best_of_two_objectives_lies_on_the_front(make_plan: MakePlan) -> None:
     plan = make_plan(objective="pareto")
     study = study_of(plan)
     study.add_trials([tried([0.4, 0.1], 0.1), tried([0.4, 0.2], 0.2), tried([0.3, 0.9], 0.9)])
-    assert best_trial(study, plan).number == 1
-    assert best_trial(study, plan) in study.best_trials
+    best, _ = best_trial(study)
+    assert best.number == 1
+    assert best in study.best_trials
 
 
 def repeated(study: Study, value: float | None = None) -> FrozenTrial:

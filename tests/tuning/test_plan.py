@@ -15,7 +15,15 @@ from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError
 from pipeline.models import FAMILIES, family
 from pipeline.space import Choice, Range
-from pipeline.tuning.plan import BUDGET, ROLLING_WINDOWS, Plan, StudySettings, read_plan
+from pipeline.tuning.plan import (
+    BUDGET,
+    ROLLING_WINDOWS,
+    Plan,
+    StudySettings,
+    Widening,
+    read_plan,
+)
+from pipeline.tuning.suite import is_suite
 from tests.tuning.conftest import MakePlan
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -63,7 +71,10 @@ def test_every_corner_of_a_models_space_is_taken(make_plan: MakePlan, model: str
         change(plan.experiment, dict(zip(plan.space, values, strict=True)), model)
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("studies/*.yaml")), ids=lambda p: p.stem)
+STUDIES = [path for path in sorted(EXPERIMENTS.glob("studies/*.yaml")) if not is_suite(path)]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_of_the_project_reads(path: Path) -> None:
     assert read_plan(path, None, {}).space
 
@@ -233,6 +244,7 @@ def test_every_setting_but_the_budget_makes_another_study(make_plan: MakePlan) -
     changed = {
         "objective": "pareto",
         "coverage_floor": 0.1,
+        "breadth_floor": 0.1,
         "n_trials": 3,
         "timeout": 9,
         "sampler": "random",
@@ -242,6 +254,8 @@ def test_every_setting_but_the_budget_makes_another_study(make_plan: MakePlan) -
         "n_seeds": 1,
         "heartbeat": 2,
         "model_name": "mine",
+        "wide_from": ["ease"],
+        "first_trials": [{"components": 3}],
     }
     assert changed.keys() == StudySettings.model_fields.keys()
     for name, value in changed.items():
@@ -260,3 +274,50 @@ def test_other_experiments_and_spaces_make_other_studies(make_plan: MakePlan) ->
         "iterations",
         "space of iterations",
     ]
+
+
+def test_first_trials_have_a_value_for_each_field(make_plan: MakePlan) -> None:
+    plan = make_plan(
+        "ncf",
+        space={
+            "learning_rate": {"low": 1e-6, "high": 1e-2, "log": True},
+            "embedding_dim": {"low": 4, "high": 64},
+            "layers": ["none", [16, 8]],
+            "loss": ["bpr", "bce"],
+        },
+        first_trials=[{"layers": [16, 8], "embedding_dim": 8, "dropout": 0.2}, {"loss": "bce"}],
+    )
+    rest = {"learning_rate": 1e-6, "loss": "bpr"}
+    assert plan.first_trials() == [
+        {**rest, "layers": "16,8", "embedding_dim": 8},
+        {**rest, "layers": "none", "embedding_dim": 4, "loss": "bce"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        ({"component": 3}, "did you mean 'components'?"),
+        ({"components": "many"}, "components='many'"),
+        ({"components": 9}, "first_trials: components=9 lies outside its space, 2 to 8"),
+        ({"values": "binary"}, "values=binary lies outside its space, ratings"),
+    ],
+)
+def test_first_trials_lie_in_the_space(
+    make_plan: MakePlan, first: dict[str, Any], told: str
+) -> None:
+    space = {"components": {"low": 2, "high": 8}, "values": ["ratings"]}
+    assert told in message(make_plan, space=space, first_trials=[first])
+
+
+def test_a_widened_space_is_the_same_study_with_more_to_spend(make_plan: MakePlan) -> None:
+    plan = make_plan(space={"components": {"low": 2, "high": 8}}, n_trials=10, timeout=8)
+    end = Widening(field="components", end="high", was=8, now=11, trial=3)
+    wider = plan.widen([end])
+    assert wider.space["components"] == Range(low=2, high=11)
+    assert (plan.budget, wider.budget) == (10, 15)
+    assert (plan.seconds, wider.seconds) == (8, 10)
+    assert plan.differences(wider) == wider.differences(plan) == []
+    assert Plan.restore(json.loads(json.dumps(wider.model_dump(mode="json"))), "a") == wider
+    other = make_plan(space={"components": {"low": 2, "high": 9}}, n_trials=10)
+    assert wider.differences(other) == ["space of components"]

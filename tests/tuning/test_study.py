@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from pipeline.errors import UserError
+from pipeline.space import Range
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import open_storage
 from pipeline.tuning.study import (
@@ -20,9 +21,14 @@ from pipeline.tuning.study import (
     FIRST,
     STOPPED,
     SURPLUS,
+    WIDENED,
+    find_study,
+    is_finished,
     join_study,
+    next_plan,
     open_study,
     states,
+    stored_plan,
     tally,
 )
 from tests.tuning.conftest import DATA, MakePlan, MakeStudy
@@ -213,3 +219,99 @@ def test_a_study_of_somebody_else_is_left_alone(make_plan: MakePlan, url: str) -
         open_study(open_storage(url, 15), "theirs", make_plan(), DATA)
     (theirs,) = optuna.load_study(storage=url, study_name="theirs").trials
     assert theirs.value == 1.0
+
+
+SPACE = {"components": {"low": 2, "high": 32, "log": True}}
+
+
+def done(components: int) -> dict[str, Any]:
+    distribution = optuna.distributions.IntDistribution(2, 32, log=True)
+    return {
+        "value": float(components),
+        "params": {"components": components},
+        "distributions": {"components": distribution},
+    }
+
+
+def test_a_space_is_widened_when_the_budget_is_taken(
+    make_plan: MakePlan, make_study: MakeStudy
+) -> None:
+    plan = make_plan(space=SPACE, n_trials=2)
+    study = make_study(plan)
+    add(study, done(9))
+    assert next_plan(study, tally(study)) == plan
+    add(study, done(32))
+    wider = next_plan(study, tally(study))
+    assert wider.space == {"components": Range(low=2, high=128, log=True)}
+    assert wider.budget == 2 + 5
+    assert stored_plan(study) == wider
+    assert study.user_attrs[WIDENED] == [
+        "components: the best trial, 1, lay at the upper edge of its space, 32: widened to 128, "
+        "5 more trials."
+    ]
+    queued = study.get_trials(states=(TrialState.WAITING,))
+    assert [each.system_attrs["fixed_params"] for each in queued] == [
+        {"components": 64},
+        {"components": 128},
+    ]
+    assert next_plan(study, tally(study)) == wider
+    assert len(study.get_trials()) == 4
+
+
+def test_a_widened_study_goes_on_with_the_file_that_it_began_with(make_plan: MakePlan) -> None:
+    storage, plan = optuna.storages.InMemoryStorage(), make_plan(space=SPACE, n_trials=2)
+    study = open_study(storage, "mine", plan, DATA)
+    add(study, done(9), done(32))
+    assert not is_finished(study, plan, DATA["fingerprint"])
+    next_plan(study, tally(study))
+    again = open_study(storage, "mine", make_plan(space=SPACE, n_trials=4), DATA)
+    assert stored_plan(again).space == {"components": Range(low=2, high=128, log=True)}
+    assert stored_plan(again).budget == 4 + 5
+    with pytest.raises(UserError, match="another space of components"):
+        open_study(storage, "mine", make_plan(space={"components": [1, 2]}), DATA)
+
+
+def test_running_trials_are_waited_for(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    """One of them may be the best."""
+    plan = make_plan(space=SPACE, n_trials=2)
+    study = make_study(plan)
+    add(study, done(9), done(32), RUNNING)
+    assert next_plan(study, tally(study)) == plan
+
+
+def test_a_finished_study_is_found(make_plan: MakePlan) -> None:
+    storage, plan = optuna.storages.InMemoryStorage(), make_plan(space=SPACE, n_trials=2)
+    assert find_study(storage, "mine") is None
+    study = open_study(storage, "mine", plan, DATA)
+    add(study, done(9))
+    assert not is_finished(study, plan, DATA["fingerprint"])
+    add(study, done(8))
+    found = find_study(storage, "mine")
+    assert found is not None
+    assert is_finished(found, plan, DATA["fingerprint"])
+    assert not is_finished(found, plan, "0" * 16)
+    assert not is_finished(found, make_plan(space=SPACE, n_trials=3), DATA["fingerprint"])
+    assert not is_finished(found, make_plan(space=SPACE, n_trials=2, seed=1), DATA["fingerprint"])
+
+
+def test_first_trials_are_queued_once(make_plan: MakePlan) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    plan = make_plan(space=SPACE, first_trials=[{"components": 4}, {"components": 7}])
+    for _ in range(2):
+        study = open_study(storage, "mine", plan, DATA)
+    queued = study.get_trials()
+    assert [each.system_attrs["fixed_params"] for each in queued] == plan.first_trials()
+    assert all(each.user_attrs == {"first_trial": True} for each in queued)
+
+
+def test_seconds_are_those_in_which_a_trial_ran(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    """Pauses between two starts of a study do not count, nor two workers twice."""
+    study = make_study(make_plan(timeout=100))
+    for start, end in ((0, 10), (5, 20), (6, 8), (1000, 1030)):
+        trial = create_trial(value=0.5)
+        trial.datetime_start = BEGINNING + timedelta(seconds=start)
+        trial.datetime_complete = BEGINNING + timedelta(seconds=end)
+        study.add_trial(trial)
+    now = tally(study)
+    assert now.seconds == 50
+    assert [now.took_all(make_plan(timeout=each)) for each in (49, 51)] == [True, False]

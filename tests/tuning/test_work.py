@@ -12,12 +12,17 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.errors import UserError
+from pipeline.space import Range
+from pipeline.tuning.storage import open_storage
 from pipeline.tuning.study import (
     ERROR,
     FAILURES,
     STOPPED,
+    join_study,
+    stored_plan,
     tally,
 )
+from pipeline.tuning.suggestions import distributions, suggest
 from pipeline.tuning.work import RunTrial, work
 from tests.tuning.conftest import MakePlan, MakeStudy
 from tests.tuning.toys import (
@@ -210,3 +215,34 @@ def test_a_grid_ends_when_it_is_exhausted(make_plan: MakePlan, make_study: MakeS
     assert plan.budget == 6
     assert len(configurations(study.get_trials())) == len(study.get_trials()) == 6
     assert count(study, TrialState.FAIL) == 1
+
+
+def test_the_time_is_up(make_plan: MakePlan, make_study: MakeStudy) -> None:
+    plan = make_plan(space=SPACE, n_trials=1000, timeout=0.2)
+    study = make_study(plan)
+    work(study, toy(plan, 0.05), never)
+    assert 1 <= count(study, TrialState.COMPLETE) < 20
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random"])
+def test_a_worker_goes_on_in_the_widened_space(
+    make_plan: MakePlan, make_study: MakeStudy, url: str, sampler: str
+) -> None:
+    """In a real storage: ranges of numbers may differ between trials."""
+    space = {"components": {"low": 1, "high": 90}, "iterations": {"low": 1, "high": 9}}
+    plan = make_plan(space=space, n_trials=12, sampler=sampler)
+    made = make_study(plan, open_storage(url, 15))
+    made.enqueue_trial({"components": 90, "iterations": 3})
+    study, _ = join_study(url, "a study", 0)
+
+    def run(trial: Trial) -> float:
+        params = suggest(trial, distributions(stored_plan(study)))
+        return float(params["components"])
+
+    work(study, run, never)
+    trials = study.get_trials()
+    assert count(study, *DONE) == 12 + 5
+    assert stored_plan(study).space["components"] == Range(low=1, high=134)
+    assert max(each.params["components"] for each in trials[:12]) == 90
+    assert [each.params["components"] for each in trials[12:14]] == [112, 134]
+    assert tally(study).best == trials[13]

@@ -13,7 +13,7 @@ from pipeline.tuning.plan import Plan
 from pipeline.tuning.suggestions import distributions, suggest
 from pipeline.tuning.work import RunTrial
 
-SPACE = {"components": {"low": 1, "high": 90}, "values": ["ratings", "binary"]}
+SPACE = {"components": [*range(1, 91)], "values": ["ratings", "binary"]}  # no edge to be widened
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 GRID = {"components": [1, 2, 3], "values": ["ratings", "binary"]}
 

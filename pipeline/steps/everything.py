@@ -1,0 +1,92 @@
+"""A suite of studies: every family with the same budget, then the comparison, on one page.
+
+Each study is a study and a run of its own, under one parent run, so that the same command goes on
+where it was. A family that fails is left out, with the reason; the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from pipeline.config import Experiment
+from pipeline.console import console, timed
+from pipeline.data.reading import Reading
+from pipeline.errors import UserError
+from pipeline.steps.compare import compare
+from pipeline.steps.comparison import compare_runs
+from pipeline.steps.evaluate import evaluate
+from pipeline.steps.everything_page import Outcome, page
+from pipeline.steps.inputs import Inputs
+from pipeline.steps.opened_study import Data, Launch
+from pipeline.steps.prepare import dataset_tags
+from pipeline.steps.train import train
+from pipeline.steps.tune import tune
+from pipeline.tracking.runs import Run
+from pipeline.tracking.search import get_evaluated
+from pipeline.tracking.track import track
+from pipeline.tracking.trials import STUDY, find_parent
+from pipeline.tuning.plan import Plan
+from pipeline.tuning.suite import Suite
+
+PAGE = "everything.md"
+FAILURES = (UserError, MemoryError)  # of one family, which the others do not mind
+
+log = logging.getLogger("pipeline")
+
+
+def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> None:
+    """Tune every family of a suite, or go on with that, and compare what was refitted.
+
+    Raises:
+        UserError: the dataset cannot be had, or no family came to a result.
+    """
+    first = suite.experiments[0]
+    data = Data.find(first, dataset, reading)
+    name = f"{suite.name}-{data.fingerprint[:8]}"
+    log.info("%s: %s.", name, suite.told())
+    told = dataset_tags(data.prepared.dataset)
+    tags = {"step": "everything", "model": "none", STUDY: name, **told}
+    with track(f"tune {name}", tags, resume=find_parent(name)) as parent:
+        parent.log_params({"dataset": dataset, **suite.given})
+        outcomes = [_fixed(each, data, parent) for each in suite.fixed]
+        for plan, beside in suite.studies:
+            with timed(f"{plan.name} done"):
+                outcomes.append(_tuned(plan, beside, data, launch, parent))
+        run_ids = [run.id for each in outcomes for run in each.runs]
+        if not run_ids:
+            raise UserError(f"{name}: no family came to a result: {outcomes[0].failed}")
+        metric = first.selection_metric
+        rows = compare_runs(get_evaluated(run_ids), metric, None).rows
+        note = compare(run_ids=run_ids, metric=metric, parent=parent)
+        text = page(suite, data.prepared.dataset, outcomes, rows)
+        parent.log_text(f"{text}\n{note}", PAGE)
+        parent.describe(text)
+        console.print(text, soft_wrap=True, markup=False)
+
+
+def _fixed(experiment: Experiment, data: Data, parent: Run) -> Outcome:
+    """A row without a study."""
+    data = data.under(experiment)
+    inputs = Inputs(experiment, data.asked, data.reading, data.fingerprint)
+    try:
+        trained = train(inputs, data.prepared, parent=parent)
+        evaluate(trained, data.prepared)
+    except FAILURES as error:
+        return _left_out(experiment.name, error)
+    return Outcome(experiment.name, runs=[trained.run])
+
+
+def _tuned(plan: Plan, beside: Sequence[Plan], data: Data, launch: Launch, parent: Run) -> Outcome:
+    """A row of a study."""
+    try:
+        tuned = tune(plan, data.under(plan.experiment), launch, beside=beside, parent=parent)
+    except FAILURES as error:
+        return _left_out(plan.name, error)
+    return Outcome(plan.name, tuned=tuned, runs=tuned.refitted.runs)
+
+
+def _left_out(name: str, error: BaseException) -> Outcome:
+    why = str(error) or type(error).__name__
+    log.warning("%s is left out: %s", name, why)
+    return Outcome(name, failed=why)
