@@ -16,6 +16,7 @@ from mlflow.entities import Run as MlflowRun
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from pipeline.models import family
 from tests.steps.hosts import hosts, relay
 from tests.steps.workplace import (
     DEADLINE,
@@ -155,8 +156,10 @@ def test_dry_run_leaves_nothing(workplace: Workplace) -> None:
     (workplace.folder / "svd.yaml").write_text("model: svd\n")
     outcome = workplace.cli("tune", "--config", "svd.yaml", "--dry_run", "true")
     assert outcome.status == 0, outcome.told
-    assert re.search(r"components\s+2 to 64, log(\s+\d+){5}", outcome.told)
-    assert re.search(r"values\s+binary \| ratings(\s+(binary|ratings)){5}", outcome.told)
+    space = family("svd").space
+    components, values = (re.escape(space[name].told()) for name in ("components", "values"))
+    assert re.search(rf"components\s+{components}(\s+\d+){{5}}", outcome.told)
+    assert re.search(rf"values\s+{values}(\s+[a-z]+){{5}}", outcome.told)
     assert not (workplace.folder / "optuna.db").exists()
     assert not workplace.runs()
 
