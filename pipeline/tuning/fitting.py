@@ -37,7 +37,7 @@ def fit(plan: Plan, dataset: Dataset, windows: Sequence[Window]) -> tuple[Plan, 
         if name in limits:
             cut, why = _up_to(entry, limits[name]), f"these data hold at most {limits[name]}"
         elif name == VALUES and isinstance(entry, Choice):
-            distinct = dataset.distinct_values()  # type: ignore[attr-defined,unused-ignore]
+            distinct = dataset.distinct_values()
             cut, why = _among(entry, distinct), "on these data the others count as one of them"
         if isinstance(cut, Range | Choice):
             space[name] = cut
