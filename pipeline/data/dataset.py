@@ -143,7 +143,9 @@ class Dataset:
         """The same split made inside the training part: a validation window of its own catalogue.
 
         In time it is cut at ``quantile``; otherwise that names a repetition with a draw of its
-        own. Nothing of ``later`` is in it, so nothing chosen on it knows the test.
+        own. Nothing of ``later`` is in it, so nothing chosen on it knows the test. Beside a split
+        that is given, users are evaluated who are as active as those of its test, if that asks
+        for less than the settings do.
 
         Raises:
             UserError: it has nothing to train on or to evaluate, or there are no times to cut at.
@@ -155,8 +157,21 @@ class Dataset:
         )
         name = f"{self.name}/window-{quantile:g}"
         protocol = f"{self.protocol}/window-{quantile:g}"
-        parts = split_ratings(name, ratings, self.split, quantile)
-        return self._numbered(name, self.split, protocol, parts, self.items)
+        rules = self._rules_of_test() if self.protocol == AS_GIVEN else self.split
+        parts = split_ratings(name, ratings, rules, quantile)
+        return self._numbered(name, rules, protocol, parts, self.items)
+
+    def _rules_of_test(self) -> SplitSettings:
+        """The settings, with the least of what the test's users have in both parts."""
+        found = {
+            "min_warm_training": self.activity[self.test_users],
+            "min_held_out": np.diff(self.held_out.indptr),
+        }
+        least = {
+            name: int(counts.min(initial=getattr(self.split, name)))
+            for name, counts in found.items()
+        }
+        return self.split.model_copy(update=least)
 
     def windows(self, quantiles: Sequence[float]) -> dict[float, Dataset]:
         """The windows at ``quantiles``, each another split.

@@ -352,6 +352,22 @@ def test_an_existing_split_is_taken_as_it_is() -> None:
     assert data.held_out.toarray().tolist() == [[0, 1]]
 
 
+def test_windows_beside_a_given_split_evaluate_users_like_those_of_its_test(
+    ratings: pd.DataFrame,
+) -> None:
+    late = ratings["timestamp"] > ratings["timestamp"].quantile(0.8)
+    few = ratings[late].groupby("user").head(3)  # nobody has the 10 that a split in time asks for
+    given_split = Dataset.from_existing_split(
+        "few", ratings[~late], few, make_items(ratings["item"]), SplitSettings()
+    )
+    window = given_split.window(0.7)
+    held_out = np.diff(given_split.held_out.indptr)
+    assert np.diff(window.held_out.indptr).min() == held_out.min() < SplitSettings().min_held_out
+    least = given_split.activity[given_split.test_users].min()
+    assert window.activity[window.test_users].min() >= min(least, SplitSettings().min_warm_training)
+    assert window.split.min_training == SplitSettings().min_training
+
+
 def test_the_same_rows_split_by_time_and_as_given_are_not_the_same_dataset(
     ratings: pd.DataFrame, dataset: Dataset
 ) -> None:
