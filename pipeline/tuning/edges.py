@@ -4,7 +4,8 @@ A best trial within a twentieth of its range from an end lies at the edge, on th
 (of whole numbers in a small range, that is the end itself). A study whose budget is taken then
 moves that end once, by half the range on the same scale, as far as the field and the data allow,
 and has a quarter of its budget more. Trials that were run stay what they are: Optuna lets ranges
-of numbers differ from trial to trial.
+of numbers differ from trial to trial. An end at which ``first_trials`` put a field is no edge:
+there a field has no effect, and nothing else lies beyond.
 """
 
 from __future__ import annotations
@@ -85,11 +86,15 @@ def left(plan: Plan, best: FrozenTrial) -> list[str]:
 def _edges(plan: Plan, params: Mapping[str, Any]) -> Iterator[tuple[str, End]]:
     for name, entry in plan.space.items():
         if isinstance(entry, Range) and name in params:
-            place = entry.place(params[name])
-            if place <= EDGE:
-                yield name, "low"
-            elif place >= 1 - EDGE:
-                yield name, "high"
+            end = _end(entry, params[name])
+            if end is not None and end not in {_end(entry, at) for at in plan.begins_at(name)}:
+                yield name, end
+
+
+def _end(entry: Range, value: float) -> End | None:
+    """The end that a value lies at, if any."""
+    place = entry.place(value)
+    return "low" if place <= EDGE else "high" if place >= 1 - EDGE else None
 
 
 def beyond(plan: Plan, name: str, end: End) -> float | None:

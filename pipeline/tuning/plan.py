@@ -68,7 +68,7 @@ class StudySettings(Settings):
     first_trials: tuple[dict[str, Any], ...] = ()
     """Configurations to begin with, beside each choice of ``wide``. Fields of the space that are
     not named are at its low end or first choice; those that are no longer in it count for
-    nothing."""
+    nothing. An end of a range that is named is no edge: nothing lies beyond it."""
 
     @model_validator(mode="after")
     def _two_objectives(self) -> Self:
@@ -168,6 +168,11 @@ class Plan(Settings):
             for each in beside
             for given in self.settings.first_trials
         ]
+
+    def begins_at(self, field: str) -> list[Any]:
+        """The values that ``first_trials`` name for a field of the space."""
+        given = self.settings.first_trials
+        return [self._held(field, each[field]) for each in given if field in each]
 
     def _held(self, field: str, value: Any) -> Any:
         """The value itself, or the nearest one of a space that has been cut."""

@@ -70,6 +70,16 @@ def test_several_ends(make_plan: MakePlan) -> None:
     }
 
 
+def test_where_a_study_begins_nothing_lies_beyond(make_plan: MakePlan) -> None:
+    first = {"learning_rate": 1e-4, "embedding_dim": 4}
+    plan = make_plan("ncf", space=NETWORK, first_trials=[first])
+    assert ends(plan, **first) == []
+    assert edges.left(plan, best(plan, **{**INSIDE, **first})) == []
+    assert ends(plan, learning_rate=1e-2) == [("learning_rate", "high", 1e-1)]
+    other = make_plan("ncf", space=NETWORK, first_trials=[{"loss": "bce"}])  # names no end
+    assert ends(other, embedding_dim=4) == [("embedding_dim", "low", 1)]
+
+
 @pytest.mark.parametrize("params", [{"dropout": 0.0}, {"exposure_users": 0}])
 def test_where_the_field_ends_so_does_the_space(
     make_plan: MakePlan, params: dict[str, Any]
