@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -180,19 +180,38 @@ class Dataset:
             UserError: two of them are the same, or one cannot be made.
         """
         made = {quantile: self.window(quantile) for quantile in quantiles}
-        first: dict[str, float] = {}
-        for quantile, window in made.items():
-            first.setdefault(replace(window, protocol="").fingerprint, quantile)
+        first = _distinct(made)
         if len(first) < len(quantiles):
             given, others = (
-                ",".join(f"{quantile:g}" for quantile in each)
-                for each in (quantiles, first.values())
+                ",".join(f"{quantile:g}" for quantile in each) for each in (quantiles, first)
             )
             raise UserError(
                 f"{self.name}: of the windows {given} some are the same split: a quantile stands "
                 f"there twice, or too many rows share a moment. Give --windows={others}."
             )
         return made
+
+    def possible_windows(self, quantiles: Sequence[float]) -> tuple[dict[float, Dataset], str]:
+        """Those of the windows that can be made and differ, and why there are no others, if so.
+
+        Raises:
+            UserError: none can be made.
+        """
+        made, why = dict[float, Dataset](), list[str]()
+        for quantile in quantiles:
+            try:
+                made[quantile] = self.window(quantile)
+            except UserError as error:
+                why.append(str(error))
+        if not made:
+            raise UserError(why[0])
+        kept = _distinct(made)
+        why += [
+            f"{self.name}: too many rows share a moment: the window {quantile:g} is the same as "
+            f"another and is left out."
+            for quantile in made.keys() - kept.keys()
+        ]
+        return kept, " ".join(why)
 
     @property
     def larger_tests(self) -> str | None:
@@ -360,6 +379,14 @@ class Dataset:
             **{f"{name}_interactions": int(row["size"]) for name, row in segments.iterrows()},
             **{f"{name}_users": int(row["nunique"]) for name, row in segments.iterrows()},
         }
+
+
+def _distinct(windows: Mapping[float, Dataset]) -> dict[float, Dataset]:
+    """The first of those that are the same split."""
+    first: dict[str, float] = {}
+    for quantile, window in windows.items():
+        first.setdefault(replace(window, protocol="").fingerprint, quantile)
+    return {quantile: windows[quantile] for quantile in first.values()}
 
 
 def _indexed(rows: pd.DataFrame, users: pd.Index, catalogue: pd.Index) -> pd.DataFrame:

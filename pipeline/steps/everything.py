@@ -43,6 +43,7 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
     """
     first = suite.experiments[0]
     data = Data.find(first, dataset, reading)
+    windows = data.windowed(first).windows
     name = f"{suite.name}-{data.fingerprint[:8]}"
     log.info("%s: %s.", name, suite.told())
     told = dataset_tags(data.prepared.dataset)
@@ -59,7 +60,7 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
         metric = first.selection_metric
         rows = compare_runs(get_evaluated(run_ids), metric, None).rows
         note = compare(run_ids=run_ids, metric=metric, parent=parent)
-        text = page(suite, data.prepared.dataset, outcomes, rows)
+        text = page(suite, data.prepared.dataset, windows, outcomes, rows)
         parent.log_text(f"{text}\n{note}", PAGE)
         parent.describe(text)
         console.print(text, soft_wrap=True, markup=False)
@@ -68,6 +69,7 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
 def _fixed(experiment: Experiment, data: Data, parent: Run) -> Outcome:
     """A row without a study."""
     data = data.under(experiment)
+    experiment = data.windowed(experiment)
     inputs = Inputs(experiment, data.asked, data.reading, data.fingerprint)
     try:
         trained = train(inputs, data.prepared, parent=parent)

@@ -33,16 +33,22 @@ class Outcome:
     """Why there is nothing."""
 
 
-def page(suite: Suite, dataset: Dataset, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
+def page(
+    suite: Suite,
+    dataset: Dataset,
+    windows: Sequence[float],
+    outcomes: Sequence[Outcome],
+    rows: Sequence[Row],
+) -> str:
     """Markdown: a table of the families in the order of ``rows``, best first, and what to mind."""
     by_run = {run_id: row for row in rows for run_id in row.run_ids}
     ranked = [each for each in outcomes if each.runs and each.runs[0].id in by_run]
     ranked.sort(key=lambda each: rows.index(by_run[each.runs[0].id]))
-    windows = ", ".join(f"{each:g}" for each in suite.experiments[0].windows)
+    quantiles = ", ".join(f"{each:g}" for each in windows)
     lines = [
         f"# {suite.name}: {dataset.name} ({dataset.fingerprint})\n",
         f"{suite.told()}. Protocol: {dataset.protocol}, {len(dataset.test_users):,} test users, "
-        f"{dataset.n_items:,} items; chosen on the windows {windows} of the training part, the "
+        f"{dataset.n_items:,} items; chosen on the windows {quantiles} of the training part, the "
         f"test looked at once for each configuration that was chosen.\n",
         f"| {' | '.join(COLUMNS)} |",
         f"|{'---|' * len(COLUMNS)}",

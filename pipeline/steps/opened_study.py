@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from optuna.exceptions import OptunaError
@@ -17,12 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
+from pipeline.data.sizes import Size
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
-from pipeline.evaluation.validation import rolling_windows
+from pipeline.evaluation.validation import rolling_windows, window_name
 from pipeline.process import lock
 from pipeline.steps.launcher import search
-from pipeline.steps.prepare import dataset_tags, find_prepared
+from pipeline.steps.prepare import dataset_tags, find_prepared, tell_sizes
 from pipeline.steps.study_report import StudyReport
 from pipeline.steps.trials import DATASET
 from pipeline.tracking.datasets import log_dataset
@@ -30,7 +32,7 @@ from pipeline.tracking.runs import Run, tracking_uri, ui_command
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, end_left
 from pipeline.tuning.fitting import fit
-from pipeline.tuning.plan import Plan
+from pipeline.tuning.plan import ROLLING_WINDOWS, Plan
 from pipeline.tuning.storage import VARIABLE, open_storage
 from pipeline.tuning.study import PARENT_RUN, READY, open_study, stored_plan, tally
 from pipeline.tuning.workers import Workers, available_cores, visible_gpus, worker_environments
@@ -67,14 +69,32 @@ class Data:
     @classmethod
     def find(cls, experiment: Experiment, dataset: str, reading: Reading) -> Data:
         """The dataset under the split of ``experiment``: prepared, or as it was prepared."""
-        prepared = find_prepared(dataset, experiment.split, reading, experiment.windows)
-        return cls(dataset, reading, prepared)
+        chosen = () if experiment.windows == ROLLING_WINDOWS else experiment.windows
+        return cls(dataset, reading, find_prepared(dataset, experiment.split, reading, chosen))
 
     def under(self, experiment: Experiment) -> Data:
         """The same dataset under the split of ``experiment``."""
         if experiment.split == self.prepared.dataset.split:
             return self
         return self.find(experiment, self.asked, self.reading)
+
+    def windowed(self, experiment: Experiment) -> Experiment:
+        """The experiment with windows that these data have, where nobody has chosen any.
+
+        Raises:
+            UserError: they have none.
+        """
+        if experiment.windows != ROLLING_WINDOWS:
+            return experiment
+        return experiment.model_copy(update={"windows": self._windows})
+
+    @cached_property
+    def _windows(self) -> tuple[float, ...]:
+        made, why = self.prepared.dataset.possible_windows(ROLLING_WINDOWS)
+        if why:
+            log.warning("%s", why)
+        tell_sizes({window_name(quantile): Size.of(made[quantile]) for quantile in made})
+        return tuple(made)
 
     @property
     def fingerprint(self) -> str:
@@ -122,9 +142,10 @@ def fit_to(plan: Plan, data: Data) -> Plan:
     """The plan with a space that the data can hold; says what was cut.
 
     Raises:
-        UserError: a floor cannot be reached, or nothing is left to search.
+        UserError: there is no window, a floor cannot be reached, or nothing is left to search.
     """
-    dataset, experiment = data.prepared.dataset, plan.experiment
+    experiment = data.windowed(plan.experiment)
+    plan, dataset = plan.model_copy(update={"experiment": experiment}), data.prepared.dataset
     windows = rolling_windows(dataset, experiment.windows, experiment.k)
     fitted, told = fit(plan, dataset, windows)
     for sentence in told:

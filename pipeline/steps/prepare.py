@@ -95,7 +95,8 @@ def find_prepared(
     )  # fmt: skip
     if prepared.dataset.values_taken != "ratings":
         log.info("%s: %s", prepared.dataset.name, prepared.dataset.values_explained)
-    _tell_sizes(prepared.dataset, window_sizes(prepared.dataset, windows))
+    sizes = window_sizes(prepared.dataset, windows)
+    tell_sizes({"the test": Size.of(prepared.dataset), **sizes})
     return prepared
 
 
@@ -112,11 +113,13 @@ def window_sizes(dataset: Dataset, windows: Sequence[float]) -> dict[str, Size]:
     return {window_name(quantile): Size.of(window) for quantile, window in made.items()}
 
 
-def _tell_sizes(dataset: Dataset, windows: Mapping[str, Size]) -> None:
-    """Say how large the windows are, and warn where users are too few to tell models apart."""
-    for name, size in windows.items():
+def tell_sizes(sizes: Mapping[str, Size]) -> None:
+    """Say how large a test and windows are, and warn where users are too few to tell models apart.
+
+    By name, as in ``window_sizes``.
+    """
+    for name, size in sizes.items():
         log.info("%s: %s", name, size)
-    sizes = {"the test": Size.of(dataset), **windows}
     few = [
         f"{name} has {size}" + (f" ({size.larger})" if size.larger else "")
         for name, size in sizes.items()

@@ -15,6 +15,7 @@ from pipeline.data.dataset import Dataset, _sorted
 from pipeline.data.protocols import cut_moment
 from pipeline.data.split import SplitSettings
 from pipeline.data.values import Values
+from pipeline.errors import UserError
 from tests.conftest import make_items, make_ratings
 
 RULES = SplitSettings(test_cut=0.5, min_training=2, min_warm_training=3, min_held_out=2)
@@ -350,6 +351,22 @@ def test_an_existing_split_is_taken_as_it_is() -> None:
     ]
     assert data.test_users.tolist() == [0]
     assert data.held_out.toarray().tolist() == [[0, 1]]
+
+
+def test_windows_that_cannot_be_had_are_left_out_with_the_reason(ratings: pd.DataFrame) -> None:
+    fifth = ratings["timestamp"].rank(pct=True).mul(5).astype(int)  # six moments in all
+    coarse = ratings.assign(timestamp=fifth)
+    items = make_items(ratings["item"])
+    dataset = Dataset.from_ratings("coarse", coarse, items, SplitSettings())
+    made, why = dataset.possible_windows((0.4, 0.42, 0.7))
+    assert list(made) == [0.4, 0.7]
+    assert why.endswith("the window 0.42 is the same as another and is left out.")
+    fine = Dataset.from_ratings("fine", ratings, items, SplitSettings())
+    made, why = fine.possible_windows((0.7, 0.9999))
+    assert list(made) == [0.7]
+    assert why.startswith("fine/window-0.9999: the split")
+    with pytest.raises(UserError, match="fine/window-0.9999"):
+        fine.possible_windows((0.9999,))
 
 
 def test_windows_beside_a_given_split_evaluate_users_like_those_of_its_test(
