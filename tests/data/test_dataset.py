@@ -365,7 +365,7 @@ def test_windows_that_cannot_be_had_are_left_out_with_the_reason(ratings: pd.Dat
     made, why = fine.possible_windows((0.7, 0.9999))
     assert list(made) == [0.7]
     assert why.startswith("fine/window-0.9999: the split")
-    with pytest.raises(UserError, match="fine/window-0.9999"):
+    with pytest.raises(UserError, match=r"fine/window-0\.9999"):
         fine.possible_windows((0.9999,))
 
 
