@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, reduce
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,9 @@ from pipeline.evaluation.metrics import Evaluation
 from pipeline.evaluation.significance import Gain
 from pipeline.models.base import Recommender
 from pipeline.training.checkpoint import Journal, Record
-from pipeline.training.trainer import Epoch
+
+if TYPE_CHECKING:
+    from pipeline.training.trainer import Epoch
 
 OVER_POPULAR, OVER_STRANGERS = "over_popular", "over_strangers"
 """A user's own list against the user's most popular unseen items, and another user's list."""

@@ -39,6 +39,11 @@ class Recommender(ABC):
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings, self.seed = settings, seed
 
+    @property
+    def made_by(self) -> list[type[Recommender]]:
+        """The classes whose code makes the scores: this one's, and others' that it fits."""
+        return [type(self)]
+
     @abstractmethod
     def fit(
         self,

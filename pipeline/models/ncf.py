@@ -107,6 +107,12 @@ class NCF(Recommender):
     wide: Wide | None = None
     exposure: Exposure | None = None
 
+    @property
+    def made_by(self) -> list[type[Recommender]]:
+        """The network, and the linear model beside it."""
+        wide = self._wide()
+        return super().made_by if wide is None else [*super().made_by, *wide.model.made_by]
+
     def fit(
         self,
         dataset: Dataset,

@@ -39,7 +39,9 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
         UserError: the run has no model, or its dataset is no longer what it was.
     """
     run, inputs = trained.run, trained.inputs
-    key = step_key("evaluate", {"run": run.id, "fingerprint": inputs.fingerprint})
+    content = {"run": run.id, "fingerprint": inputs.fingerprint}
+    makers = [FullRanking, breakdown, *inputs.experiment.recommender().made_by]
+    key = step_key("evaluate", content, makers)
     with delivering():
         if reuse and run.tags.get(EVALUATED) == key:
             log.info("evaluate: reused the test metrics of run %s", run.id)

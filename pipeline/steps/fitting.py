@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline.config import Experiment
 from pipeline.console import ProgressBar
@@ -19,7 +19,9 @@ from pipeline.models.base import Recommender
 from pipeline.process import lock
 from pipeline.tracking.runs import Run
 from pipeline.training.checkpoint import Journal, Record
-from pipeline.training.trainer import Epoch
+
+if TYPE_CHECKING:
+    from pipeline.training.trainer import Epoch
 
 CHECKPOINTS = Path("data") / "checkpoints"
 CHECKPOINT = "checkpoint.pt"

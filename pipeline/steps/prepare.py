@@ -46,7 +46,7 @@ def prepare(
     prepared = find_prepared(dataset, split, reading, windows, reuse=reuse)
     inputs = {"fingerprint": prepared.dataset.fingerprint, "windows": list(windows)}
     inputs |= title_key(prepared.dataset)
-    key = step_key("prepare", inputs)
+    key = step_key("prepare", inputs, [prepare_data])
     earlier = find_finished(key, parent) if reuse else None
     if earlier is not None:
         log.info("prepare: reused run %s", earlier.id)

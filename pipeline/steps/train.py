@@ -57,7 +57,8 @@ def train(
     """
     experiment, dataset = inputs.experiment, prepared.dataset
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
-    key = step_key(step, content | title_key(dataset))  # a model answers with titles
+    content |= title_key(dataset)  # a model answers with titles
+    key = step_key(step, content, [fit, *experiment.recommender().made_by])
     earlier = find_finished(key, parent) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
