@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 from sklearn.metrics import ndcg_score
 
-from pipeline.evaluation.metrics import Evaluation, evaluate_lists
+from pipeline.evaluation.lists import Evaluation, evaluate_lists
 from pipeline.evaluation.ranking import top_k
 from tests.evaluation.slow_metrics import slow_list, slow_lists_together, slow_mean, slow_user
 
