@@ -106,6 +106,11 @@ def average_precision(hits: Hits, n_relevant: Counts) -> PerUser:
     return np.asarray((precisions * hits).sum(axis=1) / np.minimum(n_relevant, k))
 
 
+def reciprocal_rank(hits: Hits) -> PerUser:
+    """1 / rank of the first relevant item, 0 if there is none; its mean is MRR (Voorhees, 1999)."""
+    return np.asarray(hits.any(axis=1) / (1 + hits.argmax(axis=1)))
+
+
 def novelty(lists: Lists, popularity: Counts, n_training_users: int) -> PerUser:
     """Mean over L_u of -log2(popularity / n_training_users), in bits; NaN for an empty list.
 
@@ -206,6 +211,14 @@ METRICS = (
         of=lambda judged: average_precision(judged.hits, judged.n_relevant),
         heading="MAP",
         meaning="mean of the precision at the place of each hit",
+        accuracy=True,
+        more_is_better=True,
+    ),
+    Metric(
+        name="mrr",
+        of=lambda judged: reciprocal_rank(judged.hits),
+        heading="MRR",
+        meaning="one over the place of the first hit, 0 without one",
         accuracy=True,
         more_is_better=True,
     ),

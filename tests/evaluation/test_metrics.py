@@ -47,6 +47,7 @@ def test_known_accuracy() -> None:
     ideal_of_three = 1 + 1 / math.log2(3) + 1 / 2
     assert column("ndcg_at_4") == pytest.approx([(1 + 1 / 2) / ideal_of_three, (1 / 2) / 1, 0])
     assert column("map_at_4") == pytest.approx([(1 / 1 + 2 / 3) / 3, (1 / 3) / 1, 0])
+    assert column("mrr_at_4") == pytest.approx([1 / 1, 1 / 3, 0])
 
 
 def test_known_accuracy_with_more_held_out_items_than_places() -> None:
