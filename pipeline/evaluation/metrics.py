@@ -123,6 +123,14 @@ def novelty(lists: Lists, popularity: Counts, n_training_users: int) -> PerUser:
     return _mean_over_list(surprise[lists], lists >= 0)
 
 
+def average_popularity(lists: Lists, popularity: Counts) -> PerUser:
+    """Mean over L_u of the item's training users; NaN for an empty list.
+
+    Source: Yin et al., "Challenging the long tail recommendation", 2012.
+    """
+    return _mean_over_list(popularity[lists], lists >= 0)
+
+
 def coverage(times: Counts) -> float:
     """Distinct recommended items / items of the catalogue.
 
@@ -241,6 +249,12 @@ METRICS = (
         name="novelty",
         of=lambda judged: novelty(judged.lists, judged.popularity, judged.n_training_users),
         meaning="mean surprise of the items in a list, in bits: the rarer, the more",
+        most=np.inf,
+    ),
+    Metric(
+        name="average_popularity",
+        of=lambda judged: average_popularity(judged.lists, judged.popularity),
+        meaning="mean number of training users of the items in a list",
         most=np.inf,
     ),
     Metric(

@@ -42,6 +42,9 @@ def slow_user(
         f"popularity_overlap_at_{k}": (
             len(set(items) & set(popular)) / len(items) if items else math.nan
         ),
+        f"average_popularity_at_{k}": (
+            sum(popularity[item] for item in items) / len(items) if items else math.nan
+        ),
         f"novelty_at_{k}": sum(bits) / len(items) if items else math.nan,
     }
 

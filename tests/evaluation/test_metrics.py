@@ -69,6 +69,11 @@ def test_known_novelty() -> None:
     assert column("novelty_at_4") == pytest.approx([6 / 4, 4 / 3, 3])
 
 
+def test_known_average_popularity() -> None:
+    # 8, 4, 2, 1 training users; 8, 1, 4; none.
+    assert column("average_popularity_at_4") == pytest.approx([15 / 4, 13 / 3, 0])
+
+
 def test_known_coverage_gini_and_personalization() -> None:
     summary = example().summary
     assert summary["coverage_at_4"] == 1.0
