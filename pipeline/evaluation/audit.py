@@ -18,21 +18,17 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import (
+    METRICS,
+    Counts,
     Hits,
+    Judged,
+    Metric,
     PerUser,
-    average_precision,
+    at,
     bounds,
-    coverage,
-    gini,
-    hit_rate,
-    ndcg,
-    personalization,
-    precision,
-    recall,
+    parse,
 )
 
-_UNITS = {"hit_rate": ("users",), "precision": ("users", "places"), "coverage": ("items",)}
-_BOUNDED = ("precision", "recall", "ndcg", "map")
 ROUNDING = 1e-9
 """How far numbers may differ that are computed in float64 from the same."""
 _FLOAT_NOISE = Decimal("1e-9")  # of means computed in float64
@@ -55,23 +51,30 @@ def audit(
     that is None is not checked, and too few digits never make a finding.
     """
     findings = []
-    for metric, value in metrics.items():
-        name, _, k = metric.partition("_at_")
-        counts = {"users": n_users, "items": n_items, "places": int(k)}
-        units = [(count, unit) for unit in _UNITS.get(name, ()) if (count := counts[unit])]
+    for name, value in metrics.items():
+        metric, k = _parsed(name)
+        counts = {"users": n_users, "items": n_items, "places": k}
+        units = [(count, unit) for unit in metric.counts if (count := counts[unit])]
         total = math.prod(count for count, _ in units)
-        if units and len(units) == len(_UNITS[name]) and not _whole(value, total):
+        if units and len(units) == len(metric.counts) and not _whole(value, total):
             factors = " x ".join(f"{count:,} {unit}" for count, unit in units)
             note = (
-                f"{metric} {value} x {factors} = {value * total:,.2f}, "
+                f"{name} {value} x {factors} = {value * total:,.2f}, "
                 f"no whole number within the digits printed"
             )
-            findings.append(Finding(name, note))
+            findings.append(Finding(metric.name, note))
         hit_rate = metrics.get(f"hit_rate_at_{k}")
-        if name in _BOUNDED and hit_rate is not None and _above(value, hit_rate):
-            note = f"{metric} {value} is above hit_rate_at_{k} {hit_rate}, which bounds it"
-            findings.append(Finding(name, note))
+        if metric.accuracy and hit_rate is not None and _above(value, hit_rate):
+            note = f"{name} {value} is above hit_rate_at_{k} {hit_rate}, which bounds it"
+            findings.append(Finding(metric.name, note))
     return findings
+
+
+def _parsed(name: str) -> tuple[Metric, int]:
+    found = parse(name)
+    if found is None:
+        raise ValueError(f"{name} is no metric: expected a name such as ndcg_at_10")
+    return found
 
 
 def _rounding(value: Decimal) -> Decimal:
@@ -110,7 +113,7 @@ def audit_evaluation(
         the means of the values per user, and these are what the lists are worth. Popularity
         overlap and novelty of a list are not computed again: they take the training data.
     """
-    low, high = bounds(list(metrics)).T
+    low, high = bounds(_parsed(name)[0] for name in metrics).T
     outside = [
         Finding(name, f"{name} {value:.6g} is outside of {least:g} to {most:g}")
         for (name, value), least, most in zip(metrics.items(), low, high, strict=True)
@@ -145,62 +148,48 @@ def _audit_lists(
         what = "of users without values or of places beyond k" if strange.any() else "twice"
         count = int(strange.sum() if strange.any() else twice.sum())
         return [Finding("lists", f"the lists have {count:,} rows {what}")]
+    items, catalogue = pd.factorize(lists["item"])
+    if n_items is not None and len(catalogue) > n_items:
+        told = f"the lists hold {len(catalogue):,} items of a catalogue of {n_items:,}"
+        return [Finding("lists", told)]
     hits = np.zeros((len(per_user), max(ks)), np.bool_)
-    hits[rows, places] = lists["hit"]
-    found = []
+    listed = np.full(hits.shape, -1, np.int32)
+    hits[rows, places], listed[rows, places] = lists["hit"], items
+    found: list[Finding] = []
     for k in ks:
-        top = lists[lists["rank"] <= k]
-        worth = _worth(hits[:, :k], per_user, k)
-        for name in worth.keys() & set(per_user.columns):
-            users = ~np.isclose(per_user[name], worth[name], rtol=0, atol=ROUNDING)
-            if users.any():
-                note = (
-                    f"{name} of user {per_user.index[users][0]} is "
-                    f"{per_user[name].to_numpy()[users][0]:.6g}, and their list is worth "
-                    f"{worth[name][users][0]:.6g} ({int(users.sum()):,} users differ)"
-                )
-                found.append(Finding(name, note))
-        if n_items is not None:
-            found += _audit_catalogue(metrics, top, len(per_user), n_items, k)
+        if f"recall_at_{k}" not in per_user:
+            found.append(Finding("recall", f"users have no recall_at_{k}, which tells of others"))
+            continue
+        relevant = _relevant(hits[:, :k], per_user[f"recall_at_{k}"].to_numpy())
+        nobody = np.zeros(n_items or len(catalogue), np.int64)
+        judged = Judged(hits[:, :k], relevant, listed[:, :k], listed[:, :0], nobody, 0)
+        for metric in METRICS:
+            name = at(metric, k)
+            if metric.accuracy and name in per_user:
+                found += _audit_users(name, per_user[name], np.asarray(metric.of(judged)))
+            elif not metric.per_user and name in metrics and n_items is not None:
+                worth = float(metric.of(judged))
+                if not abs(metrics[name] - worth) <= ROUNDING:
+                    note = f"{name} is {metrics[name]:.6g}, and of the lists it is {worth:.6g}"
+                    found.append(Finding(name, note))
     return found
 
 
-def _worth(hits: Hits, per_user: pd.DataFrame, k: int) -> dict[str, PerUser]:
-    """Accuracy of lists with these hits; |R_u| is what the recall of their users says."""
-    worth = {f"hit_rate_at_{k}": hit_rate(hits), f"precision_at_{k}": precision(hits)}
-    if f"recall_at_{k}" in per_user:
-        told = per_user[f"recall_at_{k}"].to_numpy()
-        some = hits.any(axis=1) & (told > 0)
-        n_relevant = np.ones(len(hits), np.int64)
-        n_relevant[some] = np.rint(hits.sum(axis=1)[some] / told[some])
-        n_relevant = np.maximum(n_relevant, np.maximum(hits.sum(axis=1), 1))
-        worth |= {
-            f"recall_at_{k}": recall(hits, n_relevant),
-            f"ndcg_at_{k}": ndcg(hits, n_relevant),
-            f"map_at_{k}": average_precision(hits, n_relevant),
-        }
-    return worth
+def _relevant(hits: Hits, recall: PerUser) -> Counts:
+    """|R_u| as the recall of a list with these hits says; without one, what the list has."""
+    had = hits.sum(axis=1)
+    some = (had > 0) & (recall > 0)
+    n_relevant: Counts = np.maximum(had, 1)
+    n_relevant[some] = np.maximum(np.rint(had[some] / recall[some]), had[some])
+    return n_relevant
 
 
-def _audit_catalogue(
-    metrics: Mapping[str, float], lists: pd.DataFrame, n_users: int, n_items: int, k: int
-) -> Iterator[Finding]:
-    """Metrics that belong to all lists together."""
-    counts = lists["item"].value_counts().to_numpy()
-    if len(counts) > n_items:
+def _audit_users(name: str, told: pd.Series[float], worth: PerUser) -> Iterator[Finding]:
+    """Values that are not what the users' lists are worth."""
+    users = ~np.isclose(told, worth, rtol=0, atol=ROUNDING)
+    if users.any():
         yield Finding(
-            "lists", f"the lists hold {len(counts):,} items of a catalogue of {n_items:,}"
+            name,
+            f"{name} of user {told.index[users][0]} is {told.to_numpy()[users][0]:.6g}, and their "
+            f"list is worth {worth[users][0]:.6g} ({int(users.sum()):,} users differ)",
         )
-        return
-    times = np.zeros(n_items, np.int64)
-    times[: len(counts)] = counts
-    worth = {
-        f"coverage_at_{k}": coverage(times),
-        f"gini_at_{k}": gini(times),
-        f"personalization_at_{k}": personalization(times, n_users, k),
-    }
-    for name, value in worth.items():
-        if name in metrics and not abs(metrics[name] - value) <= ROUNDING:
-            yield Finding(
-                name, f"{name} is {metrics[name]:.6g}, and of the lists it is {value:.6g}"
-            )

@@ -14,7 +14,7 @@ from scipy import sparse
 from pipeline.data.dataset import Dataset, Segment
 from pipeline.data.split import WARM
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import Evaluation, evaluate_lists
+from pipeline.evaluation.lists import Evaluation, evaluate_lists
 from pipeline.evaluation.ranking import Scorer, first_unseen, rank
 from pipeline.models.base import Recommender
 from pipeline.models.popularity import MostPopular

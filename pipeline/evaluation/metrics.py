@@ -1,18 +1,22 @@
 """Metrics of top-k lists: accuracy against held-out items, and what accuracy does not show.
 
-Relevance is binary. R_u are the held-out items of user u, L_u is the list of u cut at k. The
-accuracy formulas are those of the usual full-ranking protocol; each stands in its docstring.
+A metric is one entry of ``METRICS``: what is logged, compared, shown, explained and audited follows
+from it. Relevance is binary. R_u are the held-out items of user u, L_u is the list of u cut at k.
+The accuracy formulas are those of the usual full-ranking protocol; each stands in its docstring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy import sparse
+
+from pipeline.errors import UserError
 
 Hits = npt.NDArray[np.bool_]
 """bool[n_users, k]: whether the item at each rank of a list is in R_u."""
@@ -24,90 +28,48 @@ PerUser = npt.NDArray[np.float64]
 """float64[n_users]: one value per user."""
 
 
-def bounds(names: Sequence[str]) -> npt.NDArray[np.float64]:
-    """The least and the most that metrics can be, float64[n, 2]; ``names`` with or without k.
-
-    All are shares, or gains of at most 1, but for novelty, which is in bits.
-    """
-    return np.array([(0.0, np.inf if name.startswith("novelty") else 1.0) for name in names])
-
-
 @dataclass(frozen=True)
-class Evaluation:
-    """The metrics of one set of lists; names are ``<metric>_at_<k>``."""
+class Judged:
+    """Lists cut at k, with all that metrics are made of."""
 
-    per_user: pd.DataFrame
-    """A row per user, in the order of the lists, and a float64 column per metric and k. A user
-    with an empty list has 0 for accuracy, and NaN for popularity overlap and novelty."""
-    summary: dict[str, float]
-    """Means over users, NaN left out, and the list-level metrics coverage, gini and
-    personalization. Always finite."""
+    hits: Hits
+    n_relevant: Counts
+    """|R_u|, int64[n_users]."""
+    lists: Lists
+    popular: Lists
+    """Each user's k most popular unseen items."""
+    popularity: Counts
+    """Training users of each item, int64[n_items]."""
+    n_training_users: int
+
+    @cached_property
+    def times(self) -> Counts:
+        """In how many lists each item stands, int64[n_items]."""
+        return np.bincount(self.lists[self.lists >= 0], minlength=len(self.popularity))
 
 
-def evaluate_lists(
-    lists: Lists,
-    held_out: sparse.csr_matrix,
-    *,
-    popular: Lists,
-    popularity: Counts,
-    n_training_users: int,
-    ks: Sequence[int],
-) -> Evaluation:
-    """Every metric at every k.
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric, and all that there is to know of it."""
 
-    Args:
-        lists: int32[n_users, K], K at least max(ks), as from ``ranking.rank``.
-        held_out: [n_users, n_items], rows aligned with ``lists``; nonzero entries are relevant.
-        popular: int32[n_users, K]: each user's most popular unseen items, as from
-            ``ranking.rank`` with ``popularity`` as scores.
-        popularity: int64[n_items]: number of training users of each item.
-        n_training_users: number of users in training.
-        ks: list lengths to evaluate.
-
-    Raises:
-        ValueError: shapes disagree, a user has no held-out item (such users are not evaluated),
-            no list holds any item, or an item has more than ``n_training_users`` users.
-    """
-    n_users, n_items = held_out.shape
-    _check(lists, held_out, popular, popularity, n_training_users, ks)
-    relevant = held_out.tocoo()
-    nonzero = relevant.data != 0
-    pairs = _pairs(relevant.row[nonzero], relevant.col[nonzero], n_items)
-    pairs.sort(kind="stable")  # quick where they are in order, as they mostly are
-    distinct = pairs[np.diff(pairs, prepend=-1) > 0]
-    n_relevant = np.bincount(distinct // n_items, minlength=n_users)
-    if not n_relevant.all():
-        raise ValueError(
-            f"Row {np.argmin(n_relevant)} of held_out has no item: evaluate only users with "
-            f"held-out items"
-        )
-
-    rows = np.arange(n_users)[:, None]
-    listed = lists >= 0
-    hits = _among(_pairs(rows, lists, n_items), pairs)
-    columns: dict[str, PerUser] = {}
-    overall: dict[str, float] = {}
-    for k in ks:
-        top, top_hits = lists[:, :k], hits[:, :k]
-        shared = _shared(top, popular[:, :k])
-        times = np.bincount(top[listed[:, :k]], minlength=n_items)
-        columns |= {
-            f"hit_rate_at_{k}": hit_rate(top_hits),
-            f"precision_at_{k}": precision(top_hits),
-            f"recall_at_{k}": recall(top_hits, n_relevant),
-            f"ndcg_at_{k}": ndcg(top_hits, n_relevant),
-            f"map_at_{k}": average_precision(top_hits, n_relevant),
-            f"popularity_overlap_at_{k}": _mean_over_list(shared, listed[:, :k]),
-            f"novelty_at_{k}": novelty(top, popularity, n_training_users),
-        }
-        overall |= {
-            f"coverage_at_{k}": coverage(times),
-            f"gini_at_{k}": gini(times),
-            f"personalization_at_{k}": personalization(times, n_users, k),
-        }
-    per_user = pd.DataFrame(columns)
-    means = {str(name): float(value) for name, value in per_user.mean().items()}
-    return Evaluation(per_user, means | overall)
+    name: str
+    """As it is logged, before _at_k."""
+    of: Callable[[Judged], PerUser | float]
+    """A value per user, or, where it is not ``per_user``, one of all lists together."""
+    heading: str = ""
+    """Over its column; a metric without one is logged, and in no table of a comparison."""
+    meaning: str
+    """In words, for a model card."""
+    per_user: bool = True
+    """Only what users have a value of has an interval and a test."""
+    accuracy: bool = False
+    """Whether it is made of hits alone, 0 without one and at most 1: models are ranked by it."""
+    more_is_better: bool = False
+    """Whether the highest value is the best; where it is not, no value is."""
+    most: float = 1.0
+    """The largest that it can be; the least is 0."""
+    counts: tuple[Literal["users", "places", "items"], ...] = ()
+    """What the mean counts when it is multiplied by the numbers of these; "places" are k."""
 
 
 def hit_rate(hits: Hits) -> PerUser:
@@ -144,6 +106,11 @@ def average_precision(hits: Hits, n_relevant: Counts) -> PerUser:
     return np.asarray((precisions * hits).sum(axis=1) / np.minimum(n_relevant, k))
 
 
+def reciprocal_rank(hits: Hits) -> PerUser:
+    """1 / rank of the first relevant item, 0 if there is none; its mean is MRR (Voorhees, 1999)."""
+    return np.asarray(hits.any(axis=1) / (1 + hits.argmax(axis=1)))
+
+
 def novelty(lists: Lists, popularity: Counts, n_training_users: int) -> PerUser:
     """Mean over L_u of -log2(popularity / n_training_users), in bits; NaN for an empty list.
 
@@ -154,6 +121,14 @@ def novelty(lists: Lists, popularity: Counts, n_training_users: int) -> PerUser:
     """
     surprise = np.log2(n_training_users / np.maximum(popularity, 1))
     return _mean_over_list(surprise[lists], lists >= 0)
+
+
+def average_popularity(lists: Lists, popularity: Counts) -> PerUser:
+    """Mean over L_u of the item's training users; NaN for an empty list.
+
+    Source: Yin et al., "Challenging the long tail recommendation", 2012.
+    """
+    return _mean_over_list(popularity[lists], lists >= 0)
 
 
 def coverage(times: Counts) -> float:
@@ -187,22 +162,6 @@ def personalization(times: Counts, n_users: int, k: int) -> float:
     return 1.0 - float((times * (times - 1)).sum() / (n_users * (n_users - 1) * k))
 
 
-def _pairs(
-    rows: npt.NDArray[np.integer], items: npt.NDArray[np.integer], n_items: int
-) -> npt.NDArray[np.int64]:
-    """One number per (row, item), to look pairs up as in a set; -1 where there is no item."""
-    return np.where(items >= 0, rows.astype(np.int64) * n_items + items, -1)
-
-
-def _among(pairs: npt.NDArray[np.int64], ordered: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which of ``pairs`` are in ``ordered``, ascending; no item is in nothing.
-
-    A search in sorted numbers takes a quarter of the time of ``np.isin``.
-    """
-    places = np.searchsorted(ordered, pairs).clip(max=len(ordered) - 1)
-    return np.asarray((ordered[places] == pairs) & (pairs >= 0))
-
-
 def _shared(lists: Lists, others: Lists) -> npt.NDArray[np.bool_]:
     """Which items of each list are in the other list of the same row, too."""
     shared = np.zeros(lists.shape, np.bool_)
@@ -220,27 +179,135 @@ def _mean_over_list(values: npt.NDArray[np.generic], listed: npt.NDArray[np.bool
     return means
 
 
-def _check(
-    lists: Lists,
-    held_out: sparse.csr_matrix,
-    popular: Lists,
-    popularity: Counts,
-    n_training_users: int,
-    ks: Sequence[int],
-) -> None:
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks is {list(ks)}: expected list lengths of at least 1")
-    n_users, n_items = held_out.shape
-    for name, value in (("lists", lists), ("popular", popular)):
-        if len(value) != n_users or value.shape[1] < max(ks):
-            raise ValueError(
-                f"{name} has shape {value.shape}: expected {n_users} rows, as held_out has, and "
-                f"at least {max(ks)} columns, for ks={list(ks)}"
-            )
-    if popularity.shape != (n_items,) or popularity.max() > n_training_users:
-        raise ValueError(
-            f"popularity has shape {popularity.shape} and maximum {popularity.max()}: expected "
-            f"training users per item, for {n_items} items and {n_training_users} users"
+METRICS = (
+    Metric(
+        name="ndcg",
+        of=lambda judged: ndcg(judged.hits, judged.n_relevant),
+        heading="NDCG",
+        meaning="hits, the higher in the list the better; 1 is the best list there can be",
+        accuracy=True,
+        more_is_better=True,
+    ),
+    Metric(
+        name="hit_rate",
+        of=lambda judged: hit_rate(judged.hits),
+        heading="HR",
+        meaning="share of users with a hit in their list",
+        accuracy=True,
+        more_is_better=True,
+        counts=("users",),
+    ),
+    Metric(
+        name="precision",
+        of=lambda judged: precision(judged.hits),
+        heading="prec.",
+        meaning="share of a list that are hits",
+        accuracy=True,
+        more_is_better=True,
+        counts=("users", "places"),
+    ),
+    Metric(
+        name="recall",
+        of=lambda judged: recall(judged.hits, judged.n_relevant),
+        heading="recall",
+        meaning="share of what a user took later that is in the list",
+        accuracy=True,
+        more_is_better=True,
+    ),
+    Metric(
+        name="map",
+        of=lambda judged: average_precision(judged.hits, judged.n_relevant),
+        heading="MAP",
+        meaning="mean of the precision at the place of each hit",
+        accuracy=True,
+        more_is_better=True,
+    ),
+    Metric(
+        name="mrr",
+        of=lambda judged: reciprocal_rank(judged.hits),
+        heading="MRR",
+        meaning="one over the place of the first hit, 0 without one",
+        accuracy=True,
+        more_is_better=True,
+    ),
+    Metric(
+        name="coverage",
+        of=lambda judged: coverage(judged.times),
+        heading="cover.",
+        meaning="share of the catalogue that is in any list",
+        per_user=False,
+        more_is_better=True,
+        counts=("items",),
+    ),
+    Metric(
+        name="popularity_overlap",
+        of=lambda judged: _mean_over_list(_shared(judged.lists, judged.popular), judged.lists >= 0),
+        heading="popular",
+        meaning="share of a list that are the user's most popular unseen items",
+    ),
+    Metric(
+        name="novelty",
+        of=lambda judged: novelty(judged.lists, judged.popularity, judged.n_training_users),
+        meaning="mean surprise of the items in a list, in bits: the rarer, the more",
+        most=np.inf,
+    ),
+    Metric(
+        name="average_popularity",
+        of=lambda judged: average_popularity(judged.lists, judged.popularity),
+        meaning="mean number of training users of the items in a list",
+        most=np.inf,
+    ),
+    Metric(
+        name="personalization",
+        of=lambda judged: personalization(judged.times, *judged.lists.shape),
+        meaning="how little the lists of two users share, from 0 to 1",
+        per_user=False,
+    ),
+    Metric(
+        name="gini",
+        of=lambda judged: gini(judged.times),
+        meaning="how unevenly items are recommended, from 0 to 1",
+        per_user=False,
+    ),
+)
+"""All of them, in the order in which they are shown."""
+BY_NAME = {metric.name: metric for metric in METRICS}
+ACCURACY = tuple(metric.name for metric in METRICS if metric.accuracy)
+
+
+def at(metric: Metric, k: int) -> str:
+    """The name under which a metric of lists of length k is logged, as ndcg_at_10."""
+    return f"{metric.name}_at_{k}"
+
+
+def parse(name: str) -> tuple[Metric, int] | None:
+    """The metric and the k of a name such as ndcg_at_10; None for any other name."""
+    found = re.fullmatch(r"([a-z_]+)_at_([1-9]\d*)", name)
+    metric = BY_NAME.get(found[1]) if found else None
+    return None if found is None or metric is None else (metric, int(found[2]))
+
+
+def parse_accuracy(name: str) -> tuple[Metric, int]:
+    """The same of a metric that models are ranked by.
+
+    Raises:
+        UserError: it is none of accuracy.
+    """
+    found = parse(name)
+    if found is None or not found[0].accuracy:
+        raise UserError(
+            f"metric={name}: expected one of accuracy with its k, as in ndcg_at_10; these are "
+            f"{', '.join(ACCURACY)}."
         )
-    if not (lists[:, : min(ks)] >= 0).any():
-        raise ValueError("No list holds any item: there is nothing to evaluate")
+    return found
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Those that are of metrics, shorter lists first, then as in ``METRICS``."""
+    known = [(found[1], METRICS.index(found[0]), name) for name in names if (found := parse(name))]
+    return [name for _, _, name in sorted(known)]
+
+
+def bounds(metrics: Iterable[Metric]) -> npt.NDArray[np.float64]:
+    """The least and the most that metrics can be, float64[n, 2]."""
+    return np.array([(0.0, metric.most) for metric in metrics]).reshape(-1, 2)

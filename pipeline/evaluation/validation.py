@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import FullRanking, Ranked
-from pipeline.evaluation.metrics import Evaluation
+from pipeline.evaluation.lists import Evaluation
 from pipeline.evaluation.significance import Gain
 from pipeline.models.base import Recommender
 from pipeline.training.checkpoint import Journal, Record

@@ -15,7 +15,7 @@ from pipeline.config import Experiment
 from pipeline.data.dataset import AS_GIVEN, Dataset
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
-from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.metrics import BY_NAME, METRICS, at, bounds
 from pipeline.evaluation.significance import ALPHA, PairedTests, p_words, paired_tests
 from pipeline.models import family
 from pipeline.steps.comparison import SEED
@@ -24,20 +24,8 @@ from pipeline.steps.notes import WARNING_NOTE, recommends_popularity
 from pipeline.tracking.runs import Run
 
 CARD = "model_card.md"
-MEANINGS = {
-    "ndcg": "hits, the higher in the list the better; 1 is the best list there can be",
-    "hit_rate": "share of users with a hit in their list",
-    "precision": "share of a list that are hits",
-    "recall": "share of what a user took later that is in the list",
-    "map": "mean of the precision at the place of each hit",
-    "popularity_overlap": "share of a list that are the user's most popular unseen items",
-    "novelty": "mean surprise of the items in a list, in bits: the rarer, the more",
-}
-OF_ALL_LISTS = {
-    "coverage": "share of the catalogue that is in any list",
-    "gini": "how unevenly items are recommended, from 0 to 1",
-    "personalization": "how little the lists of two users share, from 0 to 1",
-}
+OF_USERS = [metric for metric in METRICS if metric.per_user]
+OF_ALL_LISTS = [metric for metric in METRICS if not metric.per_user]
 HELD_OUT = {
     "time": "One moment for all users, the {:g} quantile of the timestamps, ends the training.",
     "random": "Of each user a share of {:g} trains, drawn; the rest is held out.",
@@ -69,9 +57,9 @@ def model_card(
         looks: of the experiment at this test, with this one.
     """
     k, tags = experiment.k[0], run.tags
-    names = [f"{name}_at_{k}" for name in MEANINGS]
+    names = [at(metric, k) for metric in OF_USERS]
     values = np.stack([each.evaluation.per_user[names].to_numpy() for each in (warm, popular)], 1)
-    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(names))
+    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(OF_USERS))
     warning = [f"**Warning:** {tags[WARNING_NOTE]}", ""] if WARNING_NOTE in tags else []
     return "\n".join(
         [
@@ -140,13 +128,13 @@ def _metrics(
             name,
             tests.mean[0, i],
             f"{tests.low[0, i]:.4f} to {tests.high[0, i]:.4f}",
-            MEANINGS[short],
+            metric.meaning,
         )
-        for i, (short, name) in enumerate(zip(MEANINGS, names, strict=True))
+        for i, (metric, name) in enumerate(zip(OF_USERS, names, strict=True))
     ]
     rows += [
-        (f"{name}_at_{k}", metrics[f"test/{name}_at_{k}"], "", meaning)
-        for name, meaning in OF_ALL_LISTS.items()
+        (at(metric, k), metrics[f"test/{at(metric, k)}"], "", metric.meaning)
+        for metric in OF_ALL_LISTS
     ]
     return [
         "## Metrics",
@@ -168,7 +156,7 @@ def _popularity(
     head = ["## Compared with popularity", ""]
     if not family(experiment.model).personal:
         return [*head, "This model is not personal: it is what others are compared with.", ""]
-    ndcg, shared = 0, list(MEANINGS).index("popularity_overlap")
+    ndcg, shared = (OF_USERS.index(BY_NAME[name]) for name in ("ndcg", "popularity_overlap"))
     overlap = tests.mean[0, shared]
     low, high = tests.difference_low[0, 1, ndcg], tests.difference_high[0, 1, ndcg]
     told = (

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from pipeline.console import console
 from pipeline.errors import UserError
 from pipeline.evaluation import figures
+from pipeline.evaluation.metrics import METRICS, at
 from pipeline.steps.comparison import Comparison, compare_runs, with_looks
 from pipeline.steps.comparison_tables import as_json, csv, markdown, show
-from pipeline.steps.notes import ORDER
 from pipeline.tracking.runs import Run, ui_command
 from pipeline.tracking.search import find_evaluated, get_evaluated
 from pipeline.tracking.track import track
@@ -77,12 +77,12 @@ def _figures(comparison: Comparison, metric: str) -> Iterator[tuple[str, Figure]
     names = [row.name for row in rows]
     place, baseline = tested.index(comparison.metric), comparison.baseline
     metrics = {}
-    for name in ORDER:
-        cells = [row.cells[name] for row in rows if name in row.cells]
+    for each in METRICS:
+        cells = [row.cells[each.name] for row in rows if each.name in row.cells]
         if len(cells) == len(rows):
             values = [[cell.mean, cell.low, cell.high] for cell in cells]
             mean, low, high = np.array(values, np.float64).T
-            metrics[f"{name}_at_{comparison.protocol.k}"] = mean, low, high
+            metrics[at(each, comparison.protocol.k)] = mean, low, high
     yield "metrics.png", figures.bars(names, metrics)
     coverage = metrics.get(f"coverage_at_{comparison.protocol.k}")
     if coverage is not None:

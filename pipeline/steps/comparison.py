@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.metrics import BY_NAME, bounds, parse_accuracy
 from pipeline.evaluation.significance import ALPHA, PairedTests, paired_tests
 from pipeline.steps.contenders import (
     Contender,
@@ -24,10 +23,9 @@ from pipeline.steps.contenders import (
 from pipeline.steps.evidence import gather
 from pipeline.steps.looks import Looks, count_looks, left_out
 from pipeline.steps.notes import WARNING_NOTE
-from pipeline.steps.statements import ACCURACY, alike, median_smallest, say, too_small
+from pipeline.steps.statements import alike, median_smallest, say, too_small
 from pipeline.tracking.search import EvaluatedRun
 
-BEST_IS_HIGHEST = (*ACCURACY, "coverage")
 OF_ROW = ("mean", "low", "high")  # what cells take from tests of rows, and of pairs
 OF_PAIR = (
     "difference", "difference_low", "difference_high", "p_permutation", "p_wilcoxon", "p_holm"
@@ -105,8 +103,10 @@ class Comparison:
 
     def is_best(self, row: Row, name: str) -> bool:
         """Whether no other row has more of a metric of which more is better."""
+        if not BY_NAME[name].more_is_better:
+            return False
         means = [each.cells[name].mean for each in self.rows if name in each.cells]
-        return len(means) > 1 and name in BEST_IS_HIGHEST and row.cells[name].mean == max(means)
+        return len(means) > 1 and row.cells[name].mean == max(means)
 
 
 def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None) -> Comparison:
@@ -119,7 +119,8 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
         UserError: the metric is none of accuracy or no run has it, no run has per-user values, or
             there is no such baseline, or several.
     """
-    name, k = _parse(metric)
+    of, k = parse_accuracy(metric)
+    name = of.name
     evidence = gather([run for run in runs if not run.from_ledger])
     edited = {run_id: each.findings for run_id, each in evidence.items() if each.findings}
     found = contenders([run for run in runs if run.id not in edited], k)
@@ -136,7 +137,9 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
     tested, values = [tested[i] for i in whole], values[:, :, whole]
     order = np.argsort(-values[:, :, tested.index(name)].mean(axis=0), kind="stable")
     group, values = [group[i] for i in order], values[:, order]
-    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(tested))
+    tests = paired_tests(
+        values, np.random.default_rng(SEED), bounds=bounds(BY_NAME[each] for each in tested)
+    )
     place = 0 if baseline is None else _place(group, baseline)
     rows = [
         _row(each, _cells(each, i, place, tested, tests), say(group, i, name, tested, tests))
@@ -181,16 +184,6 @@ def with_looks(
         experiment = name_of(compared[0])
         looks[experiment] = count_looks(experiment, evaluated)
     return replace(comparison, rows=rows, looks=looks)
-
-
-def _parse(metric: str) -> tuple[str, int]:
-    match = re.fullmatch(r"([a-z_]+)_at_(\d+)", metric)
-    if match is None or match[1] not in ACCURACY:
-        raise UserError(
-            f"metric={metric}: expected one of accuracy with its k, as in ndcg_at_10; these are "
-            f"{', '.join(ACCURACY)}."
-        )
-    return match[1], int(match[2])
 
 
 def _group(

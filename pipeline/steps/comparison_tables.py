@@ -13,19 +13,11 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.evaluation.metrics import ACCURACY, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
 from pipeline.steps.comparison import OF_PAIR, SEED, Comparison, Row
-from pipeline.steps.statements import ACCURACY
 
-HEADS = {
-    "ndcg": "NDCG",
-    "hit_rate": "HR",
-    "precision": "prec.",
-    "recall": "recall",
-    "map": "MAP",
-    "coverage": "cover.",
-    "popularity_overlap": "popular",
-}
+HEADS = {metric.name: metric.heading for metric in METRICS if metric.heading}
 """Metrics that tables for people show, and their heads."""
 NARROW = ("ndcg", "coverage", "popularity_overlap")
 WIDE = 110  # characters of a terminal that has room for all of them

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import METRICS, at, parse
 from pipeline.steps.evidence import PER_USER, Evidence
-from pipeline.steps.notes import ORDER
 from pipeline.tracking.search import EvaluatedRun
 
 NOT_SETTINGS = {  # params that runs of one experiment may vary, or that the protocol tells
@@ -91,7 +91,7 @@ class Contender:
     @property
     def metrics(self) -> dict[str, list[float]]:
         """Test metrics at the protocol's k, by name without k: a value per run."""
-        keys = {name: f"test/{name}_at_{self.protocol.k}" for name in ORDER}
+        keys = {each.name: f"test/{at(each, self.protocol.k)}" for each in METRICS}
         return {
             name: [run.metrics[key] for run in self.runs]
             for name, key in keys.items()
@@ -154,7 +154,11 @@ def per_user(
     if not found:
         raise UserError(f"No run has per-user values ({PER_USER}): evaluate them again.")
     k = group[0].protocol.k
-    metrics = [name for name in ORDER if all(f"{name}_at_{k}" in table for table in found.values())]
+    columns = {
+        each.name: at(each, k)
+        for each in METRICS
+        if all(at(each, k) in table for table in found.values())
+    }
     first_id, first = next(iter(found.items()))
     for run_id, table in found.items():
         if not table.index.equals(first.index):
@@ -162,15 +166,14 @@ def per_user(
                 f"Runs {first_id} and {run_id} have per-user values of different users, on data "
                 f"with the same fingerprint: evaluate them again, with --reuse false."
             )
-    columns = [f"{name}_at_{k}" for name in metrics]
     readable, values = [], []
     for each in group:
         kept = tuple(run for run in each.runs if run.id in found)
         if kept:
             readable.append(replace(each, runs=kept))
-            seeds = [found[run.id][columns].to_numpy(np.float64) for run in kept]
+            seeds = [found[run.id][list(columns.values())].to_numpy(np.float64) for run in kept]
             values.append(np.mean(seeds, axis=0))
-    return readable, metrics, np.stack(values, axis=1)
+    return readable, list(columns), np.stack(values, axis=1)
 
 
 def name_of(run: EvaluatedRun) -> str:
@@ -180,8 +183,8 @@ def name_of(run: EvaluatedRun) -> str:
 
 def _ks(run: EvaluatedRun) -> list[int]:
     """The list lengths at which a run is evaluated."""
-    found = (re.fullmatch(r"test/[a-z_]+_at_(\d+)", key) for key in run.metrics)
-    return sorted({int(match[1]) for match in found if match}) or [0]
+    found = (parse(key.removeprefix("test/")) for key in run.metrics if key.startswith("test/"))
+    return sorted({each[1] for each in found if each}) or [0]
 
 
 def settings_of(params: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

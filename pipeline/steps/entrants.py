@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pipeline.config import Experiment
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import parse_accuracy
 from pipeline.models import family
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.statements import ACCURACY
 from pipeline.tracking.runs import Run
 
 log = logging.getLogger("pipeline")
@@ -113,14 +113,9 @@ def _check_users(entrants: Sequence[Entrant]) -> None:
 
 
 def _check_metric(entrants: Sequence[Entrant], metric: str) -> None:
-    name, _, k = metric.rpartition("_at_")
-    if name not in ACCURACY:
-        raise UserError(
-            f"metric={metric}: expected one of accuracy with its k, as in ndcg_at_10; these are "
-            f"{', '.join(ACCURACY)}."
-        )
+    _, k = parse_accuracy(metric)
     for each in entrants:
-        if k not in map(str, each.experiment.k):
+        if k not in each.experiment.k:
             told = ", ".join(map(str, each.experiment.k))
             raise UserError(
                 f"metric={metric}: {each.experiment.name} is evaluated at k = {told}, not at {k}."

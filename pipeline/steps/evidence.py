@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.evaluation.audit import audit_evaluation
-from pipeline.steps.notes import ORDER
+from pipeline.evaluation.metrics import parse
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import EvaluatedRun
 
@@ -81,7 +80,7 @@ def _read(run: EvaluatedRun) -> Evidence | None:
     metrics = {
         name.removeprefix("test/"): value
         for name, value in run.metrics.items()
-        if re.fullmatch(rf"test/({'|'.join(ORDER)})_at_\d+", name)
+        if name.startswith("test/") and parse(name.removeprefix("test/"))
     }
     found = audit_evaluation(metrics, per_user, tables.get(LISTS), told.get("n_items"))
     return Evidence(per_user, [*findings, *(finding.note for finding in found)])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.evaluation.metrics import in_order
 from pipeline.evaluation.significance import ALPHA, p_words
 from pipeline.evaluation.validation import (
     DEEP,
@@ -23,10 +24,6 @@ POPULAR = 0.9  # overlap above which a model that was not validated recommends t
 NO_MORE = 0.05  # of an own list: a personal model's is worth .08 to .2 more, at the upper end
 WARNING, WARNING_NOTE = "warning", "warning_note"
 BACKTEST_HOLDS = "backtest_holds"  # what a backtest of a run's settings found, in words
-ORDER = (
-    "ndcg", "hit_rate", "precision", "recall", "map", "coverage",
-    "popularity_overlap", "novelty", "personalization", "gini",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,18 +104,12 @@ def recommends_popularity(
     return overlap > POPULAR
 
 
-def _place(metric: str) -> tuple[int, int]:
-    name, _, k = metric.partition("_at_")
-    return int(k), ORDER.index(name)
-
-
 def describe(run: Run) -> str:
     """A Markdown table of the run's validation and test metrics, under its warning if any."""
     tags, metrics = run.tags, run.metrics
     lines = [f"**Warning:** {tags[WARNING_NOTE]}\n"] if WARNING_NOTE in tags else []
     lines.append(f"`{tags.get('model')}` on {tags.get('dataset')} ({tags.get('split')})\n")
-    logged = {key.split("/")[1] for key in metrics if key.count("/") == 1 and "_at_" in key}
-    names = sorted(logged, key=_place)
+    names = in_order({key.split("/")[1] for key in metrics if key.count("/") == 1})
     lines += ["| metric | validation | test |", "|---|---|---|"]
     for name in names:
         cells = [

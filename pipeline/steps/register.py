@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.metrics import bounds, parse_accuracy
 from pipeline.evaluation.significance import ALPHA, Floats, p_words, paired_tests
 from pipeline.steps.card import CARD
 from pipeline.steps.comparison import SEED
@@ -118,7 +118,7 @@ def _challenge(run: Run, holder: Champion | None, metric: str, name: str, versio
         readable, names, values = per_user([ours, theirs], evidence)
     except UserError as error:
         return Verdict(False, f"not comparable with {against[:-1]}: {error}")
-    short = metric.rpartition("_at_")[0]
+    short = parse_accuracy(metric)[0].name
     if len(readable) < 2 or short not in names:
         return Verdict(False, f"not comparable, {against} or this one has no {metric} per user")
     earlier = compared_before(name, version, ours.protocol.fingerprint)
@@ -133,7 +133,9 @@ def _tested(
     earlier: int,
 ) -> Verdict:
     """The verdict of the paired test on ``values``, float64[users, 2]: ours, the champion's."""
-    tests = paired_tests(values[:, :, None], np.random.default_rng(SEED), bounds=bounds([metric]))
+    tests = paired_tests(
+        values[:, :, None], np.random.default_rng(SEED), bounds=bounds([parse_accuracy(metric)[0]])
+    )
     own, other = float(tests.mean[0, 0]), float(tests.mean[1, 0])
     difference, p = float(tests.difference[0, 1, 0]), float(tests.p_permutation[0, 1, 0])
     low, high = float(tests.difference_low[0, 1, 0]), float(tests.difference_high[0, 1, 0])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.evaluation.metrics import ACCURACY
 from pipeline.evaluation.significance import (
     ALPHA,
     Floats,
@@ -16,7 +17,6 @@ from pipeline.evaluation.significance import (
 from pipeline.steps.contenders import Contender
 from pipeline.steps.notes import BACKTEST_HOLDS, recommends_popularity
 
-ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
 FEW_USERS = 100  # of a test that cannot tell much
 MORE_USERS = (
     "More users: lower min_warm_training or min_held_out, an earlier test_cut, or more data."

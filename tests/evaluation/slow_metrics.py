@@ -38,8 +38,12 @@ def slow_user(
         f"recall_at_{k}": len(hit_ranks) / len(relevant),
         f"ndcg_at_{k}": dcg / idcg,
         f"map_at_{k}": sum(precisions) / possible,
+        f"mrr_at_{k}": 1 / hit_ranks[0] if hit_ranks else 0.0,
         f"popularity_overlap_at_{k}": (
             len(set(items) & set(popular)) / len(items) if items else math.nan
+        ),
+        f"average_popularity_at_{k}": (
+            sum(popularity[item] for item in items) / len(items) if items else math.nan
         ),
         f"novelty_at_{k}": sum(bits) / len(items) if items else math.nan,
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from pipeline.evaluation.audit import audit, audit_evaluation
-from pipeline.evaluation.metrics import evaluate_lists
+from pipeline.evaluation.lists import evaluate_lists
 
 
 def flags(n_items: int | None = 40, n_users: int | None = 7, **metrics: str) -> list[str]:

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 from sklearn.metrics import ndcg_score
 
-from pipeline.evaluation.metrics import Evaluation, evaluate_lists
+from pipeline.evaluation.lists import Evaluation, evaluate_lists
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.ranking import top_k
 from tests.evaluation.slow_metrics import slow_list, slow_lists_together, slow_mean, slow_user
 
@@ -47,6 +48,7 @@ def test_known_accuracy() -> None:
     ideal_of_three = 1 + 1 / math.log2(3) + 1 / 2
     assert column("ndcg_at_4") == pytest.approx([(1 + 1 / 2) / ideal_of_three, (1 / 2) / 1, 0])
     assert column("map_at_4") == pytest.approx([(1 / 1 + 2 / 3) / 3, (1 / 3) / 1, 0])
+    assert column("mrr_at_4") == pytest.approx([1 / 1, 1 / 3, 0])
 
 
 def test_known_accuracy_with_more_held_out_items_than_places() -> None:
@@ -66,6 +68,11 @@ def test_known_popularity_overlap() -> None:
 def test_known_novelty() -> None:
     # Shares 8/8, 4/8, 2/8, 1/8, 1/8 are 0, 1, 2, 3, 3 bits; item 5, unknown, counts as 1/8.
     assert column("novelty_at_4") == pytest.approx([6 / 4, 4 / 3, 3])
+
+
+def test_known_average_popularity() -> None:
+    # 8, 4, 2, 1 training users; 8, 1, 4; none.
+    assert column("average_popularity_at_4") == pytest.approx([15 / 4, 13 / 3, 0])
 
 
 def test_known_coverage_gini_and_personalization() -> None:
@@ -135,7 +142,7 @@ def test_a_stored_zero_is_not_relevant() -> None:
 def test_names_and_types_are_those_of_the_tracked_metrics() -> None:
     result = example(ks=[1, 3])
     assert {"ndcg_at_1", "ndcg_at_3", "map_at_3", "coverage_at_1"} <= set(result.summary)
-    assert len(result.summary) == 2 * 10
+    assert len(result.summary) == 2 * len(METRICS)
     assert all(type(value) is float for value in result.summary.values())
     assert set(result.per_user.dtypes) == {np.dtype(np.float64)}
 

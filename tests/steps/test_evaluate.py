@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.steps.notes import ORDER
+from pipeline.evaluation.metrics import METRICS
 from tests.steps.workplace import Outcome, Workplace, environment
 
 TRAIN = ("train", "--config", "small.yaml", "--dataset", "ratings.csv", "--epochs=2")
@@ -79,9 +79,9 @@ def test_metrics_go_to_the_run_of_the_model(shared: Workplace, run: MlflowRun, r
     assert run.info.run_id == run_id
     assert len(shared.runs()) == 1
     assert run.info.status == "FINISHED"
-    for name in ORDER:
+    for metric in METRICS:
         for k in (5, 10):
-            assert f"test/{name}_at_{k}" in run.data.metrics
+            assert f"test/{metric.name}_at_{k}" in run.data.metrics
     note = run.data.tags["mlflow.note.content"]
     cells = [f"{run.data.metrics[f'{part}/ndcg_at_10']:.4f}" for part in ("val", "test")]
     assert f"| ndcg_at_10 | {' | '.join(cells)} |" in note
