@@ -34,7 +34,7 @@ class KNNSettings(InteractionSettings):
 SPACE: Space = {
     "values": VALUES,
     "similarity": Choice(choices=("cosine", "tfidf", "bm25")),
-    "neighbours": Range(low=10, high=2000, log=True),
+    "neighbours": Range(low=2, high=2000, log=True),
 }
 
 

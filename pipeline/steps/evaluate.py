@@ -40,8 +40,8 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
     """
     run, inputs = trained.run, trained.inputs
     content = {"run": run.id, "fingerprint": inputs.fingerprint}
-    makers = [FullRanking, breakdown, *inputs.experiment.recommender().made_by]
-    key = step_key("evaluate", content, makers)
+    made_by = inputs.experiment.recommender().made_by
+    key = step_key("evaluate", content, (FullRanking, breakdown, *made_by))
     with delivering():
         if reuse and run.tags.get(EVALUATED) == key:
             log.info("evaluate: reused the test metrics of run %s", run.id)
