@@ -57,7 +57,8 @@ def measure(
 ) -> Report:
     """The best three of each family's grid."""
     whole = prepare(dataset, split, reading).dataset
-    windows = rolling_windows(whole, ROLLING_WINDOWS, (K,))
+    quantiles, _ = whole.possible_windows(ROLLING_WINDOWS)
+    windows = rolling_windows(whole, tuple(quantiles), (K,))
     found: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     started = time.perf_counter()
     for name, settings in grid(values):
