@@ -33,6 +33,7 @@ from pipeline.evaluation.metrics import (
 
 _UNITS = {"hit_rate": ("users",), "precision": ("users", "places"), "coverage": ("items",)}
 _BOUNDED = ("precision", "recall", "ndcg", "map")
+_OF_ALL_LISTS = ("coverage", "gini", "personalization")  # which no user has a value of
 ROUNDING = 1e-9
 """How far numbers may differ that are computed in float64 from the same."""
 _FLOAT_NOISE = Decimal("1e-9")  # of means computed in float64
@@ -119,7 +120,11 @@ def audit_evaluation(
     wrong = {finding.metric for finding in outside}
     digits = {name: Decimal(repr(x)) for name, x in metrics.items() if name not in wrong}
     found = [*outside, *audit(digits, n_items, len(per_user))]
-    for name in metrics.keys() & set(per_user.columns):
+    for name in metrics:
+        if name not in per_user:
+            if name.partition("_at_")[0] not in _OF_ALL_LISTS:
+                found.append(Finding(name, f"{name} has no values per user"))
+            continue
         mean = float(per_user[name].mean())
         if not abs(mean - metrics[name]) <= ROUNDING:
             note = (
