@@ -14,7 +14,7 @@ from pipeline.evaluation.significance import (
     smallest_difference,
 )
 from pipeline.steps.contenders import Contender
-from pipeline.steps.notes import BACKTEST_HOLDS, recommends_popularity
+from pipeline.steps.notes import BACKTEST_HOLDS, ONE_LIST, WARNING, recommends_popularity
 
 ACCURACY = ("ndcg", "hit_rate", "precision", "recall", "map")
 FEW_USERS = 100  # of a test that cannot tell much
@@ -36,6 +36,8 @@ def say(
         overlap = float(tests.mean[row, tested.index("popularity_overlap")])
         if any(recommends_popularity(run.tags, run.metrics, overlap) for run in group[row].runs):
             said.append(f"recommends the popularity list ({100 * overlap:.0f} % overlap)")
+    if any(ONE_LIST in run.tags.get(WARNING, "") for run in group[row].runs):
+        said.append("recommends one list to everybody")
     for other, each in enumerate(group):
         p = float(tests.p_holm[row, other, tested.index(name)])
         if each.model == "most_popular" and row > other and p < ALPHA:

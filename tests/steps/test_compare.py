@@ -409,6 +409,14 @@ def test_only_models_that_are_not_popularity_are_told_to_recommend_it(kept: Stor
     assert not any("recommends" in each for each in said["most_popular"] + said["svd"])
 
 
+def test_one_list_for_everybody_is_told(kept: Store) -> None:
+    kept.run("ncf", warning="collapsed-to-one-list, collapsed-parameters")
+    kept.run("svd", warning="worse-than-most-popular")
+    found = kept.compared()
+    assert "recommends one list to everybody" in row_of(found, "ncf")["sentences"]
+    assert "recommends one list to everybody" not in row_of(found, "svd")["sentences"]
+
+
 def test_runs_are_found_by_experiment_ids_or_fingerprint(kept: Store) -> None:
     other = kept.workplace.client.create_experiment(
         "elsewhere", artifact_location=str(kept.workplace.folder / "mlruns" / "elsewhere")

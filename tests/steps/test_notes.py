@@ -25,6 +25,7 @@ def validation(
     if strangers is not None:
         gains[OVER_STRANGERS] = Gain.of(own, own - strangers + noise)
     record = {"ndcg_at_10": 0.2, "popularity_overlap_at_10": overlap}
+    record["personalization_at_10"] = 0.3
     for over, gain in gains.items():
         record |= {f"{over}/{part}": value for part, value in asdict(gain).items()}
     return Validation(1, {0.55: record, 0.7: record}, repeats=2.0)
@@ -49,6 +50,13 @@ def test_lists_that_are_worth_the_same_to_strangers() -> None:
     assert told == ["collapsed-to-popularity"]
     assert "60% of its validation lists are the user's most popular unseen items" in note
     assert "worth no more than another user's (recall_at_100 0.2" in note
+
+
+def test_one_list_for_everybody_that_is_not_the_popular_one() -> None:
+    told, (note,) = words(validation(popular=0.05, strangers=0.0, overlap=0.45))
+    assert told == ["collapsed-to-one-list"]
+    assert "nothing personal: two users share 70% of their validation lists, and a user's" in note
+    assert "most popular" not in note
 
 
 def test_a_doubt_is_no_warning() -> None:
