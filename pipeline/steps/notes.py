@@ -67,12 +67,12 @@ def warnings(
         found[-1] = replace(found[-1], note=f"{found[-1].note} {_advice(settings)}")
     popular = validation.gain(OVER_POPULAR)
     if popular is not None and popular.mean < 0:
-        p = popular.p(validation.repeats)
+        p = popular.p(validation.repeats) / 2  # who asks whether it is worse asks for one side
         if p < ALPHA:
             note = (
                 f"This model is worse than most_popular on validation: {metric} {popular.words} "
-                f"({p_words(p)}, {popular.users:,.0f} users of all windows). Its settings do not "
-                f"suit these data: tune looks for others."
+                f"(one-sided {p_words(p)}, {popular.users:,.0f} users of all windows). Its "
+                f"settings do not suit these data: tune looks for others."
             )
             found.append(Warned(WORSE, note))
     return found

@@ -284,6 +284,23 @@ def test_too_few_users_to_tell(kept: Store) -> None:
     assert f"below {found['smallest_difference']:.4f} cannot be expected" in said
 
 
+@pytest.mark.parametrize(
+    ("split", "more"),
+    [
+        ("as-given", "More users: more data."),
+        ("random-0.2-5-15-10", "lower min_warm_training or min_held_out, or more data."),
+        ("time-0.8-5-15-10", "min_held_out, an earlier test_cut, or more data."),
+    ],
+)
+def test_what_would_give_more_users_depends_on_the_split(
+    kept: Store, split: str, more: str
+) -> None:
+    kept.run("svd", noise=1, split=split)
+    kept.run("twin", noise=2, skill=0.01, split=split)
+    (said,) = (line for line in kept.compared()["sentences"] if line.startswith("Too small"))
+    assert said.endswith(more)
+
+
 def test_many_users_are_too_few_for_a_spread_that_is_smaller_yet(kept: Store) -> None:
     kept.run("svd", noise=1)
     run_id = kept.run("twin", noise=1)

@@ -80,8 +80,18 @@ def test_a_model_that_is_worse_than_what_is_popular() -> None:
     assert told == ["worse-than-most-popular"]
     assert "is worse than most_popular on validation: ndcg_at_10 0.2" in note
     assert " against 0.2" in note
-    assert "p < .001, 800 users of all windows" in note
+    assert "one-sided p < .001, 800 users of all windows" in note
     assert words(validation(popular=-0.0005)) == ([], [])
+
+
+@pytest.mark.parametrize(("error", "told"), [(-1.8, ["worse-than-most-popular"]), (-1.5, [])])
+def test_whether_it_is_worse_is_asked_of_one_side(error: float, told: list[str]) -> None:
+    """Two-sided, so many standard errors below are p = .075 and .14."""
+    around = np.tile([-0.1, 0.1], USERS // 2)
+    own = 0.2 + around + error * 0.1 / np.sqrt(USERS - 1)
+    gain = asdict(Gain.of(own, np.full(USERS, 0.2)))
+    record = {f"{OVER_POPULAR}/{part}": value for part, value in gain.items()}
+    assert words(Validation(1, {0.85: record}))[0] == told
 
 
 def test_all_three_at_once_have_the_advice_once() -> None:
