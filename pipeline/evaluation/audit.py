@@ -122,7 +122,11 @@ def audit_evaluation(
     wrong = {finding.metric for finding in outside}
     digits = {name: Decimal(repr(x)) for name, x in metrics.items() if name not in wrong}
     found = [*outside, *audit(digits, n_items, len(per_user))]
-    for name in metrics.keys() & set(per_user.columns):
+    for name in metrics:
+        if name not in per_user:
+            if _parsed(name)[0].per_user:
+                found.append(Finding(name, f"{name} has no values per user"))
+            continue
         mean = float(per_user[name].mean())
         if not abs(mean - metrics[name]) <= ROUNDING:
             note = (

@@ -38,7 +38,8 @@ DEEP = 10
 """Times the length of a list: so far down own and strangers' lists are compared, by recall. On the
 first places alone, what a personal model is worth more drowns in chance where users are few."""
 MOSTLY = 0.5
-"""Above this overlap, lists are the popularity list rather than anything else."""
+"""The share from which on lists are what they share it with rather than anything else: the
+popularity list, or one list for everybody."""
 
 EpochDone = Callable[[str, int, Record], None]
 """Told the fit's name, the number of the epoch and its record.
@@ -69,7 +70,7 @@ class Validation:
         """How much more users have than by ``over``, over all windows.
 
         None where a window's record does not have it: the model is not meant to be personal, the
-        record is of before, or, for ``OVER_STRANGERS``, its lists are not mostly the popular.
+        record is of before, or, for ``OVER_STRANGERS``, its lists are mostly the users' own.
         """
         names = [f"{over}/{part.name}" for part in fields(Gain)]
         records = list(self.windows.values())
@@ -203,13 +204,15 @@ def _gains(model: Recommender, window: Window, ranked: Ranked, metric: str) -> R
     """Sums by which a model's own lists are compared with those that are not personal.
 
     Strangers' lists take two more rankings, so they are made where there is a doubt: where most
-    of the own lists are what is popular.
+    of the own lists are what is popular, or what other users get, too.
     """
     if not model.personal:
         return {}
     own = ranked.evaluation
     gains = {OVER_POPULAR: _gain(own, window.popular, metric)}
-    if own.summary[f"popularity_overlap_at_{window.ks[0]}"] > MOSTLY:
+    k = window.ks[0]
+    overlap, apart = (own.summary[f"{x}_at_{k}"] for x in ("popularity_overlap", "personalization"))
+    if overlap > MOSTLY or 1 - apart > MOSTLY:
         deep = window.deep
         further, strangers = deep.evaluate(model), deep.evaluate_for_strangers(model)
         recall = f"recall_at_{deep.ks[0]}"

@@ -267,7 +267,12 @@ class NCF(Recommender):
         self.network.to(choose_device(self.settings.device))
 
     def collapsed(self) -> str | None:
-        """GMF user rows shrunk to nothing: the network no longer tells users apart."""
+        """GMF user rows shrunk to nothing: the network no longer tells users apart.
+
+        A wide part still does, however little the network adds to it.
+        """
+        if self.wide is not None:
+            return None
         norm = float(self.network.users.detach()[: self.network.gmf].norm(dim=0).median())
         if norm >= COLLAPSED_NORM:
             return None

@@ -105,8 +105,10 @@ class SequentialRidge(LinearRecommender):
     nearest published model is SLIST (Choi et al., 2021): one regression, over items rather than
     components, of whole sessions on themselves and of their futures on their pasts.
 
-    What it gains over EASE lies in the order of the ratings, and part of that order may be how
-    MovieLens presented its films rather than what people wanted next.
+    The whole gain over EASE is order: with the moments of each history shuffled, it loses .036 of
+    NDCG on the windows of MovieLens-1M and .031 on its test, and is no better than EASE. There,
+    55 % of the training rows share their second with the user's next, so part of that order may be
+    how MovieLens presented its films rather than what people wanted next.
     """
 
     settings_class = SequentialRidgeSettings

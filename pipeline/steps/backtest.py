@@ -196,7 +196,7 @@ def _tell_runs(run: Run, result: Backtest) -> None:
     """Leave with the runs whose settings were refitted what came of them, for ``compare``."""
     with delivering():
         for i, row in enumerate(result.rows):
-            told = {BACKTEST: run.id, BACKTEST_HOLDS: result.verdict(i)}
+            told = {BACKTEST: run.id, BACKTEST_HOLDS: result.told(i)}
             for entrant in row[0].entrants:
                 if entrant.run is not None:
                     entrant.run.set_tags(told)

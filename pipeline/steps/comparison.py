@@ -163,7 +163,10 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
         apart,
         refused,
         smallest,
-        [*too_small(of_metric, smallest), *alike(names, place, name, tested, tests)],
+        [
+            *too_small(of_metric, smallest, protocol.split),
+            *alike(names, place, name, tested, tests),
+        ],
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.evaluation.audit import audit_evaluation
@@ -23,6 +23,7 @@ PER_USER, LISTS = "test/per_user.parquet", "test/recommendations.parquet"
 EVIDENCE = "test_evidence"
 """The tag with the size of the catalogue and the checksums of both files."""
 COLUMNS = {PER_USER: None, LISTS: ["user", "rank", "item", "hit"]}  # that are needed
+NUMBERS = {"rank": "iu", "hit": "b"}  # kinds of columns; those of metrics are floats
 THREADS = 8
 
 log = logging.getLogger("pipeline")
@@ -37,9 +38,18 @@ class Evidence:
     findings: list[str]
 
 
+class Told(BaseModel):
+    """What the tag ``EVIDENCE`` holds."""
+
+    n_items: int | None = Field(None, ge=1)
+    """Size of the catalogue."""
+    sha256: dict[str, str] = {}
+    """By name of file."""
+
+
 def evidence_tag(n_items: int, checksums: Mapping[str, str]) -> str:
-    """What the tag ``EVIDENCE`` holds: the catalogue's size, and SHA-256 by name of file."""
-    return json.dumps({"n_items": n_items, "sha256": dict(checksums)})
+    """The text of the tag ``EVIDENCE``."""
+    return Told(n_items=n_items, sha256=dict(checksums)).model_dump_json()
 
 
 def gather(runs: Sequence[EvaluatedRun]) -> dict[str, Evidence]:
@@ -52,28 +62,32 @@ def gather(runs: Sequence[EvaluatedRun]) -> dict[str, Evidence]:
 def _read(run: EvaluatedRun) -> Evidence | None:
     findings: list[str] = []
     try:
-        told = json.loads(run.tags.get(EVIDENCE, "{}"))
-    except ValueError:
-        told, findings = {}, [f"the tag {EVIDENCE} cannot be read"]
-    checksums = told.get("sha256", {})
+        told = Told.model_validate_json(run.tags.get(EVIDENCE, "{}"))
+    except ValidationError:
+        told, findings = Told(), [f"the tag {EVIDENCE} cannot be read"]
     tables: dict[str, pd.DataFrame] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in (PER_USER, LISTS):
             try:
                 path = Run(run.id).fetch(name, Path(folder))
             except UserError as error:
-                if name == PER_USER:
+                if name in told.sha256:  # what was evaluated long ago may have no lists
+                    findings.append(f"{name} is missing")
+                elif name == PER_USER:
                     log.warning("Left out: %s", error)
                     return None
-                if name in checksums:  # what was evaluated long ago may have no lists
-                    findings.append(f"{name} is missing")
                 continue
-            if checksums.get(name) not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+            if told.sha256.get(name) not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
                 findings.append(f"{name} is not the file that evaluate wrote")
             try:
-                tables[name] = pd.read_parquet(path, columns=COLUMNS[name])
+                table = pd.read_parquet(path, columns=COLUMNS[name])
             except (ValueError, KeyError, OSError):
                 findings.append(f"{name} cannot be read")
+                continue
+            if wrong := _wrong(name, table):
+                findings.append(f"{name} {wrong}")
+            else:
+                tables[name] = table
     if PER_USER not in tables:
         return Evidence(pd.DataFrame(), findings)
     per_user = tables[PER_USER].set_index("user").sort_index()
@@ -82,5 +96,17 @@ def _read(run: EvaluatedRun) -> Evidence | None:
         for name, value in run.metrics.items()
         if name.startswith("test/") and parse(name.removeprefix("test/"))
     }
-    found = audit_evaluation(metrics, per_user, tables.get(LISTS), told.get("n_items"))
+    found = audit_evaluation(metrics, per_user, tables.get(LISTS), told.n_items)
     return Evidence(per_user, [*findings, *(finding.note for finding in found)])
+
+
+def _wrong(name: str, table: pd.DataFrame) -> str | None:
+    """Why a table is none that ``evaluate`` could have written, whatever its numbers."""
+    if "user" not in table:
+        return "has no column user"
+    for column in table.columns.drop("user"):
+        if column != "item" and table[column].dtype.kind not in NUMBERS.get(column, "f"):
+            return f"has {table[column].dtype} in the column {column}"
+    if name == PER_USER and (table.empty or not table["user"].is_unique):
+        return "has no user" if table.empty else "has users twice"
+    return None

@@ -18,6 +18,7 @@ from pipeline.evaluation.validation import (
 from pipeline.tracking.runs import Run
 
 NOT_PERSONAL = "collapsed-to-popularity"
+ONE_LIST = "collapsed-to-one-list"
 COLLAPSED = "collapsed-parameters"
 WORSE = "worse-than-most-popular"
 POPULAR = 0.9  # overlap above which a model that was not validated recommends the popularity list
@@ -51,28 +52,37 @@ def warnings(
         k = int(metric.rpartition("_")[2])
         most = strangers.most(validation.repeats) * strangers.users
         if most < NO_MORE * strangers.one:
-            overlap = validation.mean[f"popularity_overlap_at_{k}"]
+            word, lists = _shared(validation, k)
             note = (
-                f"This model has learned nothing personal: {overlap:.0%} of its validation lists "
-                f"are the user's most popular unseen items, and a user's own list is worth no more "
-                f"than another user's (recall_at_{DEEP * k} {strangers.words})."
+                f"This model has learned nothing personal: {lists}, and a user's own list is worth "
+                f"no more than another user's (recall_at_{DEEP * k} {strangers.words})."
             )
-            found.append(Warned(NOT_PERSONAL, note))
+            found.append(Warned(word, note))
     if norms:
         found.append(Warned(COLLAPSED, f"Its parameters have collapsed: {norms}."))
     if found:
         found[-1] = replace(found[-1], note=f"{found[-1].note} {_advice(settings)}")
     popular = validation.gain(OVER_POPULAR)
     if popular is not None and popular.mean < 0:
-        p = popular.p(validation.repeats)
+        p = popular.p(validation.repeats) / 2  # who asks whether it is worse asks for one side
         if p < ALPHA:
             note = (
                 f"This model is worse than most_popular on validation: {metric} {popular.words} "
-                f"({p_words(p)}, {popular.users:,.0f} users of all windows). Its settings do not "
-                f"suit these data: tune looks for others."
+                f"(one-sided {p_words(p)}, {popular.users:,.0f} users of all windows). Its "
+                f"settings do not suit these data: tune looks for others."
             )
             found.append(Warned(WORSE, note))
     return found
+
+
+def _shared(validation: Validation, k: int) -> tuple[str, str]:
+    """What the lists of a model are that has learned nothing personal: a word, and it in words."""
+    overlap = validation.mean[f"popularity_overlap_at_{k}"]
+    if overlap > MOSTLY:
+        told = f"{overlap:.0%} of its validation lists are the user's most popular unseen items"
+        return NOT_PERSONAL, told
+    shared = 1 - validation.mean[f"personalization_at_{k}"]
+    return ONE_LIST, f"two users share {shared:.0%} of their validation lists"
 
 
 def _advice(settings: Mapping[str, Any]) -> str:

@@ -129,6 +129,18 @@ class Backtest:
         ]
         return " and ".join(told) or f"not distinguishable from {name} at any of {len(signs)} cuts"
 
+    def told(self, row: int) -> str:
+        """The verdict, and where a difference from another than the baseline holds once alone."""
+        told = [self.verdict(row)]
+        for other in range(len(self.rows)):
+            signs = self.differs(row, other)
+            if self.baseline not in (row, other) and len(signs) > 1 and np.abs(signs).sum() == 1:
+                word = "above" if signs.sum() > 0 else "below"
+                told.append(
+                    f"{word} {self.names[other]} at {_at(self._cuts(signs != 0), len(signs))}"
+                )
+        return "; ".join(told)
+
     def sentences(self) -> Iterator[str]:
         """Differences that hold at one cut alone, or turn round; tests that are not unseen."""
         for row in range(len(self.rows)):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.data.dataset import AS_GIVEN
 from pipeline.evaluation.metrics import ACCURACY
 from pipeline.evaluation.significance import (
     ALPHA,
@@ -14,13 +15,10 @@ from pipeline.evaluation.significance import (
     p_words,
     smallest_difference,
 )
-from pipeline.steps.contenders import Contender
-from pipeline.steps.notes import BACKTEST_HOLDS, recommends_popularity
+from pipeline.steps.contenders import KNOWS_FUTURE, Contender
+from pipeline.steps.notes import BACKTEST_HOLDS, ONE_LIST, WARNING, recommends_popularity
 
 FEW_USERS = 100  # of a test that cannot tell much
-MORE_USERS = (
-    "More users: lower min_warm_training or min_held_out, an earlier test_cut, or more data."
-)
 
 
 def say(
@@ -36,6 +34,8 @@ def say(
         overlap = float(tests.mean[row, tested.index("popularity_overlap")])
         if any(recommends_popularity(run.tags, run.metrics, overlap) for run in group[row].runs):
             said.append(f"recommends the popularity list ({100 * overlap:.0f} % overlap)")
+    if any(ONE_LIST in run.tags.get(WARNING, "") for run in group[row].runs):
+        said.append("recommends one list to everybody")
     for other, each in enumerate(group):
         p = float(tests.p_holm[row, other, tested.index(name)])
         if each.model == "most_popular" and row > other and p < ALPHA:
@@ -83,8 +83,11 @@ def median_smallest(values: Floats) -> float | None:
     return smallest_difference(float(np.median(spreads)), n_users) if spreads else None
 
 
-def too_small(values: Floats, smallest: float | None) -> list[str]:
-    """Said where the test has too few users to tell the rows, float64[users, rows], apart."""
+def too_small(values: Floats, smallest: float | None, split: str) -> list[str]:
+    """Said where the test has too few users to tell the rows, float64[users, rows], apart.
+
+    ``split`` is that of their protocol: it tells which settings would give more users.
+    """
     means = values.mean(axis=0)
     spread = float(means.max() - means.min())
     hopeless = smallest is not None and smallest > spread
@@ -95,4 +98,11 @@ def too_small(values: Floats, smallest: float | None) -> list[str]:
         else f"; a difference below {smallest:.4f} cannot be expected to be found, and best and "
         f"worst are {spread:.4f} apart"
     )  # fmt: skip
-    return [f"Too small to tell: {len(values):,} users{told}. {MORE_USERS}"]
+    return [f"Too small to tell: {len(values):,} users{told}. {_more_users(split)}"]
+
+
+def _more_users(split: str) -> str:
+    if split == AS_GIVEN:
+        return "More users: more data."
+    cut = "" if split.startswith(KNOWS_FUTURE) else ", an earlier test_cut"
+    return f"More users: lower min_warm_training or min_held_out{cut}, or more data."

@@ -142,6 +142,12 @@ def test_numbers_outside_of_their_bounds(value: float) -> None:
     assert first.note == f"recall_at_10 {value:.6g} is outside of 0 to 1"
 
 
+def test_a_metric_whose_values_per_user_are_gone() -> None:
+    metrics, per_user, lists = evaluation(3, [10])
+    (found,) = audit_evaluation(metrics, per_user.drop(columns="ndcg_at_10"), lists, 60)
+    assert found.note == "ndcg_at_10 has no values per user"
+
+
 def test_rows_of_lists_that_cannot_be() -> None:
     metrics, per_user, lists = evaluation(3, [10])
     strangers = lists.assign(user=lists["user"] + 7)

@@ -414,6 +414,14 @@ class Everybodys(Noisy):
         return super().scores(np.zeros_like(users))
 
 
+class OneList(Noisy):
+    """One order of the catalogue for everybody, drawn without regard to popularity."""
+
+    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        drawn = np.random.default_rng(1).random(self.popularity.shape, np.float32)
+        return np.tile(drawn, (len(users), 1))
+
+
 def validated(model: Recommender, dataset: Dataset) -> Validation:
     windows = rolling_windows(dataset, [EARLY, LATE], [5, 10])
     return validate(lambda: model, windows, metric=NDCG, journal=Journal())
@@ -448,10 +456,15 @@ def test_a_personal_model_is_worth_less_to_strangers(dataset: Dataset) -> None:
         assert not np.isin(items, seen[user].indices).any()
 
 
-def test_strangers_are_asked_only_where_most_is_popular(dataset: Dataset) -> None:
-    model = SVD(SVD.settings_class(components=4), seed=0)
-    assert validated(model, dataset).mean["popularity_overlap_at_5"] < 0.5
-    assert validated(model, dataset).gain(OVER_STRANGERS) is None
+def test_strangers_are_asked_only_where_most_is_popular_or_everybodys(dataset: Dataset) -> None:
+    found = validated(SVD(SVD.settings_class(components=4), seed=0), dataset)
+    assert found.mean["popularity_overlap_at_5"] < 0.5 < found.mean["personalization_at_5"]
+    assert found.gain(OVER_STRANGERS) is None
+    found = validated(OneList(Settings(), seed=0), dataset)
+    assert found.mean["popularity_overlap_at_5"] < 0.5 > found.mean["personalization_at_5"]
+    gain = found.gain(OVER_STRANGERS)
+    assert gain is not None
+    assert gain.squares == 0 < gain.one
 
 
 def test_gains_are_those_of_all_windows_users(dataset: Dataset) -> None:

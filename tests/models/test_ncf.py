@@ -133,9 +133,9 @@ def test_blocks_of_users_change_no_score(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(model.scores(everyone), whole, rtol=1e-5, atol=1e-6)
 
 
-def with_user_rows(factor: Tensor) -> NCF:
+def with_user_rows(factor: Tensor, **settings: Any) -> NCF:
     """A fresh model whose GMF rows of users are multiplied by ``factor`` [20]."""
-    model = NCF(still(), seed=0).fit(checkerboard())
+    model = NCF(still(**settings), seed=0).fit(checkerboard())
     arrays = {name: value.copy() for name, value in model.arrays().items()}
     arrays["user_rows"][:, :8] *= factor.numpy()[:, None]
     model.load_arrays(arrays)
@@ -156,3 +156,9 @@ def test_a_network_of_tiny_user_rows_has_collapsed() -> None:
 def test_some_tiny_user_rows_are_no_collapse() -> None:
     assert with_user_rows(torch.tensor([1e-9] * 9 + [1.0] * 11)).collapsed() is None
     assert with_user_rows(torch.tensor([1e-9] * 11 + [1.0] * 9)).collapsed() is not None
+
+
+def test_a_network_that_adds_nothing_to_its_wide_part_has_not_collapsed() -> None:
+    tiny = torch.full((20,), 1e-9)
+    assert with_user_rows(tiny).collapsed() is not None
+    assert with_user_rows(tiny, wide="svd components=2").collapsed() is None

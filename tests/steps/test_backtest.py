@@ -206,6 +206,19 @@ def test_what_holds_everywhere_once_or_turns_round_is_told(place: Workplace) -> 
     assert f"{one} is better at {better}, worse at {worse}." in line
 
 
+def test_a_run_is_told_what_holds_once_against_another_than_the_baseline(
+    place: Workplace,
+) -> None:
+    gains = {"base": [0.0, 0.0, 0.0], "once": [0.0, 0.1, 0.0], "always": [0.2, 0.2, 0.2]}
+    found = made(place, gains, "always")
+    told = {name: found.told(i) for i, name in enumerate(found.names)}
+    assert told == {
+        "always": "the baseline",
+        "base": "below always at 3 of 3 cuts; below once at cut 0.85 alone",
+        "once": "below always at 3 of 3 cuts; above base at cut 0.85 alone",
+    }
+
+
 def test_the_table_counts_users_of_each_cut_and_all_of_them(place: Workplace) -> None:
     found = made(place, {"one": [0.0, 0.0], "two": [0.1, 0.1]}, None)
     table = section(found, detailed=True)

@@ -284,6 +284,23 @@ def test_too_few_users_to_tell(kept: Store) -> None:
     assert f"below {found['smallest_difference']:.4f} cannot be expected" in said
 
 
+@pytest.mark.parametrize(
+    ("split", "more"),
+    [
+        ("as-given", "More users: more data."),
+        ("random-0.2-5-15-10", "lower min_warm_training or min_held_out, or more data."),
+        ("time-0.8-5-15-10", "min_held_out, an earlier test_cut, or more data."),
+    ],
+)
+def test_what_would_give_more_users_depends_on_the_split(
+    kept: Store, split: str, more: str
+) -> None:
+    kept.run("svd", noise=1, split=split)
+    kept.run("twin", noise=2, skill=0.01, split=split)
+    (said,) = (line for line in kept.compared()["sentences"] if line.startswith("Too small"))
+    assert said.endswith(more)
+
+
 def test_many_users_are_too_few_for_a_spread_that_is_smaller_yet(kept: Store) -> None:
     kept.run("svd", noise=1)
     run_id = kept.run("twin", noise=1)
@@ -407,6 +424,14 @@ def test_only_models_that_are_not_popularity_are_told_to_recommend_it(kept: Stor
     said = {name: row_of(found, name)["sentences"] for name in ranked(found)}
     assert "recommends the popularity list (96 % overlap)" in said["ncf_bpr"]
     assert not any("recommends" in each for each in said["most_popular"] + said["svd"])
+
+
+def test_one_list_for_everybody_is_told(kept: Store) -> None:
+    kept.run("ncf", warning="collapsed-to-one-list, collapsed-parameters")
+    kept.run("svd", warning="worse-than-most-popular")
+    found = kept.compared()
+    assert "recommends one list to everybody" in row_of(found, "ncf")["sentences"]
+    assert "recommends one list to everybody" not in row_of(found, "svd")["sentences"]
 
 
 def test_runs_are_found_by_experiment_ids_or_fingerprint(kept: Store) -> None:

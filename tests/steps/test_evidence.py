@@ -154,6 +154,21 @@ def test_files_of_another_run(place: Workplace) -> None:
     assert "ndcg_at_10 is " in told
 
 
+def test_everything_of_another_run_fits_together_and_is_not_what_was_written(
+    place: Workplace,
+) -> None:
+    for name in (PER_USER, LISTS):
+        shutil.copy(file(place, name, "random"), file(place, name))
+    for name, value in place.run(step="train", model="random").data.metrics.items():
+        if name.startswith("test/"):
+            overwrite(place, name, value)
+    told = refusal(place).split("; ")
+    assert told[1:] == [
+        "test/per_user.parquet is not the file that evaluate wrote",
+        "test/recommendations.parquet is not the file that evaluate wrote",
+    ]
+
+
 def test_a_metric_that_is_out_of_its_bounds(place: Workplace) -> None:
     overwrite(place, "test/map_at_10", 1.25)
     assert "map_at_10 1.25 is outside of 0 to 1" in refusal(place)
@@ -164,6 +179,40 @@ def test_lists_that_are_missing_or_no_table(place: Workplace) -> None:
     assert "test/recommendations.parquet cannot be read" in refusal(place)
     file(place, LISTS).unlink()
     assert "test/recommendations.parquet is missing" in refusal(place)
+
+
+def test_values_per_user_that_are_missing(place: Workplace) -> None:
+    file(place, PER_USER).unlink()
+    assert "test/per_user.parquet is missing" in refusal(place)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        (PER_USER, lambda table: table.drop(columns="user"), "has no column user"),
+        (PER_USER, lambda table: table[:0], "has no user"),
+        (PER_USER, lambda table: pd.concat([table, table[:3]]), "has users twice"),
+        (PER_USER, lambda table: table.assign(map_at_10="high"), "has str in the column map"),
+        (LISTS, lambda table: table.assign(rank="first"), "has str in the column rank"),
+        (LISTS, lambda table: table.assign(rank=table["rank"].where(table["rank"] > 2)),
+         "has float64 in the column rank"),
+        (LISTS, lambda table: table.assign(hit=1), "has int64 in the column hit"),
+        (LISTS, lambda table: table.drop(columns="hit"), "cannot be read"),
+    ],
+)  # fmt: skip
+def test_tables_that_evaluate_cannot_have_written(
+    place: Workplace, name: str, change: Callable[[pd.DataFrame], pd.DataFrame], told: str
+) -> None:
+    forget_checksums(place)
+    change(pd.read_parquet(file(place, name))).to_parquet(file(place, name), index=False)
+    assert f"test/{name} {told}" in refusal(place)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"n_items": -5}', '{"sha256": ["a"]}'])
+def test_a_tag_that_is_no_evidence(place: Workplace, text: str) -> None:
+    run_id = place.run(step="train", model="svd").info.run_id
+    place.client.set_tag(run_id, "test_evidence", text)
+    assert "the tag test_evidence cannot be read" in refusal(place)
 
 
 def test_where_all_are_edited_nothing_is_compared(place: Workplace) -> None:

@@ -25,6 +25,7 @@ def validation(
     if strangers is not None:
         gains[OVER_STRANGERS] = Gain.of(own, own - strangers + noise)
     record = {"ndcg_at_10": 0.2, "popularity_overlap_at_10": overlap}
+    record["personalization_at_10"] = 0.3
     for over, gain in gains.items():
         record |= {f"{over}/{part}": value for part, value in asdict(gain).items()}
     return Validation(1, {0.55: record, 0.7: record}, repeats=2.0)
@@ -51,6 +52,13 @@ def test_lists_that_are_worth_the_same_to_strangers() -> None:
     assert "worth no more than another user's (recall_at_100 0.2" in note
 
 
+def test_one_list_for_everybody_that_is_not_the_popular_one() -> None:
+    told, (note,) = words(validation(popular=0.05, strangers=0.0, overlap=0.45))
+    assert told == ["collapsed-to-one-list"]
+    assert "nothing personal: two users share 70% of their validation lists, and a user's" in note
+    assert "most popular" not in note
+
+
 def test_a_doubt_is_no_warning() -> None:
     """Two users in each window: whether strangers are served as well nobody can know."""
     own, other = np.array([0.3, 0.1]), np.array([0.1, 0.3])
@@ -72,8 +80,18 @@ def test_a_model_that_is_worse_than_what_is_popular() -> None:
     assert told == ["worse-than-most-popular"]
     assert "is worse than most_popular on validation: ndcg_at_10 0.2" in note
     assert " against 0.2" in note
-    assert "p < .001, 800 users of all windows" in note
+    assert "one-sided p < .001, 800 users of all windows" in note
     assert words(validation(popular=-0.0005)) == ([], [])
+
+
+@pytest.mark.parametrize(("error", "told"), [(-1.8, ["worse-than-most-popular"]), (-1.5, [])])
+def test_whether_it_is_worse_is_asked_of_one_side(error: float, told: list[str]) -> None:
+    """Two-sided, so many standard errors below are p = .075 and .14."""
+    around = np.tile([-0.1, 0.1], USERS // 2)
+    own = 0.2 + around + error * 0.1 / np.sqrt(USERS - 1)
+    gain = asdict(Gain.of(own, np.full(USERS, 0.2)))
+    record = {f"{OVER_POPULAR}/{part}": value for part, value in gain.items()}
+    assert words(Validation(1, {0.85: record}))[0] == told
 
 
 def test_all_three_at_once_have_the_advice_once() -> None:
