@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
+from pipeline.data.split import SplitSettings
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import rolling_windows
@@ -62,17 +63,19 @@ class Data:
 
     asked: str
     reading: Reading
+    split: SplitSettings
+    """As it was asked for, too."""
     prepared: Prepared
 
     @classmethod
     def find(cls, experiment: Experiment, dataset: str, reading: Reading) -> Data:
         """The dataset under the split of ``experiment``: prepared, or as it was prepared."""
         prepared = find_prepared(dataset, experiment.split, reading, experiment.windows)
-        return cls(dataset, reading, prepared)
+        return cls(dataset, reading, experiment.split, prepared)
 
     def under(self, experiment: Experiment) -> Data:
         """The same dataset under the split of ``experiment``."""
-        if experiment.split == self.prepared.dataset.split:
+        if experiment.split == self.split:
             return self
         return self.find(experiment, self.asked, self.reading)
 

@@ -54,7 +54,8 @@ def prepare(
     tags = {"step": "prepare", "model": "none", **dataset_tags(prepared.dataset)}
     with track(f"prepare {prepared.dataset.name}", tags, parent=parent) as run:
         _log_prepared(run, prepared, windows)
-        run.log_params({"dataset": dataset, **reading.model_dump(), **split.model_dump()})
+        made_by = prepared.dataset.split.model_dump()
+        run.log_params({"dataset": dataset, **reading.model_dump(), **made_by})
         run.set_tags({STEP_KEY: key})
     return prepared
 

@@ -199,18 +199,21 @@ def test_the_same_window_twice_is_refused(workplace: Workplace) -> None:
     assert "Give --windows=0.7,0.85." in outcome.told
 
 
-def test_another_protocol_is_a_flag_and_told_with_what_it_does(workplace: Workplace) -> None:
-    """Data without times are refused by the split in time, with a word on what to do."""
+def test_data_without_times_are_split_at_random_and_it_is_told(workplace: Workplace) -> None:
+    """A split in time, where it is asked for, is refused with a word on what to do."""
     file = workplace.folder / "ratings.csv"
     rows = pd.read_csv(file).assign(timestamp=978300000)
     rows.to_csv(file, index=False)
-    refused = workplace.cli("prepare", "--dataset", "ratings.csv")
+    refused = workplace.cli("prepare", "--dataset", "ratings.csv", "--protocol", "time")
     assert refused.status == 1
     assert "--protocol random" in refused.told
-    taken = workplace.cli("prepare", "--dataset", "ratings.csv", "--protocol", "random")
-    assert taken.status == 0, taken.told
-    assert "knows the future" in taken.told
-    run = workplace.run(step="prepare")
+    for flags in ([], ["--protocol", "random"]):
+        taken = workplace.cli("prepare", "--dataset", "ratings.csv", *flags)
+        assert taken.status == 0, taken.told
+        assert "knows the future" in taken.told
+        assert ("ratings has no times" in taken.told) == (not flags)
+    run = workplace.run(step="prepare")  # of both: it is the same split
+    assert run.data.params["protocol"] == "random"
     assert run.data.tags["split"] == "random-0.8-5-15-10"
     assert "knows the future" in run.data.tags["protocol_note"]
     assert "knows the future" in run.data.tags["mlflow.note.content"]
