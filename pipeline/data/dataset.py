@@ -178,9 +178,13 @@ class Dataset:
                 ",".join(f"{quantile:g}" for quantile in each)
                 for each in (quantiles, first.values())
             )
+            why = (
+                "a quantile stands there twice. Give" if len(made) < len(quantiles)
+                else "too many rows share a moment. Give --protocol random, or"
+            )  # fmt: skip
             raise UserError(
-                f"{self.name}: of the windows {given} some are the same split: a quantile stands "
-                f"there twice, or too many rows share a moment. Give --windows={others}."
+                f"{self.name}: of the windows {given} some are the same split: {why} "
+                f"--windows={others}."
             )
         return made
 

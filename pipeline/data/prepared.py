@@ -106,14 +106,17 @@ def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: boo
         made = replace(made, notes=made.notes | checked)
     made = replace(made, counts=ratings.counts | made.counts)
     folder = home() / made.fingerprint
-    told = {"name": source.name, "notes": source.notes, "reading_notes": ratings.notes}
-    split_as = {"protocol": made.protocol, "split": made.split.model_dump(mode="json")}
     notes += ratings.notes
     if folder.exists():
         notes += _put_aside_damaged(folder)
-    counted = {"counts": made.counts, "split_notes": made.notes}
-    store(made, folder, {"inputs": inputs, **counted, **told, **split_as})
-    return Prepared(made, folder, (*notes, *made.notes.values()), made.counts, reused=False)
+    record = {
+        "inputs": inputs, "name": source.name, "protocol": made.protocol,
+        "split": made.split.model_dump(mode="json"), "counts": made.counts,
+        "split_notes": made.notes, "notes": source.notes, "reading_notes": ratings.notes,
+    }  # fmt: skip
+    store(made, folder, record)
+    told = (*notes, *made.notes.values())
+    return Prepared(with_kept_titles(made, folder), folder, told, made.counts, reused=False)
 
 
 def load(fingerprint: str) -> Prepared:

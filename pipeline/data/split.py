@@ -318,7 +318,7 @@ def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) ->
     rows = split.later[split.later["segment"] != REPEAT]
     counted = rows["item"].isin(split.train["item"].unique())
     larger = larger_tests(split.train["user"], rows["user"][counted], settings, is_window)
-    random = "" if settings.protocol == "random" else ", or --protocol random"
+    others = "" if settings.protocol == "random" else ", or --protocol random"
     repeats = split.counts["repeats_left_out"]
     left_out = (
         f" {repeats:,} held-out rows repeat what the user has in training: they are only counted "
@@ -328,7 +328,7 @@ def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) ->
         f"{name}: the split {settings.word} leaves {len(split.train):,} training rows and no user "
         f"with at least {rules.least_training} training and {rules.least_held_out} held-out "
         f"interactions.{left_out} "
-        + (f"{larger}." if larger else f"Use more data, another test_cut{random}.")
+        + (f"{larger}." if larger else f"Use more data, another --test_cut{others}.")
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
 from mlflow.entities import Run as MlflowRun
 
+from pipeline.evaluation.significance import smallest_difference
 from tests.steps.workplace import Outcome, Workplace
 
 
@@ -189,7 +192,11 @@ def test_the_sizes_of_windows_are_logged(outcome: Outcome, run: MlflowRun) -> No
 def test_too_few_users_are_told_with_what_would_give_more(outcome: Outcome) -> None:
     told = " ".join(outcome.told.split())
     assert "With less than 100 users models can hardly be told apart" in told
-    assert "min_held_out=5 would give" in told
+    assert "--min_held_out=5 would give" in told
+    few = re.search(r"the test has (\d+) users", told)
+    assert few is not None
+    smallest = smallest_difference(0.15, int(few[1]))
+    assert f"In a test of {few[1]} users a difference in NDCG below about {smallest:.2f} " in told
 
 
 def test_the_same_window_twice_is_refused(workplace: Workplace) -> None:
