@@ -38,6 +38,9 @@ _OTHER = (
 """Endings of what is no table of text."""
 _SPLIT = re.compile(r"(?:^|(?<=[._-]))(train|test)(?:ing)?[._-]?(?:set|data)?$")
 
+_VALIDATION = re.compile(r"(?:^|(?<=[._-]))(valid|validation|val|dev)[._-]?(?:set|data)?$")
+"""Of a third part, which has no use here: validation is inside the training part."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -110,7 +113,9 @@ def _tables(
     split = _split(parts)
     if split is not None:
         names = " and ".join(part.name.name for part in split)
-        return split, (f"{path}: {names} are taken as a split that is there already",)
+        third = [part.name.name for part in parts if _VALIDATION.search(part.name.stem.lower())]
+        unused = f"; not used: {', '.join(third)}" if third else ""
+        return split, (f"{path}: {names} are taken as a split that is there already{unused}",)
     if len(known) == 1 and not wanted:
         return (known[0],), ()
     zips = [part for part in parts if part.member is None and part.suffix == ".zip"]

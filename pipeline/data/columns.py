@@ -39,6 +39,9 @@ digits."""
 _EPOCH = 631_152_000, 4_102_444_800  # 1990 to 2100 UTC [s]
 _TYPE = re.compile(r":(token|token_seq|float|float_seq)$")
 _SHOWN = 8
+_MANY = 10  # rows that show whether a column counts them
+INDEX = "index"
+"""The name of a column that counts the rows, where no line names it."""
 
 
 def plain(name: str) -> str:
@@ -72,7 +75,8 @@ def name_columns(sample: Sample, columns: str | None = None) -> tuple[str, ...] 
     """Names for the columns of ratings whose first row names none; None where it names them.
 
     Up to four columns are user, item, rating and timestamp in this order, but for a third that
-    holds seconds since 1970 where the others do not; more are numbered from 1.
+    holds seconds since 1970 where the others do not; a first one that counts the rows is beside
+    them. More are numbered from 1.
     """
     if not sample:
         return None
@@ -87,12 +91,23 @@ def name_columns(sample: Sample, columns: str | None = None) -> tuple[str, ...] 
     if not numbers and any(map(is_number, sample[-1])):
         return None  # numbers below words: these are names
     count = width(sample)
+    if count > 2 and not said and _counts_rows(sample):
+        rest = name_columns([row[1:] for row in sample], columns)
+        return None if rest is None else (INDEX, *rest)
     if count > len(RATINGS):
         return tuple(str(number) for number in range(1, count + 1))
     moments = [_holds_moments(sample, place, count) for place in range(count)]
     if count > 2 and moments[2] and not (count > 3 and moments[3]):
         return ("user", "item", "timestamp", "rating")[:count]
     return RATINGS[:count]
+
+
+def _counts_rows(sample: Sample) -> bool:
+    """Whether the first cells of many rows are 0, 1, 2, ... or 1, 2, 3, ..."""
+    first = [row[0].strip() for row in sample if row]
+    return len(first) >= _MANY and any(
+        first == [str(row + start) for row in range(len(first))] for start in (0, 1)
+    )
 
 
 def _holds_moments(sample: Sample, place: int, count: int) -> bool:

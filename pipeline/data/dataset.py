@@ -24,6 +24,7 @@ from pipeline.data.split import (
     COLD,
     FUTURE,
     LOW_ACTIVITY,
+    NO_TIMES,
     REPEAT,
     WARM,
     Split,
@@ -89,6 +90,7 @@ class Dataset:
             UserError: they cannot be split so, or nothing is left to train on or to evaluate.
         """
         parts = split_ratings(name, ratings, split)
+        split = split.settled(ratings["timestamp"])
         return cls._numbered(name, split, split.word, parts, metadata)
 
     @classmethod
@@ -105,7 +107,10 @@ class Dataset:
         But for what the user has in training, unless ``repeats`` are kept.
         """
         parts = split_as_given(train, held_out, split.repeats)
-        return cls._numbered(name, split, AS_GIVEN, parts, metadata)
+        settled = split.settled(train["timestamp"])
+        if settled.protocol == "random" != split.protocol:
+            parts = replace(parts, note=NO_TIMES.format(name, "validation windows are"))
+        return cls._numbered(name, settled, AS_GIVEN, parts, metadata)
 
     @classmethod
     def _numbered(
@@ -118,7 +123,7 @@ class Dataset:
     ) -> Dataset:
         train, later = parts.train, parts.later
         notes = {} if parts.note is None else {CUT_NOTE: parts.note}
-        if split.protocol != "time":
+        if split.protocol != "time" and not protocol.startswith(AS_GIVEN):
             notes[PROTOCOL_NOTE] = FUTURE.format(split.protocol)
         training_users = np.sort(train["user"].unique())
         catalogue = pd.Index(np.sort(train["item"].unique()))
@@ -185,9 +190,13 @@ class Dataset:
             given, others = (
                 ",".join(f"{quantile:g}" for quantile in each) for each in (quantiles, first)
             )
+            why = (
+                "a quantile stands there twice. Give" if len(made) < len(quantiles)
+                else "too many rows share a moment. Give --protocol random, or"
+            )  # fmt: skip
             raise UserError(
-                f"{self.name}: of the windows {given} some are the same split: a quantile stands "
-                f"there twice, or too many rows share a moment. Give --windows={others}."
+                f"{self.name}: of the windows {given} some are the same split: {why} "
+                f"--windows={others}."
             )
         return made
 

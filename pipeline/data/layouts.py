@@ -92,9 +92,12 @@ def _cut(part: Part) -> tuple[Layout, Sample]:
 
 
 def _cuts(cells: Sample, is_usual: bool) -> float:
-    """How well rows are cut: the separators of a row, in so far as rows have as many."""
+    """How well rows are cut: the separators of a row, in so far as rows have as many.
+
+    What does not cut the first row, which has the names, cuts no table.
+    """
+    if not cells or len(cells[0]) < 2:
+        return 0.0
     columns = width(cells)
-    alike = sum(len(row) == columns for row in cells) / max(1, len(cells))
-    return (
-        alike * max(0, columns - 1) * (2 if is_usual and cells and len(cells[0]) == columns else 1)
-    )
+    alike = sum(len(row) == columns for row in cells) / len(cells)
+    return alike * (columns - 1) * (2 if is_usual and len(cells[0]) == columns else 1)

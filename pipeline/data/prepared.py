@@ -51,6 +51,8 @@ class Record(BaseModel):
     name: str
     protocol: str
     counts: dict[str, int]
+    split: dict[str, Any] = {}
+    """How it was split, where auto is settled; records of before auto say it in ``inputs``."""
     split_notes: dict[str, str] = {}
     reading_notes: tuple[str, ...] = ()
     """How the file was read, where that had to be found out."""
@@ -104,14 +106,17 @@ def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: boo
         made = replace(made, notes=made.notes | checked)
     made = replace(made, counts=ratings.counts | made.counts)
     folder = home() / made.fingerprint
-    told = {"name": source.name, "protocol": made.protocol, "notes": list(source.notes)}
-    told["reading_notes"] = list(ratings.notes)
     notes += ratings.notes
     if folder.exists():
         notes += _put_aside_damaged(folder)
-    counted = {"counts": made.counts, "split_notes": made.notes}
-    store(made, folder, {"inputs": inputs, **counted, **told})
-    return Prepared(made, folder, (*notes, *made.notes.values()), made.counts, reused=False)
+    record = {
+        "inputs": inputs, "name": source.name, "protocol": made.protocol,
+        "split": made.split.model_dump(mode="json"), "counts": made.counts,
+        "split_notes": made.notes, "notes": source.notes, "reading_notes": ratings.notes,
+    }  # fmt: skip
+    store(made, folder, record)
+    told = (*notes, *made.notes.values())
+    return Prepared(with_kept_titles(made, folder), folder, told, made.counts, reused=False)
 
 
 def load(fingerprint: str) -> Prepared:
@@ -153,7 +158,8 @@ def receive(fingerprint: str, fetch: Callable[[Path], Path]) -> Prepared:
 def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     record = _read_record(folder)
     notes = (*notes, *record.reading_notes)
-    split = SplitSettings.read(record.inputs.get("split", {}), where=str(folder / META))
+    made_by = record.split or {"protocol": "time", **record.inputs.get("split", {})}
+    split = SplitSettings.read(made_by, where=str(folder / META))
     try:
         files = [folder / f"{name}.parquet" for name in TABLES]
         files += folder.glob(f"{SUPERSEDED}.parquet")

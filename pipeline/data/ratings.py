@@ -233,7 +233,12 @@ def _report(
     )
     share = f"{total} of {raw.cells.num_rows + raw.ragged} rows"
     lines = [f"{raw.part}: {share} cannot be used. The first problems:", *islice(problems, _SHOWN)]
-    return "\n  ".join(lines) + "\nMend them, or set on_bad_rows to drop to go without these rows."
+    hopeless = [name for name in ("rating", "timestamp") if name in bad and bad[name].all()]
+    without = (
+        f"go without this column: --columns {hopeless[0]}=none" if hopeless
+        else "go without these rows: --on_bad_rows drop"
+    )  # fmt: skip
+    return "\n  ".join(lines) + f"\nMend them, or {without}."
 
 
 def _problems(

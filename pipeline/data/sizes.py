@@ -55,7 +55,7 @@ def larger_tests(
         is_window: whether it is a validation window, for which settings may mean less.
 
     Returns:
-        As "min_held_out=5 would give 212 test users, min_held_out=5 and min_warm_training=7 348";
+        As "--min_held_out=5 would give 212 test users, --min_held_out=5 --min_warm_training=7 348";
         None where no such settings give more.
     """
     before = training.value_counts()
@@ -87,4 +87,4 @@ def larger_tests(
 def _changes(now: tuple[int, int], tried: tuple[int, int]) -> str:
     names = ("min_held_out", "min_warm_training")
     changed = zip(names, now, tried, strict=True)
-    return " and ".join(f"{name}={new}" for name, old, new in changed if new != old)
+    return " ".join(f"--{name}={new}" for name, old, new in changed if new != old)

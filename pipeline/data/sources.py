@@ -79,7 +79,7 @@ def find(dataset: str, reading: Reading = AS_IT_IS) -> Source:
         return _named(dataset)
     path = Path(os.path.expanduser(dataset))  # as os.path.isfile, it takes every text for a name
     if os.path.isfile(path) or os.path.isdir(path):
-        name = path.resolve().name if path.is_dir() else path.stem
+        name = path.resolve().name if path.is_dir() else Part(path).name.stem
         try:
             return Source(name, path, _sha256(path, reading))
         except OSError as error:

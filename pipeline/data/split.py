@@ -6,9 +6,9 @@
     cold                    |  x-x--x-x     first seen after the cut
                 time -------+--------->
 
-By default one cut for all users, so that no model learns from what happens after the moment at
-which it would have been asked; ``protocols`` has what else there is. Validation windows are the
-same split, made inside the training part.
+Where there are times, by default one cut for all users, so that no model learns from what happens
+after the moment at which it would have been asked; ``protocols`` has what else there is. Validation
+windows are the same split, made inside the training part.
 
     rows -> held out or not -> each part with one row per user and item -> segments
 
@@ -43,6 +43,7 @@ Quantile = Annotated[float, Field(gt=0, lt=1)]
 WARM, LOW_ACTIVITY, COLD, UNUSED = "warm", "low_activity", "cold", "unused"
 REPEAT = "repeat"
 
+NO_TIMES = "{} has no times, or one for all rows: {} drawn at random, per user (protocol random)."
 FUTURE = (
     "The protocol {} knows the future: what is held out lies among what trains, so figures are "
     "higher than in use and models may come in another order (Meng, McCreadie, Macdonald and "
@@ -62,13 +63,21 @@ class SplitSettings(Settings):
     """Users with at least so many training interactions can be evaluated as warm users."""
     min_held_out: int = Field(10, ge=1)
     """Users with fewer held-out interactions are not evaluated; leave_one_out needs one."""
-    protocol: Literal["time", "random", "leave_one_out"] = "time"
-    """time: one moment for all; random: of each user a share; leave_one_out: of each the latest.
-    The last two know the future. Of a split that is given it rules the windows."""
+    protocol: Literal["auto", "time", "random", "leave_one_out"] = "auto"
+    """time: one moment for all; random: of each user a share; leave_one_out: of each the latest;
+    auto: time where there are times, else random. The last two of these know the future. Of a split
+    that is given it rules the windows."""
     repeats: Literal["drop", "keep"] = "drop"
     """keep: what a user has and takes again is part of the test, and no list is masked."""
     split_seed: int = Field(0, ge=0, lt=2**32)
     """Of what random and leave_one_out draw."""
+
+    def settled(self, timestamps: pd.Series[int]) -> SplitSettings:
+        """The same with the protocol that auto is for rows with these times."""
+        if self.protocol != "auto":
+            return self
+        chosen = "time" if timestamps.min() < timestamps.max() else "random"
+        return self.model_copy(update={"protocol": chosen})
 
     @property
     def word(self) -> str:
@@ -162,10 +171,11 @@ def split_ratings(
         UserError: nothing is left to train on or to evaluate, or there are no times to cut at.
     """
     timestamp = ratings["timestamp"].to_numpy()
+    asked, settings = settings.protocol, settings.settled(ratings["timestamp"])
     draws = settings.protocol != "time"
     # Ids become numbers once; from then on everything is a look-up in a small table.
     user, item = (pd.factorize(ratings[key], sort=draws)[0] for key in ("user", "item"))
-    note = None
+    note = NO_TIMES.format(name, "what is held out is") if draws and asked == "auto" else None
     if draws:
         held_out = _drawn(ratings, user, item, settings, window)
     else:
@@ -308,7 +318,7 @@ def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) ->
     rows = split.later[split.later["segment"] != REPEAT]
     counted = rows["item"].isin(split.train["item"].unique())
     larger = larger_tests(split.train["user"], rows["user"][counted], settings, is_window)
-    random = "" if settings.protocol == "random" else ", or --protocol random"
+    others = "" if settings.protocol == "random" else ", or --protocol random"
     repeats = split.counts["repeats_left_out"]
     left_out = (
         f" {repeats:,} held-out rows repeat what the user has in training: they are only counted "
@@ -318,7 +328,7 @@ def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) ->
         f"{name}: the split {settings.word} leaves {len(split.train):,} training rows and no user "
         f"with at least {rules.least_training} training and {rules.least_held_out} held-out "
         f"interactions.{left_out} "
-        + (f"{larger}." if larger else f"Use more data, another test_cut{random}.")
+        + (f"{larger}." if larger else f"Use more data, another --test_cut{others}.")
     )
 
 

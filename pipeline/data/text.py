@@ -18,6 +18,7 @@ from pipeline.errors import UserError, brief
 
 UNIT = "\x1f"  # one character in the place of "::", which the parsers cannot take
 _START, _BUFFER = 1 << 16, 1 << 20  # bytes
+_MARKS = {".gz": b"\x1f\x8b", ".zip": b"PK\x03\x04", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -105,8 +106,16 @@ def require_text(part: Part) -> None:
         start = start[: len(start) & ~1].decode("utf-16", errors="replace").encode()
     if not start.strip():
         raise UserError(f"{part}: is empty. Expected a table of ratings.")
+    for ending, mark in _MARKS.items():
+        if start.startswith(mark):
+            raise UserError(
+                f"{part}: holds what is packed, without the ending that says so. Call it "
+                f"{part.name.name}{ending}."
+            )
     if b"\0" in start:
-        raise UserError(f"{part}: is no text file, whatever its name says. Expected UTF-8 text.")
+        raise UserError(
+            f"{part}: is no text file, whatever its name says. Save it as text in UTF-8."
+        )
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise UserError(
             f"{part}: is a web page saved under this name, no table. Download the file itself."

@@ -1,4 +1,4 @@
-"""Moments, however a file has them: seconds, milliseconds, dates, or points in an order.
+"""Moments, however a file has them: seconds or parts of them, dates, or points in an order.
 
 The column is judged as a whole; what then does not fit is a bad row.
 """
@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 
 EARLIEST = 631_152_000
 """1990-01-01 UTC: before it nobody rated anything in a file."""
+PARTS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+"""Of how many a second consists."""
 _DAY = 86_400
 _US_DATES = "%m %d, %Y"  # 07 21, 2014, as in Amazon's reviews
 
@@ -29,13 +31,13 @@ class Times:
     bad: npt.NDArray[np.bool_]
     """[rows]."""
     unit: str
-    """seconds, milliseconds, date or order."""
+    """seconds, one of ``PARTS``, date or order."""
 
     @property
     def note(self) -> str | None:
         """What a person should know of how they were taken."""
-        if self.unit == "milliseconds":
-            return "its times are milliseconds since 1970, taken as seconds"
+        if self.unit in PARTS:
+            return f"its times are {self.unit} since 1970, taken as seconds"
         if self.unit == "order":
             return (
                 "its times are no seconds since 1970: they are taken as points in time of an "
@@ -66,8 +68,8 @@ def read_times(
         unit, seconds = "date", _dates(text)
     elif are_dates:
         unit = "date"
-    elif low >= EARLIEST * 1000 and high <= latest * 1000:
-        unit, seconds = "milliseconds", numbers / 1000
+    elif parts := [p for p, n in PARTS.items() if low >= EARLIEST * n and high <= latest * n]:
+        unit, seconds = parts[0], numbers / PARTS[parts[0]]
     elif low >= 0 and high < EARLIEST and not np.any(np.fmod(numbers, 1) > 0):
         unit = "order"
     earliest = 0 if unit == "order" else EARLIEST

@@ -41,6 +41,11 @@ def add_titles(dataset: Dataset, items: Path, folder: Path) -> tuple[Dataset, st
             f"are such as {', '.join(map(repr, dataset.items['item'].head(3).tolist()))}. Give "
             f"--items a table with a column of these ids, called item_id."
         )
+    if (titles[["title", "genres"]] == "").all(axis=None):
+        raise UserError(
+            f"{items}: has neither titles nor genres. Name a column title (or name, ...) or genres "
+            f"(or category, ...) in its first line."
+        )
     handle, partial = tempfile.mkstemp(dir=folder, prefix=".partial-")
     os.close(handle)
     try:

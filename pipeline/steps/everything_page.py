@@ -50,6 +50,7 @@ def page(
         f"{suite.told()}. Protocol: {dataset.protocol}, {len(dataset.test_users):,} test users, "
         f"{dataset.n_items:,} items; chosen on the windows {quantiles} of the training part, the "
         f"test looked at once for each configuration that was chosen.\n",
+        *(f"**Note:** {note}\n" for note in dataset.notes.values()),
         f"| {' | '.join(COLUMNS)} |",
         f"|{'---|' * len(COLUMNS)}",
         *(_line(each, by_run[each.runs[0].id]) for each in ranked),

@@ -19,6 +19,7 @@ from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
 from pipeline.data.sizes import Size
+from pipeline.data.split import SplitSettings
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import rolling_windows, window_name
@@ -64,17 +65,20 @@ class Data:
 
     asked: str
     reading: Reading
+    split: SplitSettings
+    """As it was asked for, too."""
     prepared: Prepared
 
     @classmethod
     def find(cls, experiment: Experiment, dataset: str, reading: Reading) -> Data:
         """The dataset under the split of ``experiment``: prepared, or as it was prepared."""
         chosen = () if experiment.windows == ROLLING_WINDOWS else experiment.windows
-        return cls(dataset, reading, find_prepared(dataset, experiment.split, reading, chosen))
+        prepared = find_prepared(dataset, experiment.split, reading, chosen)
+        return cls(dataset, reading, experiment.split, prepared)
 
     def under(self, experiment: Experiment) -> Data:
         """The same dataset under the split of ``experiment``."""
-        if experiment.split == self.prepared.dataset.split:
+        if experiment.split == self.split:
             return self
         return self.find(experiment, self.asked, self.reading)
 

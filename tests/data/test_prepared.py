@@ -58,7 +58,10 @@ def test_a_dataset_comes_back_as_it_was() -> None:
     assert same(first.dataset, again.dataset)
     assert again.dataset.fingerprint == first.dataset.fingerprint
     assert again.dataset.statistics == first.dataset.statistics
-    assert (again.dataset.name, again.dataset.protocol) == ("ratings", SPLIT.word)
+    assert (again.dataset.name, again.dataset.protocol) == (
+        "ratings",
+        f"time-{SPLIT.test_cut:g}-5-15-10",
+    )
     assert again.counts == first.counts
     assert same(load(first.dataset.fingerprint).dataset, first.dataset)
 
@@ -68,6 +71,7 @@ def test_what_the_folder_says_of_itself() -> None:
     meta = json.loads((made.folder / "meta.json").read_text())
     assert meta["name"] == "ratings"
     assert meta["inputs"]["split"]["test_cut"] == 0.8
+    assert (meta["inputs"]["split"]["protocol"], meta["split"]["protocol"]) == ("auto", "time")
     assert meta["inputs"]["on_bad_rows"] == "error"
     assert meta["statistics"] == made.dataset.statistics
     assert sorted(path.name for path in made.folder.iterdir()) == [

@@ -138,7 +138,7 @@ def test_what_comes_again_is_drawn_as_one_unless_it_is_kept(ratings: pd.DataFram
 
 def test_without_times_there_is_no_split_in_time(ratings: pd.DataFrame) -> None:
     with pytest.raises(UserError) as caught:
-        of(without_times(ratings), SplitSettings())
+        of(without_times(ratings), SplitSettings(protocol="time"))
     message = str(caught.value)
     assert "small has no times, or one for all rows: a split in time cannot be made" in message
     assert "--protocol random (per user, a share held out)" in message
@@ -146,12 +146,45 @@ def test_without_times_there_is_no_split_in_time(ratings: pd.DataFrame) -> None:
     assert "know the future" in message
 
 
+def test_what_is_not_said_follows_the_data(ratings: pd.DataFrame) -> None:
+    """Times are heeded where there are some; all of it is then as if it had been said."""
+    timed = of(ratings, SplitSettings())
+    assert timed.protocol == "time-0.8-5-15-10"
+    assert timed.notes == {}
+    assert timed.fingerprint == of(ratings, SplitSettings(protocol="time")).fingerprint
+    untimed = of(without_times(ratings), SplitSettings(min_held_out=2))
+    assert untimed.protocol == "random-0.8-5-15-2"
+    assert untimed.notes["cut_note"] == (
+        "small has no times, or one for all rows: what is held out is drawn at random, per user "
+        "(protocol random)."
+    )
+    assert "knows the future" in untimed.notes["protocol_note"]
+    said = of(without_times(ratings), RANDOM)
+    assert "cut_note" not in said.notes
+    assert untimed.fingerprint == said.fingerprint
+    assert untimed.window(0.7).fingerprint == said.window(0.7).fingerprint
+
+
+def test_windows_of_a_given_split_without_times_are_drawn(ratings: pd.DataFrame) -> None:
+    """Whether the split itself knows the future nobody can say, so nothing is said of it."""
+    late = ratings["timestamp"] > ratings["timestamp"].quantile(0.8)
+    parts = (without_times(ratings[~late]), without_times(ratings[late]))
+    items = make_items(ratings["item"])
+    data = Dataset.from_existing_split("given", *parts, items, SplitSettings(min_held_out=2))
+    assert data.protocol == "as-given"
+    assert data.notes == {
+        "cut_note": "given has no times, or one for all rows: validation windows are drawn at "
+        "random, per user (protocol random)."
+    }
+    assert all(len(window.test_users) for window in data.windows((0.7, 0.85)).values())
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({}, "time-0.8-5-15-10"),
-        ({"split_seed": 3}, "time-0.8-5-15-10"),
-        ({"repeats": "keep"}, "time-0.8-5-15-10-repeats"),
+        ({"protocol": "time"}, "time-0.8-5-15-10"),
+        ({"protocol": "time", "split_seed": 3}, "time-0.8-5-15-10"),
+        ({"protocol": "time", "repeats": "keep"}, "time-0.8-5-15-10-repeats"),
         ({"protocol": "random"}, "random-0.8-5-15-10"),
         ({"protocol": "random", "split_seed": 3}, "random-0.8-5-15-10-seed-3"),
         ({"protocol": "leave_one_out"}, "leave-one-out-5-15"),
@@ -162,8 +195,8 @@ def test_the_split_in_a_word(changes: dict[str, object], word: str) -> None:
 
 
 def test_what_was_added_later_is_in_no_fingerprint_of_before() -> None:
-    assert list(SplitSettings().identity) == [
+    assert list(SplitSettings(protocol="time").identity) == [
         "test_cut", "min_training", "min_warm_training", "min_held_out",
     ]  # fmt: skip
     assert RANDOM.identity["protocol"] == "random"
-    assert SplitSettings(repeats="keep").identity["repeats"] == "keep"
+    assert SplitSettings(protocol="time", repeats="keep").identity["repeats"] == "keep"

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -126,6 +126,9 @@ cells = st.sampled_from(["7", " 7 ", "u1", "", "x,y", 'say "hi"', "two\nlines", 
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    rows=[[*"777", " 7 ", "7"], *2 * [[*"77", " 7 "]], *2 * [["7", *2 * ['say "hi"']]]], ending="\n"
+)
 @given(
     rows=st.lists(
         st.one_of(st.lists(cells, min_size=5, max_size=5), st.lists(cells, max_size=6)), max_size=9

@@ -25,6 +25,7 @@ def given(told: str) -> list[tuple[dict[str, int], int]]:
     found = []
     for part in told.replace(" would give", "").replace(" test users", "").split(", "):
         fields, _, users = part.rpartition(" ")
+        assert all(word.startswith("--") for word in fields.split())
         changes = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", fields)}
         found.append((changes, int(users)))
     return found
@@ -36,6 +37,7 @@ def test_settings_give_what_is_said(ratings: pd.DataFrame) -> None:
     assert size.users == len(data.test_users) < 100
     assert size.interactions == len(data.test)
     assert size.larger is not None
+    assert size.larger.startswith("--min_")
     numbers = [size.users]
     for changes, users in given(size.larger):
         assert len(of(ratings, FEW.model_copy(update=changes)).test_users) == users
@@ -70,6 +72,9 @@ def test_a_given_split_is_as_large_as_it_is(ratings: pd.DataFrame) -> None:
 def test_windows_that_are_the_same_are_refused(ratings: pd.DataFrame) -> None:
     coarse = ratings.assign(timestamp=ratings["timestamp"].rank(pct=True).mul(5).astype("int64"))
     data = of(coarse, SplitSettings(min_held_out=1))
-    with pytest.raises(UserError, match=r"of the windows 0.2,0.3,0.7 some are the same split"):
+    with pytest.raises(UserError, match=r"of the windows 0.2,0.3,0.7 some are the same") as caught:
         data.windows((0.2, 0.3, 0.7))
+    assert "too many rows share a moment. Give --protocol random, or --windows=" in str(
+        caught.value
+    )
     assert list(data.windows((0.2, 0.7))) == [0.2, 0.7]

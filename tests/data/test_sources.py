@@ -153,6 +153,11 @@ def test_extracted_folder(here: Path) -> None:
     assert find("ml-1m").sha256 != first.sha256
 
 
+def test_the_name_of_a_packed_file(here: Path) -> None:
+    Path("play.csv.gz").write_bytes(b"")
+    assert find("play.csv.gz").name == "play"
+
+
 def test_own_file_and_folder(here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "shop.csv").write_text("u,i")

@@ -192,7 +192,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(ROWS, st.sampled_from([0.3, 0.5, 0.8]), st.integers(1, 3), st.integers(0, 2))
 def test_time_runs_one_way(
     rows: list[tuple[str, int, int]], quantile: float, min_training: int, more: int

@@ -128,6 +128,17 @@ def test_many_columns_without_names(tmp_path: Path) -> None:
     assert "--columns user=1,item=2,rating=3,timestamp=4" in told
 
 
+def test_a_column_that_counts_the_rows_and_has_no_name(tmp_path: Path) -> None:
+    lines = 4 * rows(",").splitlines()
+    for start in (0, 1):
+        text = "".join(f"{at},{line}\n" for at, line in enumerate(lines, start))
+        ratings = read_ratings(write(tmp_path / "r.csv", text))
+        assert values(ratings) == 4 * ROWS
+        assert "taken as 2 user, 3 item, 4 rating, 5 timestamp;" in str(ratings.notes)
+    twos = "".join(f"{2 * at},{line}\n" for at, line in enumerate(lines))
+    assert "no line names its 5 columns" in message(write(tmp_path / "r.csv", twos))
+
+
 def test_times_that_only_order(tmp_path: Path) -> None:
     ratings = read_ratings(write(tmp_path / "r.csv", "user,item,ts\n1,2,11\n1,3,1\n2,2,0\n"))
     assert ratings.table["timestamp"].tolist() == [11, 1, 0]
@@ -203,6 +214,10 @@ def test_an_existing_split_by_other_names(train: str, test: str, tmp_path: Path)
     assert ratings.held_out is not None
     assert len(ratings.held_out) == 3
     assert f"{train} and {test} are taken as a split that is there already" in ratings.notes[0]
+    assert "not used" not in ratings.notes[0]
+    third = train.replace("training", "validation").replace("train", "valid")
+    write(tmp_path / third, rows("\t"))
+    assert f"is there already; not used: {third}" in read_ratings(tmp_path).notes[0]
 
 
 def test_halves_of_a_split_of_different_kinds(tmp_path: Path) -> None:
@@ -223,13 +238,17 @@ MOMENT = "2000-12-31T22:12:40"  # 978300760
         [MOMENT, MOMENT.replace("T", " ")],
         ["2001-01-01T00:12:40+02:00", f"{MOMENT}.9"],
         ["978300760000", "978300760999"],
+        ["978300760000000", "978300760999999"],
+        ["978300760000000000", "978300760999000000"],
     ],
 )
-def test_dates_and_milliseconds(moments: list[str], tmp_path: Path) -> None:
+def test_dates_and_parts_of_seconds(moments: list[str], tmp_path: Path) -> None:
     text = "user,item,rating,date\n" + "".join(f"1,{n},5,{m}\n" for n, m in enumerate(moments))
     ratings = read_ratings(write(tmp_path / "r.csv", text))
     assert ratings.table["timestamp"].tolist() == [978300760, 978300760]
-    assert ("milliseconds" in str(ratings.notes)) == moments[0].isdigit()
+    parts = {12: "milliseconds", 15: "microseconds", 18: "nanoseconds"}
+    told = f"its times are {parts.get(len(moments[0]))} since 1970" in str(ratings.notes)
+    assert told == moments[0].isdigit()
 
 
 def test_days(tmp_path: Path) -> None:
@@ -238,6 +257,24 @@ def test_days(tmp_path: Path) -> None:
         assert read_ratings(path).table["timestamp"].tolist() == [1405900800, 1405987200]
     told = message(write(path, "user,item,date\n1,2,2014-07-21\n1,3,2014-07-22\n1,4,21/07/14\n"))
     assert "line 4, column 'date': '21/07/14', expected a date such as 2014-07-21" in told
+
+
+def test_a_column_that_cannot_be_read_at_all_can_be_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", "user,item,date\n1,2,21/07/14\n1,3,22/07/14\n")
+    assert "Mend them, or go without this column: --columns timestamp=none." in message(path)
+    assert not read_ratings(path, Reading(columns="timestamp=none")).timed
+    some = write(tmp_path / "r.csv", "user,item,date\n1,2,21/07/14\n1,3,2014-07-22\n")
+    assert "Mend them, or go without these rows: --on_bad_rows drop." in message(some)
+
+
+def test_what_is_packed_without_an_ending_that_says_so(tmp_path: Path) -> None:
+    for ending, pack in ((".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)):
+        path = write(tmp_path / "r.csv", pack(HEADED.encode()))
+        assert f"Call it r.csv{ending}." in message(path)
+    assert "Call it a.csv.zip." in message(zipped(tmp_path / "a.csv", {"r.csv": HEADED}))
+    assert "Save it as text in UTF-8" in message(
+        write(tmp_path / "r.csv", HEADED.encode("utf-16-le"))
+    )
 
 
 HEADED = rows(",", 4, "user,item,rating,timestamp")

@@ -42,7 +42,9 @@ def test_titles_given_later_are_kept_without_another_fingerprint() -> None:
     assert given.reused
     assert titles(given) == {a: ("Ökonomie", "War"), b: ("Two", "")}
     assert f"titles for 2 of {first.dataset.n_items:,} items; 1 rows" in given.notes[-1]
-    for again in (load(first.dataset.fingerprint), prepare("ratings.csv", SPLIT)):
+    anew = prepare("ratings.csv", SPLIT, reuse=False)
+    assert not anew.reused
+    for again in (load(first.dataset.fingerprint), prepare("ratings.csv", SPLIT), anew):
         assert again.dataset.fingerprint == first.dataset.fingerprint == again.folder.name
         assert titles(again) == titles(given)
         assert digest(again.dataset) == digest(given.dataset) is not None
@@ -76,6 +78,9 @@ def test_titles_that_cannot_be_used() -> None:
     with pytest.raises(UserError, match="the first line must name the columns, and item is"):
         prepare("ratings.csv", SPLIT, OWN)
     made = prepare("ratings.csv", SPLIT)
+    write([(made.dataset.items["item"][0], "", "")])
+    with pytest.raises(UserError, match=r"has neither titles nor genres. Name a column title"):
+        prepare("ratings.csv", SPLIT, OWN)
     write([(made.dataset.items["item"][0], "x", "")])
     prepare("ratings.csv", SPLIT, OWN)
     (made.folder / TITLES).write_text("no titles")

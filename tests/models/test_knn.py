@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.data.dataset import Dataset
+from pipeline.errors import UserError
 from pipeline.models.knn import ItemKNN, KNNSettings, UserKNN
 from tests.conftest import make_dataset
 
@@ -51,3 +52,12 @@ def test_weights_of_zero_are_similar_to_nothing(
     """Who has all rows but one has no weight in implicit's TF-IDF."""
     triangle = make_dataset([(0, 0), (0, 1), (1, 1), (2, 0)])
     assert np.isfinite(fitted(model, triangle, similarity=similarity)).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_more_neighbours_than_memory_are_refused(
+    dataset: Dataset, model: type[ItemKNN | UserKNN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.models.costs.available_memory", lambda: 2.0**10)
+    with pytest.raises(UserError, match=r"Similarities of .* are left here\. Lower neighbours\."):
+        fitted(model, dataset, similarity="cosine", neighbours=100)

@@ -139,3 +139,5 @@ def test_a_fit_beyond_the_memory_is_refused(
     monkeypatch.setattr("pipeline.models.costs.available_memory", lambda: 2.0**10)
     with pytest.raises(UserError, match=r"EASE of .* 0\.0 GiB of memory are left here\. Take item"):
         ease(dataset)
+    with pytest.raises(UserError, match=r"SLIM of .* are left here\. Take item_knn, which needs"):
+        SLIM(SLIMSettings(), 0).fit(dataset)

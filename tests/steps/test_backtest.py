@@ -11,7 +11,8 @@ import pytest
 from mlflow.entities import Run as MlflowRun
 
 from pipeline.config import read_experiment
-from pipeline.steps.entrants import Entrant
+from pipeline.errors import UserError
+from pipeline.steps.entrants import Entrant, admitted
 from pipeline.steps.over_time import Backtest, Cut, Refitted
 from pipeline.steps.over_time_tables import csv, section
 from tests.steps.workplace import Workplace
@@ -43,6 +44,18 @@ def trained(place: Workplace, *words: str) -> MlflowRun:
     assert found is not None
     assert place.cli("evaluate", "--run_id", found[1]).status == 0
     return place.client.get_run(found[1])
+
+
+def test_time_and_what_is_left_to_the_data_are_the_same_protocol(place: Workplace) -> None:
+    """A run of before auto says time, a file of today says nothing."""
+    file = place.folder / "popular.yaml"
+    silent, timed, drawn = (
+        Entrant(read_experiment(file, fields))
+        for fields in ({}, {"protocol": "time"}, {"protocol": "random"})
+    )
+    assert admitted([silent, timed], "ndcg_at_10", None) == [silent, timed]
+    with pytest.raises(UserError, match="protocol is random and time: expected the same"):
+        admitted([silent, drawn], "ndcg_at_10", None)
 
 
 def test_every_cut_is_what_train_and_evaluate_give_there(place: Workplace) -> None:

@@ -11,7 +11,12 @@ import pytest
 import yaml
 from mlflow.entities import Run as MlflowRun
 
-from tests.steps.workplace import Workplace, make_project
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import SplitSettings
+from pipeline.steps.everything_page import page
+from pipeline.tuning.suite import read_suite
+from tests.conftest import make_items
+from tests.steps.workplace import ROOT, Workplace, make_project
 
 SUITE = {"studies": ["most_popular", "svd", "broken", "item_knn"], "minutes_each": 1}
 SVD = {
@@ -111,6 +116,16 @@ def test_the_same_command_goes_on_and_does_nothing_twice(project: Workplace, tol
     assert len(project.runs(step="train")) == trained
     assert parent(project).info.status == "FINISHED"  # still the only one
     assert "What workers say" not in again.told
+
+
+def test_a_split_that_knows_the_future_is_told_on_the_page(ratings: pd.DataFrame) -> None:
+    untimed = ratings.assign(timestamp=0)
+    rules = SplitSettings(min_held_out=2)
+    data = Dataset.from_ratings("small", untimed, make_items(untimed["item"]), rules)
+    suite = read_suite(ROOT / "experiments" / "studies" / "everything.yaml", {})
+    text = page(suite, data, [], [])
+    assert "**Note:** small has no times, or one for all rows" in text
+    assert "**Note:** The protocol random knows the future" in text
 
 
 def test_names_are_the_studies_own(project: Workplace) -> None:

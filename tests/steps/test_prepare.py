@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
 from mlflow.entities import Run as MlflowRun
 
+from pipeline.evaluation.significance import smallest_difference
 from tests.steps.workplace import Outcome, Workplace
 
 
@@ -189,7 +192,11 @@ def test_the_sizes_of_windows_are_logged(outcome: Outcome, run: MlflowRun) -> No
 def test_too_few_users_are_told_with_what_would_give_more(outcome: Outcome) -> None:
     told = " ".join(outcome.told.split())
     assert "With less than 100 users models can hardly be told apart" in told
-    assert "min_held_out=5 would give" in told
+    assert "--min_held_out=5 would give" in told
+    few = re.search(r"the test has (\d+) users", told)
+    assert few is not None
+    smallest = smallest_difference(0.15, int(few[1]))
+    assert f"In a test of {few[1]} users a difference in NDCG below about {smallest:.2f} " in told
 
 
 def test_the_same_window_twice_is_refused(workplace: Workplace) -> None:
@@ -199,18 +206,21 @@ def test_the_same_window_twice_is_refused(workplace: Workplace) -> None:
     assert "Give --windows=0.7,0.85." in outcome.told
 
 
-def test_another_protocol_is_a_flag_and_told_with_what_it_does(workplace: Workplace) -> None:
-    """Data without times are refused by the split in time, with a word on what to do."""
+def test_data_without_times_are_split_at_random_and_it_is_told(workplace: Workplace) -> None:
+    """A split in time, where it is asked for, is refused with a word on what to do."""
     file = workplace.folder / "ratings.csv"
     rows = pd.read_csv(file).assign(timestamp=978300000)
     rows.to_csv(file, index=False)
-    refused = workplace.cli("prepare", "--dataset", "ratings.csv")
+    refused = workplace.cli("prepare", "--dataset", "ratings.csv", "--protocol", "time")
     assert refused.status == 1
     assert "--protocol random" in refused.told
-    taken = workplace.cli("prepare", "--dataset", "ratings.csv", "--protocol", "random")
-    assert taken.status == 0, taken.told
-    assert "knows the future" in taken.told
-    run = workplace.run(step="prepare")
+    for flags in ([], ["--protocol", "random"]):
+        taken = workplace.cli("prepare", "--dataset", "ratings.csv", *flags)
+        assert taken.status == 0, taken.told
+        assert "knows the future" in taken.told
+        assert ("ratings has no times" in taken.told) == (not flags)
+    run = workplace.run(step="prepare")  # of both: it is the same split
+    assert run.data.params["protocol"] == "random"
     assert run.data.tags["split"] == "random-0.8-5-15-10"
     assert "knows the future" in run.data.tags["protocol_note"]
     assert "knows the future" in run.data.tags["mlflow.note.content"]
