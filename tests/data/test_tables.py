@@ -283,10 +283,10 @@ HEADED = rows(",", 4, "user,item,rating,timestamp")
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("r.csv.gz", gzip.compress(HEADED.encode())),
+        ("r.csv.gz", gzip.compress(HEADED.encode(), mtime=0)),
         ("ratings.CSV.bz2", bz2.compress(HEADED.encode())),
         ("r.tsv.xz", lzma.compress(HEADED.replace(",", "\t").encode())),
-        ("r.dat.gz", gzip.compress(rows("::").encode())),
+        ("r.dat.gz", gzip.compress(rows("::").encode(), mtime=0)),
         ("r.csv", HEADED.encode("utf-16")),
         ("r.txt", "\ufeff".encode("utf-16-be") + HEADED.replace(",", "\t").encode("utf-16-be")),
         ("r.csv", HEADED.replace("\n", "\r\n").encode("utf-8-sig")),
