@@ -90,8 +90,7 @@ class Dataset:
             UserError: they cannot be split so, or nothing is left to train on or to evaluate.
         """
         parts = split_ratings(name, ratings, split)
-        split = split.settled(ratings["timestamp"])
-        return cls._numbered(name, split, split.word, parts, metadata)
+        return cls._numbered(name, parts.settings, parts.settings.word, parts, metadata)
 
     @classmethod
     def from_existing_split(
@@ -164,7 +163,7 @@ class Dataset:
         protocol = f"{self.protocol}/window-{quantile:g}"
         rules = self._rules_of_test() if self.protocol == AS_GIVEN else self.split
         parts = split_ratings(name, ratings, rules, quantile)
-        return self._numbered(name, rules, protocol, parts, self.items)
+        return self._numbered(name, parts.settings, protocol, parts, self.items)
 
     def _rules_of_test(self) -> SplitSettings:
         """The settings, with the least of what the test's users have in both parts."""

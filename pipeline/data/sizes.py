@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
     from pipeline.data.split import SplitSettings
 
+RULES = ("min_held_out", "min_warm_training")  # the settings that say who is evaluated
 ENOUGH = 100
 """Users below which a test can hardly tell one model from another."""
 
@@ -43,7 +44,29 @@ def larger_tests(
     settings: SplitSettings,
     is_window: bool,
 ) -> str | None:
-    """Smaller settings with the number of test users that each would give, in words.
+    """``looser``, in words.
+
+    Returns:
+        As "--min_held_out=5 would give 212 test users, --min_held_out=5 --min_warm_training=7 348";
+        None where no such settings give more.
+    """
+    found = [
+        f"{_changes(settings, rules)} {users:,}"
+        for rules, users in looser(training, held_out, settings, is_window)
+    ]
+    if not found:
+        return None
+    changes, users = found[0].rsplit(" ", 1)
+    return ", ".join([f"{changes} would give {users} test users", *found[1:]])
+
+
+def looser(
+    training: pd.Series[int],
+    held_out: pd.Series[int],
+    settings: SplitSettings,
+    is_window: bool,
+) -> list[tuple[SplitSettings, int]]:
+    """Smaller settings with the number of test users that each would give, the fewest first.
 
     Exact, because ``min_held_out`` and ``min_warm_training`` change neither what trains nor what
     is held out. Settings are halved, then set to the least, until there are ``ENOUGH`` users.
@@ -53,18 +76,12 @@ def larger_tests(
         held_out: the user of each held-out row that can be part of the test.
         settings: of the split.
         is_window: whether it is a validation window, for which settings may mean less.
-
-    Returns:
-        As "--min_held_out=5 would give 212 test users, --min_held_out=5 --min_warm_training=7 348";
-        None where no such settings give more.
     """
     before = training.value_counts()
     after = held_out.value_counts().reindex(before.index, fill_value=0).to_numpy()
     activity = before.to_numpy()
 
-    def users(min_held_out: int, min_warm_training: int) -> int:
-        changed = {"min_held_out": min_held_out, "min_warm_training": min_warm_training}
-        rules = settings.model_copy(update=changed)
+    def users(rules: SplitSettings) -> int:
         rules = rules.in_window() if is_window else rules
         warm = activity >= rules.least_training
         return int(np.count_nonzero(warm & (after >= rules.least_held_out)))
@@ -72,19 +89,18 @@ def larger_tests(
     least = settings.min_training
     now = settings.least_held_out, settings.least_training
     halves = max(now[0] // 2, 1), max(now[1] // 2, least)
-    found: list[str] = []
-    most = users(*now)
+    found: list[tuple[SplitSettings, int]] = []
+    most = users(settings)
     for tried in ((halves[0], now[1]), halves, (1, now[1]), (1, halves[1]), (1, least)):
-        if users(*tried) > most:
-            most = users(*tried)
-            told = f"{most:,}" if found else f"would give {most:,} test users"
-            found.append(f"{_changes(now, tried)} {told}")
+        rules = settings.model_copy(update=dict(zip(RULES, tried, strict=True)))
+        if users(rules) > most:
+            most = users(rules)
+            found.append((rules, most))
         if most >= ENOUGH:
             break
-    return ", ".join(found) or None
+    return found
 
 
-def _changes(now: tuple[int, int], tried: tuple[int, int]) -> str:
-    names = ("min_held_out", "min_warm_training")
-    changed = zip(names, now, tried, strict=True)
-    return " ".join(f"--{name}={new}" for name, old, new in changed if new != old)
+def _changes(now: SplitSettings, other: SplitSettings) -> str:
+    names = (name for name in RULES if getattr(now, name) != getattr(other, name))
+    return " ".join(f"--{name}={getattr(other, name)}" for name in names)

@@ -18,7 +18,7 @@ pair comes again later would tell what comes later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ from pipeline.data.protocols import (
     latest_of_each,
     share_of_each,
 )
-from pipeline.data.sizes import larger_tests
+from pipeline.data.sizes import RULES, larger_tests, looser
 from pipeline.errors import UserError
 from pipeline.settings import Settings
 
@@ -43,6 +43,11 @@ Quantile = Annotated[float, Field(gt=0, lt=1)]
 WARM, LOW_ACTIVITY, COLD, UNUSED = "warm", "low_activity", "cold", "unused"
 REPEAT = "repeat"
 
+FEWER = (
+    "{0}: nobody has {1.least_training} training and {1.least_held_out} held-out interactions, as "
+    "is asked for by default: the {2:,} users with {3.least_training} and {3.least_held_out} are "
+    "evaluated. --min_warm_training and --min_held_out say otherwise."
+)
 NO_TIMES = "{} has no times, or one for all rows: {} drawn at random, per user (protocol random)."
 FUTURE = (
     "The protocol {} knows the future: what is held out lies among what trains, so figures are "
@@ -141,8 +146,22 @@ class Split:
     counts: dict[str, int]
     """duplicates_dropped: rows that repeat another of the same part. repeats_left_out: held-out
     rows of pairs that are in the training part, too."""
+    settings: SplitSettings
+    """As they were asked for, with what the data left open settled."""
     note: str | None = None
     """What a person should know of the cut."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody trains, or nobody can be evaluated."""
+        return len(self.train) == 0 or not (self.later["segment"] == WARM).any()
+
+    @property
+    def counted(self) -> tuple[pd.Series[int], pd.Series[int]]:
+        """The users of training rows, and those of held-out rows that can be part of the test."""
+        rows = self.later[self.later["segment"] != REPEAT]
+        known = rows["item"].isin(self.train["item"].unique())
+        return self.train["user"], rows["user"][known]
 
 
 def split_ratings(
@@ -156,7 +175,8 @@ def split_ratings(
     held-out rows in segments. Rows of items in the training catalogue, of users with
     ``min_held_out`` of them, are ``warm`` (the test), ``low_activity`` or ``cold``, as the user
     has enough, some or no training interactions; what the user has in the training part is
-    ``repeat``, unless ``repeats`` are kept; the rest is ``unused``.
+    ``repeat``, unless ``repeats`` are kept; the rest is ``unused``. Where nobody has as many as
+    the defaults ask for, and nobody asked for others, fewer are enough.
 
     Args:
         name: of the data, for messages.
@@ -183,9 +203,16 @@ def split_ratings(
         held_out, note = _after_the_cut(name, timestamp, quantile)
     rules = settings if window is None else settings.in_window()
     split = _divided(ratings, user, item, held_out, rules, note)
-    if len(split.train) == 0 or not (split.later["segment"] == WARM).any():
-        raise UserError(_empty(name, split, settings, window is not None))
-    return split
+    if not split.is_empty:
+        return replace(split, settings=settings)
+    defaults = SplitSettings()
+    if all(getattr(settings, rule) == getattr(defaults, rule) for rule in RULES):
+        for fewer, users in looser(*split.counted, settings, window is not None)[-1:]:
+            rules = fewer if window is None else fewer.in_window()
+            split = _divided(ratings, user, item, held_out, rules, note)
+            told = FEWER.format(name, settings, users, rules)
+            return replace(split, settings=fewer, note=" ".join(filter(None, [note, told])))
+    raise UserError(_empty(name, split, settings, window is not None))
 
 
 def split_as_given(train: pd.DataFrame, held_out: pd.DataFrame, repeats: str) -> Split:
@@ -277,7 +304,7 @@ def _divided(
         "repeats_left_out": int(np.count_nonzero(repeat & after)),
     }
     train, earlier = _rows(ratings, before & once), _rows(ratings, before & ~once)
-    return Split(train, earlier, later, counts, note)
+    return Split(train, earlier, later, counts, settings, note)
 
 
 def _pairs(user: Numbers, item: Numbers) -> npt.NDArray[np.int64]:
@@ -315,9 +342,7 @@ def _repeated(
 def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) -> str:
     """That nothing is left, and what would leave something."""
     rules = settings.in_window() if is_window else settings
-    rows = split.later[split.later["segment"] != REPEAT]
-    counted = rows["item"].isin(split.train["item"].unique())
-    larger = larger_tests(split.train["user"], rows["user"][counted], settings, is_window)
+    larger = larger_tests(*split.counted, settings, is_window)
     others = "" if settings.protocol == "random" else ", or --protocol random"
     repeats = split.counts["repeats_left_out"]
     left_out = (

@@ -113,6 +113,13 @@ def _prepared(
                 f"{dataset} is split {made.protocol}: a backtest moves a cut in time, and this "
                 f"split has none. Give the ratings themselves, with their times."
             )
+        if made.split.word != split.settled(made.train["timestamp"]).word:
+            raise UserError(
+                f"The cut {quantile:g} of {dataset} leaves no user with at least "
+                f"{split.least_training} training and {split.least_held_out} held-out "
+                f"interactions, and all cuts are to be judged by the same: leave it out of "
+                f"--cuts, or give a smaller --min_held_out."
+            )
         moment = int(made.train["timestamp"].max())
         if cuts and moment == cuts[-1].moment:
             raise UserError(

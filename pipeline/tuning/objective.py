@@ -171,7 +171,11 @@ def best_trial(study: Study) -> tuple[FrozenTrial, str]:
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        raise UserError(f"Study {study.study_name}: no trial is complete, there is no best one.")
+        raise UserError(
+            f"Study {study.study_name}: no trial is complete, there is no best one. If its time was "
+            f"too short for one, give more: --timeout (seconds) of a study, --minutes_each of a "
+            f"suite."
+        )
     best = find_best(complete)
     if best is not None:
         return best, ""

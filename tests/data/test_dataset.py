@@ -353,6 +353,23 @@ def test_an_existing_split_is_taken_as_it_is() -> None:
     assert data.held_out.toarray().tolist() == [[0, 1]]
 
 
+def test_where_nobody_has_what_is_asked_for_by_default_fewer_are_enough() -> None:
+    rows = make_ratings(np.random.default_rng(4), 300, 60, interactions=9)
+    items = make_items(rows["item"])
+    dataset = Dataset.from_ratings("sparse", rows, items, SplitSettings())
+    rules = dataset.split
+    assert (rules.min_training, rules.test_cut) == (5, 0.8)
+    assert rules.least_training <= 7
+    assert rules.least_held_out <= 5
+    assert dataset.protocol == rules.word != SplitSettings(protocol="time").word
+    (note,) = [each for each in dataset.notes.values() if "nobody has 15 training" in each]
+    assert f"the {len(dataset.test_users):,} users with {rules.least_training} and" in note
+    assert len(dataset.window(0.7).test_users) > 0
+    asked = SplitSettings(min_held_out=9)  # who asks for something gets that, or an error
+    with pytest.raises(UserError, match="--min_held_out"):
+        Dataset.from_ratings("sparse", rows, items, asked)
+
+
 def test_windows_that_cannot_be_had_are_left_out_with_the_reason(ratings: pd.DataFrame) -> None:
     fifth = ratings["timestamp"].rank(pct=True).mul(5).astype(int)  # six moments in all
     coarse = ratings.assign(timestamp=fifth)
@@ -361,7 +378,7 @@ def test_windows_that_cannot_be_had_are_left_out_with_the_reason(ratings: pd.Dat
     made, why = dataset.possible_windows((0.4, 0.42, 0.7))
     assert list(made) == [0.4, 0.7]
     assert why.endswith("the window 0.42 is the same as another and is left out.")
-    fine = Dataset.from_ratings("fine", ratings, items, SplitSettings())
+    fine = Dataset.from_ratings("fine", ratings, items, SplitSettings(min_held_out=9))
     made, why = fine.possible_windows((0.7, 0.9999))
     assert list(made) == [0.7]
     assert why.startswith("fine/window-0.9999: the split")
