@@ -76,14 +76,15 @@ def epochs(size: Size, plan: Plan, device: str, seed: int = 0) -> Epochs:
     """Epochs of a new network over generated interactions."""
     torch.manual_seed(seed)
     users, items = (part.to(device) for part in interactions(size))
+    generator = torch.Generator(device).manual_seed(seed)
     return Epochs(
-        NCFNetwork(size.users, size.items, plan).to(device),
+        NCFNetwork(size.users, size.items, plan, generator).to(device),
         users,
         items,
         torch.ones((), device=device),
         size.items,
         plan,
-        torch.Generator(device).manual_seed(seed),
+        generator,
     )
 
 

@@ -20,7 +20,6 @@ from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from benchmarks.trials import together
 from pipeline.models.neumf import NCFNetwork
 from pipeline.training.epochs import Epochs, Precision
-from pipeline.training.graphs import Replayed
 
 EPOCH_SECONDS, SAMPLES, EVALUATION_MS, GAIN = 0.1, 60.0, 50.0, 3.0  # the bars
 EVERY = 5  # in evaluation every fifth interaction is to be found, the others are masked
@@ -127,7 +126,7 @@ def measure(run: Run, sides: dict[str, Epochs], rounds: int, device: str) -> lis
 
 
 def _replayed(made: Epochs) -> bool:
-    return isinstance(made.full_step, Replayed) and made.full_step.replay is not None
+    return made.replayed is not None and made.replayed.replay is not None
 
 
 def training(scale: Scale, device: str) -> list[Measured]:
@@ -135,7 +134,7 @@ def training(scale: Scale, device: str) -> list[Measured]:
     many, large = scale.many_steps, scale.large_steps
     progress(many.name)
     sides = {"kernel by kernel": epochs(many.size, many.plan, device)}
-    sides["kernel by kernel"].full_step = sides["kernel by kernel"].step
+    sides["kernel by kernel"].replayed = None
     if device == "cuda":
         sides["graph"] = epochs(many.size, many.plan, device)
     found = measure(many, sides, scale.rounds, device)

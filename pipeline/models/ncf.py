@@ -115,11 +115,12 @@ class NCF(Recommender):
     ) -> Self:
         """Train on the chosen device; the same seed on the same CPU gives the same bits."""
         device = choose_device(self.settings.device)
+        generator = torch.Generator(device).manual_seed(self.seed)
         # The start is drawn on the CPU, so that it is the same on every device, and from a fork of
         # the global generator, so that nobody else's numbers change.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings)
+            self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings, generator)
         if self.settings.start is not None and state is None:
             self._start(dataset)
         self.wide = self._wide()
@@ -127,7 +128,6 @@ class NCF(Recommender):
             logits = self.wide.fit(dataset).table(dataset)
             self.network.wide = torch.from_numpy(logits)
         self.network.to(device)
-        generator = torch.Generator(device).manual_seed(self.seed)
         trainer = Trainer(self.network, dataset, self.settings, generator)
         if state is not None:
             trainer.load_state(state)

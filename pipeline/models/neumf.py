@@ -12,8 +12,6 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Protocol, cast
 
@@ -21,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training.adam import Adam
-from pipeline.training.epochs import Precision, Pull
-from pipeline.training.layers import add_columns, keep
+from pipeline.training.epochs import Precision
+from pipeline.training.layers import keep
 
 # Of ML-1M's test users, folded in by what they had in training, these two gave a list of NDCG .368
 # (experiments/ncf.yaml; their own columns .377, popularity .326); 10 or 60 steps, or a rate a
@@ -46,19 +44,6 @@ class Shape(Protocol):
     def precision(self) -> Precision: ...
 
 
-@dataclass(frozen=True)
-class _Passed:
-    """What a pass leaves for the way back."""
-
-    users: Tensor
-    items: Tensor
-    user: Tensor
-    item: Tensor
-    product: Tensor
-    signals: list[Tensor]
-    kept: Tensor | None
-
-
 class NCFNetwork(nn.Module):
     """The network: NeuMF with both halves of a row in one table."""
 
@@ -70,13 +55,22 @@ class NCFNetwork(nn.Module):
     wide: Tensor | None
     """Logits of a model beside it, [n_users, n_items], that training adds; no part of its state."""
 
-    def __init__(self, n_users: int, n_items: int, shape: Shape) -> None:
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        shape: Shape,
+        generator: torch.Generator | None = None,
+    ) -> None:
         """Embeddings N(0, .01), linear weights Xavier-normal, biases 0.
+
+        Dropout draws from ``generator``, or from PyTorch's global one.
 
         Modules are made, then given their start, from PyTorch's global generator and in the order
         of the notebook: the same seed gives the notebook's start.
         """
         super().__init__()
+        self.generator = generator
         self.gmf, self.dropout, self.bias = shape.embedding_dim, shape.dropout, shape.bias
         self.bf16 = shape.precision == "bf16"  # in training; scores are worked out in float32
         self.rescale = 1 / (1 - shape.dropout)  # of what dropout leaves
@@ -101,88 +95,32 @@ class NCFNetwork(nn.Module):
         self.items = _columns(weights[1], weights[3], item_bias)
         self.register_buffer("wide", None, persistent=False)
 
-    @torch.no_grad()
-    def forward(
-        self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
-        """Logits of users [B] with candidates [C, B]; the columns used, [., B] and [., C, B].
-
-        The third is the way back: see ``pipeline.training.epochs.Pull``.
-        """
+    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Logits of users [B] with candidates [C, B]; the columns used, [., B] and [., C, B]."""
         user = self.users.index_select(1, users)
         item = self.items.index_select(1, items.flatten()).unflatten(1, items.shape)
         (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = self.parts(user, item)
+        of_product, of_signal = self.output.weight.split(self.ends, dim=1)
         product = (gmf_user[:, None] * gmf_item).flatten(1)
-        of_product, of_signal = self.output.weight[0].split(self.ends)
-        logits = torch.addmv(self.output.bias.expand(items.numel()), product.t(), of_product)
-        # The inputs of the layers after dropout, then the output of the last one.
-        signals: list[Tensor] = []
-        kept: Tensor | None = None  # of the first input
+        logits = torch.addmm(self.output.bias[:, None], of_product, product)
         layers = cast("list[nn.Linear]", list(self.hidden))
         if layers:
             kind = torch.bfloat16 if self.bf16 else logits.dtype
             left, right = mlp_user.to(kind), mlp_item.to(kind)
-            signals.append(torch.cat([left[:, None].expand_as(right), right]).flatten(1))
+            signal = torch.cat([left[:, None].expand_as(right), right]).flatten(1)
             for layer in layers:
+                weight, bias = layer.weight, layer.bias[:, None].to(kind)
                 if self.dropout:
-                    mask = keep(signals[-1], self.dropout, generator)
-                    signals[-1].mul_(mask)
-                    kept = mask if kept is None else kept
-                weight, bias = layer.weight.to(kind), layer.bias.to(kind)
-                signal = torch.addmm(bias[:, None], weight, signals[-1], alpha=self.rescale)
-                signals.append(signal.relu_())
-            logits.addmv_(signals[-1].t().to(logits.dtype), of_signal)
+                    signal = signal * keep(signal, self.dropout, self.generator)
+                    weight = weight * self.rescale
+                signal = torch.addmm(bias, weight.to(kind), signal).relu_()
+            logits = torch.addmm(logits, of_signal, signal.to(logits.dtype))
         logits = logits.view(items.shape)
         if self.bias:
-            logits += user_bias[0] + item_bias[0]
+            logits = logits + user_bias + item_bias[0]
         if self.wide is not None:
-            logits += self.wide[users, items]
-        passed = _Passed(users, items, user, item, product, signals, kept)
-        return logits, (user, item), partial(self._pull, passed)
-
-    @torch.no_grad()
-    def _pull(self, passed: _Passed, slope: Tensor, used: Sequence[Tensor] = ()) -> None:
-        """Gradients of all parameters, written out.
-
-        Autograd would make the same steps of three times as many operations, and on a CPU a step
-        of a small batch is bound by their number.
-        """
-        user, item, signals = passed.user, passed.item, passed.signals
-        of_product, of_signal = self.output.weight[0].split(self.ends)
-        (gmf_user, _, _), (gmf_item, _, _) = self.parts(user, item)
-        to_user, to_item = torch.empty_like(user), torch.empty_like(item)
-        to_users, to_items = self.parts(to_user, to_item)
-        flat = slope.flatten()
-        to_output = [passed.product @ flat]
-        to_product = of_product[:, None, None] * slope
-        torch.mul(to_product, gmf_user[:, None], out=to_items[0])
-        torch.sum(to_product.mul_(gmf_item), 1, out=to_users[0])
-        if signals:
-            whole, kind = slope.dtype, signals[0].dtype
-            to_output.append(signals[-1].to(whole) @ flat)
-            flow = torch.outer(of_signal, flat).to(kind)
-            for place, layer in reversed(list(enumerate(cast("list[nn.Linear]", self.hidden)))):
-                # What ReLU, or the dropout after it, has set to 0 passes nothing on.
-                flow = torch.ops.aten.threshold_backward(flow, signals[place + 1], 0)
-                layer.weight.grad = (flow @ signals[place].t()).to(whole) * self.rescale
-                layer.bias.grad = flow.sum(1, dtype=whole)
-                flow = (layer.weight * self.rescale).to(kind).t() @ flow
-            if passed.kept is not None:
-                flow.mul_(passed.kept)
-            left, right = flow.unflatten(1, passed.items.shape).chunk(2)
-            torch.sum(left, 1, dtype=whole, out=to_users[1])
-            to_items[1].copy_(right)
-        if self.bias:
-            torch.sum(slope, 0, keepdim=True, out=to_users[2])
-            to_items[2].copy_(slope)
-        if used:
-            to_user += used[0]
-            to_item += used[1]
-        self.users.grad = add_columns(to_user, passed.users, self.users.shape[1])
-        columns = passed.items.flatten()
-        self.items.grad = add_columns(to_item.flatten(1), columns, self.items.shape[1])
-        self.output.weight.grad = torch.cat(to_output)[None]
-        self.output.bias.grad = flat.sum()[None]
+            logits = logits + self.wide[users, items]
+        return logits, (user, item)
 
     def parts(self, *embeddings: Tensor) -> list[Sequence[Tensor]]:
         """Views of embeddings, features first: GMF, MLP and bias, the latter two may be empty."""
@@ -245,10 +183,10 @@ class NCFNetwork(nn.Module):
             logits = self.score_columns(columns)
             logits = logits if wide is None else logits + wide
             loss = -(logits.log_softmax(1) * shares).sum()
-            (columns.grad,) = torch.autograd.grad(loss, columns)
+            gradient, *_ = torch.autograd.grad(loss, columns)
             # A user's bias changes no softmax; Adam would follow what rounding leaves of that.
-            columns.grad[sum(self.widths[:2]) :] = 0
-            optimizer.step()
+            gradient[sum(self.widths[:2]) :] = 0
+            optimizer.step([gradient])
         return columns.detach()
 
 

@@ -119,6 +119,9 @@ class Trainer:
     ) -> None:
         """``network`` and ``generator`` live on the same device; the data are moved there.
 
+        Order and negatives are drawn from ``generator``. Modules that draw from PyTorch's global
+        generators find these seeded anew for every epoch.
+
         Raises:
             UserError: a precision is wanted that the device has not.
         """
@@ -158,7 +161,8 @@ class Trainer:
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
-                losses = self.epochs.run()
+                with _own_draws(self.generator, self.epochs_done):
+                    losses = self.epochs.run()
                 # Here a GPU is waited for: the losses are wanted as one number.
                 loss_sum = float(losses.double().sum())
                 self.epochs_done += 1
@@ -211,6 +215,19 @@ class Trainer:
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "
                 f"without --resume."
             ) from None
+
+
+@contextmanager
+def _own_draws(generator: torch.Generator, epochs_done: int) -> Iterator[None]:
+    """PyTorch's global generators, seeded for one epoch and afterwards as before.
+
+    What draws from them, as nn.Dropout does, draws the same in a fit that was broken off, and
+    nobody else's numbers change.
+    """
+    device = generator.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(hash((generator.initial_seed(), epochs_done)))
+        yield
 
 
 @contextmanager

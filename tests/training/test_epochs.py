@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from pipeline.models.neumf import NCFNetwork
 from pipeline.training.epochs import Epochs, Precision
-from pipeline.training.graphs import Replayed, cuda_graph, on_stream
+from pipeline.training.graphs import Replayed, on_stream
 from pipeline.training.losses import LossName
 
 ALONE = """
@@ -53,14 +52,15 @@ def epochs(made: Made, device: str = "cpu") -> Epochs:
     """Epochs over 80 interactions of 12 users with 9 items; the same every time."""
     torch.manual_seed(0)
     pairs = torch.randperm(12 * 9)[:80].sort().values
+    generator = torch.Generator(device).manual_seed(0)
     return Epochs(
-        NCFNetwork(12, 9, made).to(device),
+        NCFNetwork(12, 9, made, generator).to(device),
         (pairs // 9).to(device),
         (pairs % 9).to(device),
         torch.ones((), device=device),
         9,
         made,
-        torch.Generator(device).manual_seed(0),
+        generator,
     )
 
 
@@ -105,7 +105,7 @@ def as_it_stands(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
 @pytest.mark.parametrize("even", [True, False])
 def test_steps_from_buffers_are_the_steps(made: Made, even: bool) -> None:
     plain, replayed = epochs(made), epochs(made)
-    replayed.full_step = Replayed(replayed.step, as_it_stands)
+    replayed.replayed = Replayed(as_it_stands)
     if not even:
         plain.weights = replayed.weights = torch.linspace(0.5, 1.5, 80)
     for _ in range(3):
@@ -115,16 +115,14 @@ def test_steps_from_buffers_are_the_steps(made: Made, even: bool) -> None:
 
 
 def test_a_batch_that_is_not_full_is_not_replayed() -> None:
-    made = epochs(Made(batch_size=32))  # 80 interactions: 32, 32 and 16
-    sizes = list[int]()
-
-    def note(users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
-        sizes.append(len(users))
-        return torch.zeros(())
-
-    made.full_step = note
+    made = epochs(Made(batch_size=16, negatives=2))  # 80 interactions in full batches
+    made.replayed = Replayed(as_it_stands)
     made.run()
-    assert sizes == [32, 32]
+    assert made.replayed.calls == 5
+    made = epochs(Made(batch_size=32))  # 32, 32 and 16
+    made.replayed = Replayed(as_it_stands)
+    made.run()
+    assert made.replayed.calls == 2
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
@@ -139,12 +137,13 @@ def test_other_peoples_matrix_products_are_as_before(precision: Precision) -> No
 @pytest.mark.gpu
 def test_tf32_is_for_the_time_of_an_epoch() -> None:
     made, within = epochs(Made(precision="tf32"), "cuda"), list[str]()
+    step, made.replayed = made.step, None
 
     def note(*batch: Tensor) -> Tensor:
         within.append(torch.get_float32_matmul_precision())
-        return made.step(*batch)
+        return step(*batch)
 
-    made.full_step = note
+    made.step = note  # type: ignore[method-assign]
     made.run()
     assert set(within) == {"high"}
     assert torch.get_float32_matmul_precision() == "highest"
@@ -181,11 +180,11 @@ def test_steps_of_a_graph_are_the_steps(verified: bool) -> None:
     """With dropout too: the draws of a graph are those of the steps one by one."""
     made = Made(batch_size=8, l2=0.01, verified_negatives=verified)
     graph, plain = epochs(made, "cuda"), epochs(made, "cuda")
-    plain.full_step = plain.step
+    plain.replayed = None
     for _ in range(3):
         close(graph.run(), plain.run())
-    assert isinstance(graph.full_step, Replayed)
-    assert graph.full_step.replay is not None
+    assert graph.replayed is not None
+    assert graph.replayed.replay is not None
     for ours, theirs in zip(graph.network.parameters(), plain.network.parameters(), strict=True):
         close(ours, theirs)
 
@@ -200,10 +199,10 @@ def test_the_draws_of_a_graph_go_on() -> None:
     losses = torch.cat([made.run() for _ in range(12)])  # the last nine are replays
     assert len(losses[3:].unique()) == 9
     # One batch over and over: dropout alone.
-    assert isinstance(made.full_step, Replayed)
+    assert made.replayed is not None
     batch = made.users, torch.stack([made.items, made.items.flip(0)]), made.weights
     with on_stream(made.stream):
-        again = torch.stack([made.full_step(*batch) for _ in range(9)])
+        again = torch.stack([made.replayed(made.step, *batch) for _ in range(9)])
     assert len(again.unique()) == 9
 
 
@@ -212,7 +211,7 @@ def test_the_draws_of_a_graph_go_on() -> None:
 def test_an_epoch_waits_for_nothing(replayed: bool) -> None:
     made = epochs(Made(batch_size=12, verified_negatives=True, negative_power=0.75), "cuda")
     if not replayed:
-        made.full_step = made.step
+        made.replayed = None
     made.run()  # recording waits, once
     with no_waiting():
         made.run()
@@ -221,13 +220,15 @@ def test_an_epoch_waits_for_nothing(replayed: bool) -> None:
 @pytest.mark.gpu
 def test_a_network_that_waits_is_trained_without_a_graph() -> None:
     made, plain = (epochs(Made(batch_size=8, dropout=0.0), "cuda") for _ in range(2))
-    plain.full_step = plain.step
+    plain.replayed = None
+
+    step = made.step
 
     def waiting(*batch: Tensor) -> Tensor:
         batch[0].max().item()
-        return made.step(*batch)
+        return step(*batch)
 
-    made.full_step = Replayed(waiting, partial(cuda_graph, generator=made.generator))
+    made.step = waiting  # type: ignore[method-assign]
     with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph"):
         losses = made.run()
     close(losses, plain.run())
