@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.models.base import Arrays, Recommender
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.linear import VALUES
-from pipeline.models.neumf import NCFNetwork
+from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
@@ -35,17 +35,9 @@ TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
 
 
-class NCFSettings(TrainingSettings):
-    """The network's shape, and how it is trained."""
+class NCFSettings(TrainingSettings, NCFMethod):
+    """The network, how it is trained, where it starts, and what stands beside it."""
 
-    embedding_dim: int = Field(8, ge=1)
-    """Entries of a GMF row."""
-    layers: tuple[int, ...] = (16, 8)
-    """Widths of the MLP, the concatenated input first; empty for GMF alone."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Before each linear layer of the MLP."""
-    bias: bool = False
-    """Add a bias per user and per item to the logit."""
     start: Literal["svd", "sequential_ridge"] | None = None
     """Where GMF starts: at truncated SVD factors of the interactions, at those of sequential_ridge
     (either with embedding_dim components), or in noise."""

@@ -12,15 +12,16 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.training.adam import Adam
-from pipeline.training.epochs import Precision
 from pipeline.training.layers import keep
+from pipeline.training.method import Bounds, Method
 
 # Of ML-1M's test users, folded in by what they had in training, these two gave a list of NDCG .368
 # (experiments/ncf.yaml; their own columns .377, popularity .326); 10 or 60 steps, or a rate a
@@ -29,19 +30,18 @@ FOLD_STEPS = 30
 FOLD_RATE = 0.1  # of the mean standard deviation of a feature over users
 
 
-class Shape(Protocol):
-    """What the network is made of; NCFSettings explains it."""
+@dataclass(frozen=True)
+class NCFMethod(Method):
+    """The network's shape, and how it is trained."""
 
-    @property
-    def embedding_dim(self) -> int: ...
-    @property
-    def layers(self) -> Sequence[int]: ...
-    @property
-    def dropout(self) -> float: ...
-    @property
-    def bias(self) -> bool: ...
-    @property
-    def precision(self) -> Precision: ...
+    embedding_dim: Annotated[int, Bounds(ge=1)] = 8
+    """Entries of a GMF row."""
+    layers: tuple[int, ...] = (16, 8)
+    """Widths of the MLP, the concatenated input first; empty for GMF alone."""
+    dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.0
+    """Before each linear layer of the MLP."""
+    bias: bool = False
+    """Add a bias per user and per item to the logit."""
 
 
 class NCFNetwork(nn.Module):
@@ -59,7 +59,7 @@ class NCFNetwork(nn.Module):
         self,
         n_users: int,
         n_items: int,
-        shape: Shape,
+        method: NCFMethod,
         generator: torch.Generator | None = None,
     ) -> None:
         """Embeddings N(0, .01), linear weights Xavier-normal, biases 0.
@@ -71,25 +71,30 @@ class NCFNetwork(nn.Module):
         """
         super().__init__()
         self.generator = generator
-        self.gmf, self.dropout, self.bias = shape.embedding_dim, shape.dropout, shape.bias
-        self.bf16 = shape.precision == "bf16"  # in training; scores are worked out in float32
-        self.rescale = 1 / (1 - shape.dropout)  # of what dropout leaves
-        half = shape.layers[0] // 2 if shape.layers else 0
-        self.widths = (self.gmf, half, int(shape.bias))  # of the parts of an embedding
+        self.gmf, self.dropout, self.bias = method.embedding_dim, method.dropout, method.bias
+        self.bf16 = method.precision == "bf16"  # in training; scores are worked out in float32
+        self.rescale = 1 / (1 - method.dropout)  # of what dropout leaves
+        half = method.layers[0] // 2 if method.layers else 0
+        self.widths = (self.gmf, half, int(method.bias))  # of the parts of an embedding
         tables = [
             nn.Embedding(count, columns)
             for columns in (self.gmf, half)
             for count in (n_users, n_items)
         ]
-        self.hidden = nn.ModuleList(nn.Linear(*widths) for widths in pairwise(shape.layers))
-        self.ends = (self.gmf, shape.layers[-1] if shape.layers else 0)  # what meets in the output
+        self.hidden = nn.ModuleList(nn.Linear(*widths) for widths in pairwise(method.layers))
+        self.ends = (
+            self.gmf,
+            method.layers[-1] if method.layers else 0,
+        )  # what meets in the output
         self.output = nn.Linear(sum(self.ends), 1)
         for table in tables:
             nn.init.normal_(table.weight, std=0.01)
         for layer in (*self.hidden, self.output):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        user_bias, item_bias = (torch.zeros(count, int(shape.bias)) for count in (n_users, n_items))
+        user_bias, item_bias = (
+            torch.zeros(count, int(method.bias)) for count in (n_users, n_items)
+        )
         weights = [table.weight.detach() for table in tables]
         self.users = _columns(weights[0], weights[2], user_bias)
         self.items = _columns(weights[1], weights[3], item_bias)

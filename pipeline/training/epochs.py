@@ -8,40 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.training.adam import Adam
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
-from pipeline.training.losses import LOSSES, LossName
+from pipeline.training.losses import LOSSES
+from pipeline.training.method import Method
 from pipeline.training.sampling import NegativeSampler
-
-Precision = Literal["float32", "tf32", "bf16"]
-
-
-class Method(Protocol):
-    """How to train; TrainingSettings explains it."""
-
-    @property
-    def loss(self) -> LossName: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def l2(self) -> float: ...
-    @property
-    def negatives(self) -> int: ...
-    @property
-    def negative_power(self) -> float: ...
-    @property
-    def verified_negatives(self) -> bool: ...
-    @property
-    def precision(self) -> Precision: ...
 
 
 class Network(Protocol):
