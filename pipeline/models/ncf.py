@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.base import Arrays, Recommender
+from pipeline.models.base import Arrays, EpochRecommender
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.linear import VALUES
 from pipeline.models.neumf import NCFMethod, NCFNetwork
@@ -75,7 +75,7 @@ class NCFSettings(TrainingSettings, NCFMethod):
         return layers
 
 
-class NCF(Recommender):
+class NCF(EpochRecommender):
     """The network as a recommender."""
 
     settings_class = NCFSettings

@@ -1,10 +1,11 @@
-"""NeuMF (He et al., 2017): the network of NCF, with a gradient written out by hand.
+"""NeuMF (He et al., 2017): the network of NCF.
 
 logit(u, i) = w . [p_u * q_i ; MLP([s_u ; t_i])] + b  (+ b_u + b_i)
 
 GMF rows p, q have ``embedding_dim`` entries; MLP rows s, t have half of ``layers[0]`` each. Both
 parts share one table per side, because a step is bound by the number of look-ups, not by their
-width.
+width. Tables and signals are features first, [width, n]: one feature of all samples lies together,
+so that a part of the features is contiguous and every operation runs over long rows.
 
 Nothing but torch is needed here, so that it can be timed where the rest is not installed.
 """
@@ -82,19 +83,15 @@ class NCFNetwork(nn.Module):
             for count in (n_users, n_items)
         ]
         self.hidden = nn.ModuleList(nn.Linear(*widths) for widths in pairwise(method.layers))
-        self.ends = (
-            self.gmf,
-            method.layers[-1] if method.layers else 0,
-        )  # what meets in the output
+        last = method.layers[-1] if method.layers else 0
+        self.ends = (self.gmf, last)  # what meets in the output
         self.output = nn.Linear(sum(self.ends), 1)
         for table in tables:
             nn.init.normal_(table.weight, std=0.01)
         for layer in (*self.hidden, self.output):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        user_bias, item_bias = (
-            torch.zeros(count, int(method.bias)) for count in (n_users, n_items)
-        )
+        user_bias, item_bias = (torch.zeros(count, int(self.bias)) for count in (n_users, n_items))
         weights = [table.weight.detach() for table in tables]
         self.users = _columns(weights[0], weights[2], user_bias)
         self.items = _columns(weights[1], weights[3], item_bias)

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.models.base import Arrays, Recommender
+from pipeline.models.base import Arrays, EpochRecommender
 from pipeline.space import Choice, Range, Space
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
@@ -80,7 +80,7 @@ class TwoTowerNetwork(nn.Module):
         return normalize(self.users.t(), dim=1), normalize(self.tower(self.features), dim=1)
 
 
-class TwoTower(Recommender):
+class TwoTower(EpochRecommender):
     """The two towers as a recommender."""
 
     settings_class = TwoTowerSettings

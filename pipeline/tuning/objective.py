@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import Experiment, change
 from pipeline.errors import UserError
-from pipeline.evaluation.validation import EpochDone, Validation, Window, validate
+from pipeline.evaluation.validation import Validation, Window, validate
+from pipeline.models.fitting import EpochDone
 from pipeline.space import Range
 from pipeline.training.checkpoint import Journal, Record
 from pipeline.tuning.choice import WINDOWS, find_best
