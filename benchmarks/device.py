@@ -15,9 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.models.neumf import NCFNetwork
-from pipeline.training.epochs import Epochs, Precision
-from pipeline.training.losses import LossName
+from pipeline.models.neumf import NCFMethod, NCFNetwork
+from pipeline.training.epochs import Epochs
 
 HEAD = 50  # popular items that are about as popular as the first; the others fall off as 1 / rank
 
@@ -31,23 +30,8 @@ class Size:
     interactions: int
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A network and how it is trained: what the settings of an experiment say, without them."""
-
-    embedding_dim: int = 8
-    layers: tuple[int, ...] = (16, 8)
-    dropout: float = 0.4
-    bias: bool = False
-    loss: LossName = "bpr"
-    batch_size: int = 2048
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    l2: float = 0.0
-    negatives: int = 1
-    negative_power: float = 0.0
-    verified_negatives: bool = False
-    precision: Precision = "float32"
+PLAN = NCFMethod(loss="bpr", dropout=0.4, learning_rate=1e-3)
+"""What is trained where nothing else is said."""
 
 
 @cache
@@ -72,18 +56,19 @@ def _drawn(
     return found.clip(max=len(weights) - 1)
 
 
-def epochs(size: Size, plan: Plan, device: str, seed: int = 0) -> Epochs:
+def epochs(size: Size, plan: NCFMethod, device: str, seed: int = 0) -> Epochs:
     """Epochs of a new network over generated interactions."""
     torch.manual_seed(seed)
     users, items = (part.to(device) for part in interactions(size))
+    generator = torch.Generator(device).manual_seed(seed)
     return Epochs(
-        NCFNetwork(size.users, size.items, plan).to(device),
+        NCFNetwork(size.users, size.items, plan, generator).to(device),
         users,
         items,
         torch.ones((), device=device),
         size.items,
         plan,
-        torch.Generator(device).manual_seed(seed),
+        generator,
     )
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from benchmarks.device import Plan, Size, epochs, interactions, seconds
+from benchmarks.device import PLAN, Size, epochs, interactions, seconds
 from benchmarks.gpu_floors import Rates, floors, rates
 from benchmarks.gpu_ranking import evaluate, held_out
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from benchmarks.trials import together
-from pipeline.models.neumf import NCFNetwork
-from pipeline.training.epochs import Epochs, Precision
-from pipeline.training.graphs import Replayed
+from pipeline.models.neumf import NCFMethod, NCFNetwork
+from pipeline.training.epochs import Epochs
+from pipeline.training.method import Precision
 
 EPOCH_SECONDS, SAMPLES, EVALUATION_MS, GAIN = 0.1, 60.0, 50.0, 3.0  # the bars
 EVERY = 5  # in evaluation every fifth interaction is to be found, the others are masked
@@ -33,7 +33,7 @@ class Run:
 
     name: str
     size: Size
-    plan: Plan
+    plan: NCFMethod
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Scale:
 
 
 FULL = Scale(
-    many_steps=Run("ML-1M, batch 2,048", Size(6040, 3706, 1_000_209), Plan()),
+    many_steps=Run("ML-1M, batch 2,048", Size(6040, 3706, 1_000_209), PLAN),
     large_steps=Run(
         "NVIDIA's NCF, batch 1,048,576",
         Size(138_493, 26_744, 20_000_000),
-        Plan(
+        NCFMethod(
             embedding_dim=64,
             layers=(256, 256, 128, 64),
             dropout=0.5,
@@ -67,7 +67,7 @@ FULL = Scale(
     matrix_width=8192,
 )
 SMALL = Scale(
-    many_steps=Run("small, batch 64", Size(60, 40, 500), Plan(batch_size=64)),
+    many_steps=Run("small, batch 64", Size(60, 40, 500), replace(PLAN, batch_size=64)),
     large_steps=Run(
         "small, batch 160",
         Size(60, 40, 500),
@@ -127,7 +127,7 @@ def measure(run: Run, sides: dict[str, Epochs], rounds: int, device: str) -> lis
 
 
 def _replayed(made: Epochs) -> bool:
-    return isinstance(made.full_step, Replayed) and made.full_step.replay is not None
+    return made.replayed is not None and made.replayed.replay is not None
 
 
 def training(scale: Scale, device: str) -> list[Measured]:
@@ -135,7 +135,7 @@ def training(scale: Scale, device: str) -> list[Measured]:
     many, large = scale.many_steps, scale.large_steps
     progress(many.name)
     sides = {"kernel by kernel": epochs(many.size, many.plan, device)}
-    sides["kernel by kernel"].full_step = sides["kernel by kernel"].step
+    sides["kernel by kernel"].replayed = None
     if device == "cuda":
         sides["graph"] = epochs(many.size, many.plan, device)
     found = measure(many, sides, scale.rounds, device)
@@ -166,7 +166,7 @@ def evaluation(run: Run, rounds: int, device: str) -> Row:
     }
 
 
-def configurations(plan: Plan, count: int) -> list[Plan]:
+def configurations(plan: NCFMethod, count: int) -> list[NCFMethod]:
     """Of one shape, with other learning rates, penalties and dropout."""
     shares = [place / max(1, count - 1) for place in range(count)]
     return [

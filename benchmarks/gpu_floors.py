@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.device import Plan, Size, epochs, seconds
-from pipeline.training.epochs import Precision
+from benchmarks.device import Size, epochs, seconds
+from pipeline.models.neumf import NCFMethod
 from pipeline.training.graphs import cuda_graph, on_stream
+from pipeline.training.method import Precision
 
 FLOAT = 4  # bytes
 ADAM = 8  # floats that move per parameter: three are read and written, one is written and read
@@ -97,7 +98,7 @@ def _best(function: Callable[[], object], device: str) -> float:
     return min(seconds(function, device) for _ in range(ROUNDS))
 
 
-def floors(size: Size, plan: Plan, measured: Rates, replayed: bool) -> Floors:
+def floors(size: Size, plan: NCFMethod, measured: Rates, replayed: bool) -> Floors:
     """Of a step on a full batch, which may come from a graph."""
     a_launch = measured.node if replayed and measured.node is not None else measured.launch
     return Floors(
@@ -107,7 +108,7 @@ def floors(size: Size, plan: Plan, measured: Rates, replayed: bool) -> Floors:
     )
 
 
-def step_bytes(size: Size, plan: Plan) -> int:
+def step_bytes(size: Size, plan: NCFMethod) -> int:
     """That a step has to move."""
     half = plan.layers[0] // 2 if plan.layers else 0
     width = plan.embedding_dim + half + plan.bias
@@ -118,7 +119,7 @@ def step_bytes(size: Size, plan: Plan) -> int:
     return FLOAT * (2 * width * embeddings + ADAM * parameters)
 
 
-def step_flops(plan: Plan) -> int:
+def step_flops(plan: NCFMethod) -> int:
     """Of the matrix products of a step: forward, to the weights and to the inputs."""
     samples = plan.batch_size * (1 + plan.negatives)
     output = plan.embedding_dim + (plan.layers[-1] if plan.layers else 0)
@@ -144,7 +145,7 @@ class _Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def step_operations(plan: Plan) -> int:
+def step_operations(plan: NCFMethod) -> int:
     """Operations of a step, counted in a small one on the CPU: their number is the same."""
     small = replace(plan, batch_size=8)
     made = epochs(Size(4, 8, 8), small, "cpu")

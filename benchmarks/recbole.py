@@ -79,16 +79,19 @@ def theirs(positives: int) -> dict[str, Any]:
 
 def ours(positives: int, verified: bool) -> NCFSettings:
     """The same, as this project calls them."""
-    return NCFSettings(
-        loss="bce",
-        epochs=1,
-        batch_size=positives,
-        learning_rate=LEARNING_RATE,
-        verified_negatives=verified,
-        embedding_dim=DIMENSION,
-        layers=(2 * HIDDEN, HIDDEN),
-        dropout=DROPOUT,
-        device="cpu",
+    return NCFSettings.read(
+        {
+            "loss": "bce",
+            "epochs": 1,
+            "batch_size": positives,
+            "learning_rate": LEARNING_RATE,
+            "verified_negatives": verified,
+            "embedding_dim": DIMENSION,
+            "layers": (2 * HIDDEN, HIDDEN),
+            "dropout": DROPOUT,
+            "device": "cpu",
+        },
+        "RecBole's settings",
     )
 
 

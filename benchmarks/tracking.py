@@ -39,22 +39,17 @@ def untracked(folder: Path, dataset: str, epochs: int) -> dict[str, float]:
     """Train, evaluate and save as the steps do, without MLflow; the test metrics by name."""
     from pipeline.data.prepared import prepare
     from pipeline.evaluation.evaluate import evaluate
+    from pipeline.models.fitting import fit
     from pipeline.models.folder import save_model
     from pipeline.training.checkpoint import Journal
-    from pipeline.training.trainer import Epoch
 
     os.chdir(folder)
     collect_rarely()
     experiment = _experiment(epochs)
     data = prepare(dataset, experiment.split).dataset
     with tempfile.TemporaryDirectory(dir=folder) as kept:
-        journal = Journal(Path(kept) / "checkpoint.pt")
-
-        def after(epoch: Epoch) -> bool:
-            journal.record("final", epoch.record(), epoch.state())
-            return False
-
-        model = experiment.recommender().fit(data, after)
+        model = experiment.recommender()
+        fit(model, data, "final", Journal(Path(kept) / "checkpoint.pt"))
         save_model(experiment.model, model, data, Path(kept))
         summaries = {
             segment: evaluate(model, data, experiment.k, segment).evaluation.summary

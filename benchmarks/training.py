@@ -26,7 +26,7 @@ from pipeline.training.trainer import Epoch
 
 DIMENSION, LAYERS, DROPOUT = 8, (16, 8), 0.4
 LEARNING_RATE = WEIGHT_DECAY = 1e-4
-RATIOS = {2048: 10.0, 16_384: 16.0}  # batch size: the times over the loop that we want
+RATIOS = {2048: 12.0, 16_384: 20.0}  # batch size: the times over the loop that we want
 MEMORY_MIB = 400.0
 
 Side = Iterator[tuple[float, float]]
@@ -80,16 +80,19 @@ def this_project(dataset: Dataset, batch_size: int) -> Side:
 
 def settings(batch_size: int, epochs: int) -> NCFSettings:
     """The notebook's network and training."""
-    return NCFSettings(
-        loss="bpr_sigmoid",
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-        embedding_dim=DIMENSION,
-        layers=LAYERS,
-        dropout=DROPOUT,
-        device="cpu",
+    return NCFSettings.read(
+        {
+            "loss": "bpr_sigmoid",
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": LEARNING_RATE,
+            "weight_decay": WEIGHT_DECAY,
+            "embedding_dim": DIMENSION,
+            "layers": LAYERS,
+            "dropout": DROPOUT,
+            "device": "cpu",
+        },
+        "the notebook's settings",
     )
 
 

@@ -4,7 +4,7 @@ A step of a small network leaves most of a GPU idle, and 16 of them take 16 time
 parameters of trial t are row t of one matrix, and every operation is done for all trials: look-ups
 gather along the last dimension, layers are batched products, Adam has a learning rate per row.
 
-The loss is BPR. As in the network itself the gradient is written out: see pipeline/models/neumf.py.
+The loss is BPR, and the gradient is written out: fewer kernels than autograd's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from benchmarks.device import Plan, Size, interactions
-from pipeline.models.neumf import NCFNetwork
+from benchmarks.device import Size, interactions
+from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
 from pipeline.training.sampling import NegativeSampler
 
@@ -49,7 +49,7 @@ class Trials:
     The plans differ in learning rate, l2 and dropout alone.
     """
 
-    def __init__(self, networks: Sequence[NCFNetwork], plans: Sequence[Plan]) -> None:
+    def __init__(self, networks: Sequence[NCFNetwork], plans: Sequence[NCFMethod]) -> None:
         """Begin where ``networks`` are, which have layers and no biases per user and item."""
         shapes = [part.shape for part in _parameters(networks[0])]
         rows = [torch.cat([part.flatten() for part in _parameters(made)]) for made in networks]
@@ -152,7 +152,7 @@ def _views(flat: Tensor, shapes: Sequence[torch.Size]) -> Views:
     return Views(users, items, output, output_bias, hidden)
 
 
-def together(size: Size, plans: Sequence[Plan], device: str) -> Callable[[], Tensor]:
+def together(size: Size, plans: Sequence[NCFMethod], device: str) -> Callable[[], Tensor]:
     """Trials over generated interactions, with seeds 0, 1, ...: what runs an epoch of all of them.
 
     It answers the losses of the steps, float32 [steps, T].
@@ -170,7 +170,9 @@ def together(size: Size, plans: Sequence[Plan], device: str) -> Callable[[], Ten
     def step(users: Tensor, candidates: Tensor) -> Tensor:
         return trials.step(users, candidates, trials.masks(candidates[0].numel(), generator))
 
-    full_step = step if stream is None else Replayed(step, partial(cuda_graph, generator=generator))
+    full_step: Callable[..., Tensor] = step
+    if stream is not None:
+        full_step = partial(Replayed(partial(cuda_graph, generator=generator)), step)
 
     def shuffled() -> tuple[Tensor, Tensor]:
         """Users [T, n] and candidates [T, C, n], each trial in an order of its own."""

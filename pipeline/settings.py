@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Container, Mapping
+from dataclasses import is_dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from pipeline.errors import UserError, brief
 
@@ -20,6 +21,16 @@ class Settings(BaseModel):
     absolute: ClassVar[Mapping[str, str]] = {}
     """Fields in units of the data, each with the field that says the same as a plain number. The
     plain number counts where there is one."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Fields that come from a plain dataclass are described by its docstrings, too."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for base in cls.__mro__:
+            if is_dataclass(base) and not issubclass(base, BaseModel):
+                for name, described in TypeAdapter(base).json_schema()["properties"].items():
+                    field = cls.model_fields[name]
+                    field.description = field.description or described.get("description")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
@@ -133,3 +134,43 @@ def test_settings_do_not_change() -> None:
 
 def test_the_docstring_of_a_field_is_its_description() -> None:
     assert Example.model_fields["count"].description == "How many."
+
+
+class Within:
+    """A bound that knows nothing of pydantic."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return {**handler(source), "ge": 1}
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What is needed where there is no pydantic."""
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
+
+    size: Annotated[int, Within()] = 5
+    """How large."""
+
+
+class Checked(Settings, Plain):
+    more: bool = False
+    """What else."""
+
+
+class Further(Checked):
+    pass
+
+
+def test_settings_inherit_the_fields_of_a_plain_dataclass() -> None:
+    for cls in (Checked, Further):
+        fields = {name: info.description for name, info in cls.model_fields.items()}
+        assert fields == {"size": "How large.", "more": "What else."}
+        assert isinstance(cls.read({"size": "7"}, "flags"), Plain)
+        assert cls.read({"size": "7"}, "flags") == cls(size=7)
+        assert cls().size == 5
+    assert message({"size": 0}, Checked).endswith(
+        "size=0: Input should be greater than or equal to 1"
+    )
+    with pytest.raises(ValidationError, match="frozen"):
+        Checked().size = 4  # type: ignore[misc]

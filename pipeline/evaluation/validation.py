@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +26,8 @@ from pipeline.evaluation.evaluate import FullRanking, Ranked
 from pipeline.evaluation.lists import Evaluation
 from pipeline.evaluation.significance import Gain
 from pipeline.models.base import Recommender
+from pipeline.models.fitting import EpochDone, fit
 from pipeline.training.checkpoint import Journal, Record
-
-if TYPE_CHECKING:
-    from pipeline.training.trainer import Epoch
 
 OVER_POPULAR, OVER_STRANGERS = "over_popular", "over_strangers"
 """A user's own list against the user's most popular unseen items, and another user's list."""
@@ -40,12 +37,6 @@ first places alone, what a personal model is worth more drowns in chance where u
 MOSTLY = 0.5
 """The share from which on lists are what they share it with rather than anything else: the
 popularity list, or one list for everybody."""
-
-EpochDone = Callable[[str, int, Record], None]
-"""Told the fit's name, the number of the epoch and its record.
-
-A fit without epochs is told of once: number 0, and a record without a loss.
-"""
 
 
 @dataclass(frozen=True)
@@ -156,12 +147,25 @@ def validate(
     ``on_epoch`` raises ends the validation. The journal's records also hold the sums behind
     ``Validation.gain``, which are no metrics and which ``on_epoch`` is not told.
     """
+
+    def is_stale(curve: list[Record]) -> bool:
+        return patience is not None and _stale(curve, metric) >= patience
+
     for window in windows:
         if window.name in journal.finished:
             continue
         curve = journal.epochs.get(window.name, [])
-        if patience is None or not curve or _stale(curve, metric) < patience:
-            _fit_window(make(), window, metric, journal, patience, on_epoch)
+        if not curve or not is_stale(curve):
+            model = make()
+            fit(
+                model,
+                window.dataset,
+                window.name,
+                journal,
+                on_epoch=on_epoch,
+                measure=partial(_measured, model, window, metric),
+                stop=is_stale,
+            )
         journal.finish(window.name)
     curves = {window.quantile: journal.epochs[window.name] for window in windows}
     if not curves:
@@ -176,28 +180,9 @@ def validate(
     return Validation(chosen + 1 if in_epochs else None, records, _repeats(windows))
 
 
-def _fit_window(
-    model: Recommender,
-    window: Window,
-    metric: str,
-    journal: Journal,
-    patience: int | None,
-    on_epoch: EpochDone | None,
-) -> None:
-    def note(number: int, training: Record, state: dict[str, Any]) -> None:
-        ranked = window.ranking.evaluate(model)
-        record = {**ranked.evaluation.summary, **training}
-        if on_epoch is not None:  # before the checkpoint: what is told twice beats what is lost
-            on_epoch(window.name, number, record)
-        journal.record(window.name, {**record, **_gains(model, window, ranked, metric)}, state)
-
-    def after(epoch: Epoch) -> bool:
-        note(epoch.number, epoch.record(), epoch.state())
-        return patience is not None and _stale(journal.epochs[window.name], metric) >= patience
-
-    model.fit(window.dataset, after, journal.state(window.name))
-    if window.name not in journal.epochs:
-        note(0, {}, {})
+def _measured(model: Recommender, window: Window, metric: str) -> tuple[Record, Record]:
+    ranked = window.ranking.evaluate(model)
+    return ranked.evaluation.summary, _gains(model, window, ranked, metric)
 
 
 def _gains(model: Recommender, window: Window, ranked: Ranked, metric: str) -> Record:

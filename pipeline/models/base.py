@@ -45,17 +45,8 @@ class Recommender(ABC):
         return [type(self)]
 
     @abstractmethod
-    def fit(
-        self,
-        dataset: Dataset,
-        on_epoch: OnEpoch | None = None,
-        state: dict[str, Any] | None = None,
-    ) -> Self:
-        """Learn from the training part of ``dataset``.
-
-        Models that learn in epochs tell ``on_epoch`` after each, and go on from ``state`` where
-        an earlier fit stopped; the others ignore both.
-        """
+    def fit(self, dataset: Dataset) -> Self:
+        """Learn from the training part of ``dataset``."""
 
     @abstractmethod
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
@@ -101,3 +92,20 @@ class Recommender(ABC):
         recommender = cls(settings, description["seed"])
         recommender.load_arrays(load_file(folder / "weights.safetensors"))
         return recommender
+
+
+class EpochRecommender(Recommender):
+    """A recommender that learns in epochs, after each of which it can be used and gone on with."""
+
+    @abstractmethod
+    def fit(
+        self,
+        dataset: Dataset,
+        on_epoch: OnEpoch | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> Self:
+        """Learn from the training part of ``dataset``.
+
+        ``on_epoch`` is told after each epoch. With a ``state`` that it was told, an earlier fit to
+        the same data is gone on with.
+        """

@@ -10,7 +10,7 @@ sparse and on dense data; where a model has a field for the absolute number, too
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ from pipeline.space import Choice
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
-    from pipeline.training.trainer import OnEpoch
 
 Matrix: TypeAlias = "sparse.csr_matrix | npt.NDArray[np.float32]"
 
@@ -81,12 +80,7 @@ class LinearRecommender(Recommender):
         """The two matrices, from the training part of ``dataset``."""
         raise NotImplementedError
 
-    def fit(
-        self,
-        dataset: Dataset,
-        on_epoch: OnEpoch | None = None,
-        state: dict[str, Any] | None = None,
-    ) -> Self:
+    def fit(self, dataset: Dataset) -> Self:
         """Learn the two matrices; exposure adds a column to the one and a row to the other."""
         self.left, self.right = self.learn(dataset)
         if self.settings.exposure_users:

@@ -12,10 +12,10 @@ from scipy import sparse
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.base import Arrays, Recommender
+from pipeline.models.base import Arrays, EpochRecommender, Recommender
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.linear import VALUES
-from pipeline.models.neumf import NCFNetwork
+from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
@@ -35,17 +35,9 @@ TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
 
 
-class NCFSettings(TrainingSettings):
-    """The network's shape, and how it is trained."""
+class NCFSettings(TrainingSettings, NCFMethod):
+    """The network, how it is trained, where it starts, and what stands beside it."""
 
-    embedding_dim: int = Field(8, ge=1)
-    """Entries of a GMF row."""
-    layers: tuple[int, ...] = (16, 8)
-    """Widths of the MLP, the concatenated input first; empty for GMF alone."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Before each linear layer of the MLP."""
-    bias: bool = False
-    """Add a bias per user and per item to the logit."""
     start: Literal["svd", "sequential_ridge"] | None = None
     """Where GMF starts: at truncated SVD factors of the interactions, at those of sequential_ridge
     (either with embedding_dim components), or in noise."""
@@ -83,7 +75,7 @@ class NCFSettings(TrainingSettings):
         return layers
 
 
-class NCF(Recommender):
+class NCF(EpochRecommender):
     """The network as a recommender."""
 
     settings_class = NCFSettings
@@ -121,11 +113,12 @@ class NCF(Recommender):
     ) -> Self:
         """Train on the chosen device; the same seed on the same CPU gives the same bits."""
         device = choose_device(self.settings.device)
+        generator = torch.Generator(device).manual_seed(self.seed)
         # The start is drawn on the CPU, so that it is the same on every device, and from a fork of
         # the global generator, so that nobody else's numbers change.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings)
+            self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings, generator)
         if self.settings.start is not None and state is None:
             self._start(dataset)
         self.wide = self._wide()
@@ -133,7 +126,6 @@ class NCF(Recommender):
             logits = self.wide.fit(dataset).table(dataset)
             self.network.wide = torch.from_numpy(logits)
         self.network.to(device)
-        generator = torch.Generator(device).manual_seed(self.seed)
         trainer = Trainer(self.network, dataset, self.settings, generator)
         if state is not None:
             trainer.load_state(state)

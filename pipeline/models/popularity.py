@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,6 @@ from pipeline.models.base import Arrays, Recommender
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
-    from pipeline.training.trainer import OnEpoch
 
 
 class MostPopular(Recommender):
@@ -19,12 +18,7 @@ class MostPopular(Recommender):
 
     personal: ClassVar[bool] = False
 
-    def fit(
-        self,
-        dataset: Dataset,
-        on_epoch: OnEpoch | None = None,
-        state: dict[str, Any] | None = None,
-    ) -> Self:
+    def fit(self, dataset: Dataset) -> Self:
         """Count training users per item."""
         self.popularity = dataset.popularity.astype(np.float32)
         return self

@@ -9,7 +9,6 @@ says less about those that everybody has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,10 +20,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.models.base import Arrays, Recommender
+from pipeline.models.base import Arrays, EpochRecommender
 from pipeline.space import Choice, Range, Space
-from pipeline.training.epochs import Pull
-from pipeline.training.layers import columns
 from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
 
 if TYPE_CHECKING:
@@ -47,7 +44,6 @@ class TwoTowerSettings(TrainingSettings):
 class TwoTowerNetwork(nn.Module):
     """User embeddings and the item tower."""
 
-    capturable = False  # how many distinct items a batch has is known when it is there
     features: Tensor
 
     def __init__(
@@ -64,27 +60,19 @@ class TwoTowerNetwork(nn.Module):
         layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
         self.tower = nn.Sequential(*layers[:-1])  # no ReLU on the vector itself
 
-    @torch.enable_grad()
-    def forward(
-        self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
+    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         """Logits of users [B] with candidates [C, B]; the users' columns, [dimension, B].
 
         The tower runs once for each item of the batch, however often the item stands in it.
         """
-        user = columns(self.users, users)
+        user = self.users.index_select(1, users)
         distinct, places = items.unique(return_inverse=True)
         with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
             towered = self.tower(self.features[distinct])
         vectors = normalize(towered.float(), dim=1).t()
-        item = columns(vectors, places.flatten()).unflatten(1, items.shape)
+        item = vectors.index_select(1, places.flatten()).unflatten(1, items.shape)
         logits = self.scale * (normalize(user, dim=0)[:, None] * item).sum(0)
-
-        def pull(slope: Tensor, used: Sequence[Tensor] = ()) -> None:
-            self.zero_grad()
-            torch.autograd.backward((logits, user)[: 1 + len(used)], (slope, *used))
-
-        return logits.detach(), (user.detach(),), pull
+        return logits, (user,)
 
     @torch.inference_mode()
     def vectors(self) -> tuple[Tensor, Tensor]:
@@ -92,7 +80,7 @@ class TwoTowerNetwork(nn.Module):
         return normalize(self.users.t(), dim=1), normalize(self.tower(self.features), dim=1)
 
 
-class TwoTower(Recommender):
+class TwoTower(EpochRecommender):
     """The two towers as a recommender."""
 
     settings_class = TwoTowerSettings

@@ -8,20 +8,18 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pipeline.config import Experiment
 from pipeline.console import ProgressBar
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, rolling_windows, validate
+from pipeline.models import fitting
 from pipeline.models.base import Recommender
 from pipeline.process import lock
 from pipeline.tracking.runs import Run
 from pipeline.training.checkpoint import Journal, Record
-
-if TYPE_CHECKING:
-    from pipeline.training.trainer import Epoch
 
 CHECKPOINTS = Path("data") / "checkpoints"
 CHECKPOINT = "checkpoint.pt"
@@ -77,15 +75,9 @@ def fit(
             on_epoch=watch,
         )
     changes = {} if validation.epochs is None else {"epochs": validation.epochs}
+    model = experiment.recommender(**changes)
     with _Watch(experiment.name, run, (params | changes).get("epochs")) as watch:
-
-        def after(epoch: Epoch) -> bool:
-            watch(FINAL, epoch.number, epoch.record())
-            journal.record(FINAL, epoch.record(), epoch.state())
-            return False
-
-        model = experiment.recommender(**changes)
-        model.fit(dataset, after, journal.state(FINAL))
+        fitting.fit(model, dataset, FINAL, journal, on_epoch=watch)
     return model, validation
 
 

@@ -6,7 +6,7 @@ for nothing that is used here. The arithmetic is torch's own fused kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # the paper's, and torch's
 
 
 class Adam:
-    """Steps along the gradients that parameters hold, on whatever device these are."""
+    """Steps of parameters along their gradients, on whatever device these are."""
 
     def __init__(
         self, parameters: Iterable[Tensor], learning_rate: float, weight_decay: float = 0.0
@@ -35,12 +35,11 @@ class Adam:
         self.counts = [torch.zeros((), device=each.device) for each in self.parameters]
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Move every parameter; each has a gradient."""
-        gradients = [each.grad for each in self.parameters]
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Move every parameter, given the gradient of each."""
         adam(
             self.parameters,
-            gradients,  # type: ignore[arg-type]
+            list(gradients),
             self.means,
             self.squares,
             [],

@@ -5,58 +5,27 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.training.adam import Adam
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
-from pipeline.training.losses import LOSSES, LossName
+from pipeline.training.losses import LOSSES
+from pipeline.training.method import Method
 from pipeline.training.sampling import NegativeSampler
-
-Precision = Literal["float32", "tf32", "bf16"]
-
-
-class Method(Protocol):
-    """How to train; TrainingSettings explains it."""
-
-    @property
-    def loss(self) -> LossName: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def l2(self) -> float: ...
-    @property
-    def negatives(self) -> int: ...
-    @property
-    def negative_power(self) -> float: ...
-    @property
-    def verified_negatives(self) -> bool: ...
-    @property
-    def precision(self) -> Precision: ...
-
-
-class Pull(Protocol):
-    """The way back through a network, to the gradients of its parameters."""
-
-    def __call__(self, slope: Tensor, used: Sequence[Tensor] = ()) -> None:
-        """Set the parameters' gradients from those of the logits, [C, B], and of the embeddings."""
-        ...
 
 
 class Network(Protocol):
-    """What is trained."""
+    """What is trained: an ordinary module, with a forward pass that autograd differentiates.
 
-    capturable: bool
-    """Whether a CUDA graph can hold it: it waits for no result, and all shapes are the batch's."""
+    One with an attribute ``capturable`` that is true is replayed from a CUDA graph where there is
+    CUDA. It waits for no result, all shapes are the batch's, and Python decides nothing anew.
+    """
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
@@ -64,11 +33,9 @@ class Network(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
-    def __call__(
-        self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
-        """Users [B] and candidates [C, B] to logits [C, B], the embeddings used [width, ...] and
-        the way back. Autograd knows nothing of them."""
+    def __call__(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Users [B] and candidates [C, B] to logits [C, B] and the embeddings used, which the
+        penalty is on: [width, B] or [width, C, B] of each kind."""
         ...
 
 
@@ -107,7 +74,10 @@ class Epochs:
         self.optimizer = Adam(network.parameters(), method.learning_rate, method.weight_decay)
         # A graph cannot be recorded on the default stream: all of the work has one of its own.
         self.stream = torch.cuda.Stream(generator.device) if on_cuda else None
-        self.full_step = self._full_step()
+        capturable = self.stream is not None and getattr(network, "capturable", False)
+        record = partial(cuda_graph, generator=generator)
+        self.replayed = Replayed(record) if capturable else None
+        """What steps on full batches come from; None: each is done as it stands."""
 
     def run(self) -> Tensor:
         """One epoch in a new order with new negatives: the losses of its steps, float32 [steps]."""
@@ -125,24 +95,36 @@ class Epochs:
         for batch, user, drawn in zip(*parts, strict=True):
             positive = self.items.index_select(0, batch)
             weights = self.weights if even else self.weights.index_select(0, batch)
-            step = self.full_step if len(batch) == size else self.step
+            replayed = self.replayed if len(batch) == size else None
+            step = self.step if replayed is None else partial(replayed, self.step)
             losses.append(step(user, torch.cat([positive[None], drawn]), weights))
         return torch.stack(losses)
 
     def step(self, users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
         """Learn from users [B] with candidates [C, B], positives first: the loss before it."""
-        logits, used, pull = self.network(users, candidates, self.generator)
-        loss, slope = LOSSES[self.method.loss](logits, weights)
-        # The penalty is l2 times the mean squared norm of each kind of embedding used.
-        shrink = 2 * self.method.l2
-        pull(slope, [part * (shrink / part[0].numel()) for part in used] if shrink else ())
-        self.optimizer.step()
-        return loss
+        logits, used = self.network(users, candidates)
+        loss = LOSSES[self.method.loss](logits, weights)
+        total = loss
+        if self.method.l2:
+            total = loss + self.method.l2 * sum(_mean_square(part, candidates) for part in used)
+        parameters = self.optimizer.parameters
+        self.optimizer.step(torch.autograd.grad(total, parameters, materialize_grads=True))
+        return loss.detach()
 
-    def _full_step(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        if self.stream is None or not self.network.capturable:
-            return self.step
-        return Replayed(self.step, partial(cuda_graph, generator=self.generator))
+
+def _mean_square(part: Tensor, candidates: Tensor) -> Tensor:
+    """The mean squared norm of embeddings used, [width, B] or [width, C, B].
+
+    Raises:
+        ValueError: they have another shape.
+    """
+    if part.shape[1:] not in (candidates.shape, candidates.shape[1:]):
+        count, size = candidates.shape
+        raise ValueError(
+            f"The network answers embeddings of shape {tuple(part.shape)}; expected [width, {size}]"
+            f" or [width, {count}, {size}], features first."
+        )
+    return part.square().sum() / part[0].numel()
 
 
 @contextmanager

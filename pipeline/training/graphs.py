@@ -27,30 +27,31 @@ Raises RuntimeError where it cannot be recorded."""
 class Replayed:
     """A function of batches of one shape that is recorded once and replayed from then on.
 
-    Where it cannot be recorded it is called as it stands, with a warning that says why.
+    Where it cannot be recorded it is called as it stands, with a warning that says why. It is
+    given at every call and not kept: a step belongs to who would keep it in turn.
     """
 
-    def __init__(self, function: Callable[..., Tensor], record: Record) -> None:
-        self.function, self.record = function, record
+    def __init__(self, record: Record) -> None:
+        self.record = record
         self.calls = 0
         self.buffers: tuple[Tensor, ...] = ()
         self.replay: Callable[[], Tensor] | None = None
 
-    def __call__(self, *batch: Tensor) -> Tensor:
-        """``function(*batch)``."""
+    def __call__(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+        """``function(*batch)``; the function is the same one every time."""
         if self.calls == WARM_UP:
-            self._record(batch)
+            self._record(function, batch)
         self.calls += 1
         if self.replay is None:
-            return self.function(*batch)
+            return function(*batch)
         for buffer, part in zip(self.buffers, batch, strict=True):
             buffer.copy_(part)
         return self.replay().clone()
 
-    def _record(self, batch: tuple[Tensor, ...]) -> None:
-        self.buffers = tuple(part.clone() for part in batch)
+    def _record(self, function: Callable[..., Tensor], batch: tuple[Tensor, ...]) -> None:
+        buffers = self.buffers = tuple(part.clone() for part in batch)
         try:
-            self.replay = self.record(lambda: self.function(*self.buffers))
+            self.replay = self.record(lambda: function(*buffers))
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             warnings.warn(

@@ -16,49 +16,30 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
-from pipeline.training.epochs import Epochs, Network, Precision
-from pipeline.training.losses import LossName
+from pipeline.training.epochs import Epochs, Network
+from pipeline.training.method import Method
 from pipeline.training.threads import one_thread
 
 LARGEST = 1e18  # of a parameter: the product of two larger ones is no float32 any more
 SMALL_STEP = 200_000  # activations of a step below which a second thread costs more than it brings
 
 
-class TrainingSettings(Settings):
-    """How a network is trained, whatever the network."""
+class TrainingSettings(Settings, Method):
+    """How a network is trained, and for how long, on what, and where."""
 
-    loss: LossName = "bce"
-    """bpr, bce or softmax on logits; bpr_sigmoid is the notebook's BPR on sigmoid outputs."""
     epochs: int = Field(20, ge=1)
     """Passes over the training interactions; with patience, at most so many."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many epochs without a better validation NDCG and keep the best number."""
-    batch_size: int = Field(2048, ge=1)
-    """Positives per step."""
     steps_per_epoch: int | None = Field(None, ge=1)
     """Steps of an epoch, in the place of batch_size: the batch follows the number of interactions,
     and a learning rate that is good on one data set is near a good one on another."""
-    learning_rate: float = Field(1e-4, gt=0)
-    """Of Adam."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Adam's coupled decay of all parameters, which also shrinks rows that a batch did not use."""
-    l2: float = Field(0.0, ge=0)
-    """L2 penalty on the embedding rows that a batch used, per sample."""
-    negatives: int = Field(1, ge=1)
-    """Negatives per positive."""
-    negative_power: float = Field(0.0, ge=0)
-    """Negatives are drawn by popularity to this power: 0 is uniform."""
-    verified_negatives: bool = False
-    """Draw negatives again that the user has in training."""
     rating_confidence: float = Field(0.0, ge=0)
     """Weight of a positive: its value to this power, over the mean of that; 0 makes all alike."""
     values: Values = "auto"
     """What an interaction is worth as confidence, and in a start: as of the linear models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
-    precision: Precision = "float32"
-    """Of hidden layers' matrix products, on CUDA: tf32 and bf16 are faster and keep 10 and 7 bits
-    of a number instead of 23. Parameters, and models that are loaded, stay float32."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +100,9 @@ class Trainer:
     ) -> None:
         """``network`` and ``generator`` live on the same device; the data are moved there.
 
+        Order and negatives are drawn from ``generator``. Modules that draw from PyTorch's global
+        generators find these seeded anew for every epoch.
+
         Raises:
             UserError: a precision is wanted that the device has not.
         """
@@ -158,7 +142,8 @@ class Trainer:
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
-                losses = self.epochs.run()
+                with _own_draws(self.generator, self.epochs_done):
+                    losses = self.epochs.run()
                 # Here a GPU is waited for: the losses are wanted as one number.
                 loss_sum = float(losses.double().sum())
                 self.epochs_done += 1
@@ -211,6 +196,19 @@ class Trainer:
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "
                 f"without --resume."
             ) from None
+
+
+@contextmanager
+def _own_draws(generator: torch.Generator, epochs_done: int) -> Iterator[None]:
+    """PyTorch's global generators, seeded for one epoch and afterwards as before.
+
+    What draws from them, as nn.Dropout does, draws the same in a fit that was broken off, and
+    nobody else's numbers change.
+    """
+    device = generator.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(hash((generator.initial_seed(), epochs_done)))
+        yield
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import Experiment, change
 from pipeline.errors import UserError
-from pipeline.evaluation.validation import EpochDone, Validation, Window, validate
+from pipeline.evaluation.validation import Validation, Window, validate
+from pipeline.models.fitting import EpochDone
 from pipeline.space import Range
 from pipeline.training.checkpoint import Journal, Record
 from pipeline.tuning.choice import WINDOWS, find_best
@@ -172,9 +173,9 @@ def best_trial(study: Study) -> tuple[FrozenTrial, str]:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         raise UserError(
-            f"Study {study.study_name}: no trial is complete, there is no best one. If its time was "
-            f"too short for one, give more: --timeout (seconds) of a study, --minutes_each of a "
-            f"suite."
+            f"Study {study.study_name}: no trial is complete, there is no best one. If its time "
+            f"was too short for one, give more: --timeout (seconds) of a study, --minutes_each "
+            f"of a suite."
         )
     best = find_best(complete)
     if best is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.device import Plan, Size, interactions
+from benchmarks.device import PLAN, Size, interactions
 from benchmarks.gpu import SMALL, Measured, configurations, report
 from benchmarks.gpu_floors import (
     Rates,
@@ -98,7 +98,7 @@ def test_some_people_and_items_have_more_than_others() -> None:
 def test_evaluation_is_that_of_the_pipeline(block_bytes: int) -> None:
     size = Size(23, 40, 300)
     torch.manual_seed(0)
-    network = NCFNetwork(size.users, size.items, Plan())
+    network = NCFNetwork(size.users, size.items, PLAN)
     torch.nn.init.normal_(network.users, std=0.5)
     users, items = interactions(size)
     seen, wanted = np.zeros((2, size.users, size.items), bool)
@@ -122,7 +122,7 @@ def test_evaluation_is_that_of_the_pipeline(block_bytes: int) -> None:
 
 
 def test_what_a_step_has_to_do() -> None:
-    plan = Plan(embedding_dim=3, layers=(4, 2), batch_size=10, negatives=2)
+    plan = replace(PLAN, embedding_dim=3, layers=(4, 2), batch_size=10, negatives=2)
     # Rows of 3 + 2; 4 * 2 + 2 in the hidden layer, 3 + 2 + 1 in the output.
     parameters = 5 * (7 + 11) + 10 + 6
     assert step_bytes(Size(7, 11, 100), plan) == 4 * (2 * 5 * (10 + 30) + 8 * parameters)
@@ -130,7 +130,7 @@ def test_what_a_step_has_to_do() -> None:
 
 
 def test_operations_grow_with_the_network_and_not_with_the_batch() -> None:
-    plan = Plan()
+    plan = PLAN
     counted = step_operations(plan)
     assert 30 < counted < 100
     assert step_operations(replace(plan, batch_size=4096)) == counted
@@ -139,7 +139,7 @@ def test_operations_grow_with_the_network_and_not_with_the_batch() -> None:
 
 
 def test_the_highest_floor_binds() -> None:
-    size, plan = Size(7, 11, 100), Plan()
+    size, plan = Size(7, 11, 100), PLAN
     slow_copies = Rates(bytes=1e3, flops={"float32": 1e15}, launch=1e-9, node=None)
     assert floors(size, plan, slow_copies, False).highest == step_bytes(size, plan) / 1e3
     slow_launches = Rates(bytes=1e15, flops={"float32": 1e15}, launch=2.0, node=1.0)
@@ -149,7 +149,7 @@ def test_the_highest_floor_binds() -> None:
 
 
 def test_configurations_are_of_one_shape() -> None:
-    plans = configurations(Plan(), 4)
+    plans = configurations(PLAN, 4)
     assert len({plan.learning_rate for plan in plans}) == 4
     assert len({(plan.layers, plan.embedding_dim, plan.batch_size) for plan in plans}) == 1
-    assert configurations(Plan(), 1) == [replace(Plan(), learning_rate=1e-4, dropout=0.0)]
+    assert configurations(PLAN, 1) == [replace(PLAN, learning_rate=1e-4, dropout=0.0)]

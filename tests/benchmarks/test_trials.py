@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.device import Plan, Size
+from benchmarks.device import PLAN, Size
 from benchmarks.gpu import configurations
 from benchmarks.trials import Trials, together
 from pipeline.models import neumf
-from pipeline.models.neumf import NCFNetwork
+from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.training.epochs import Epochs
 
 USERS, ITEMS, BATCH = 9, 13, 20
 
 
-def plans(negatives: int = 1, layers: tuple[int, ...] = (16, 8)) -> list[Plan]:
-    plan = Plan(batch_size=BATCH, negatives=negatives, layers=layers)
+def plans(negatives: int = 1, layers: tuple[int, ...] = (16, 8)) -> list[NCFMethod]:
+    plan = replace(PLAN, batch_size=BATCH, negatives=negatives, layers=layers)
     rates = [0.05, 0.003, 0.01, 0.02]
     return [
         replace(plan, learning_rate=rate, l2=penalty, dropout=dropout)
@@ -31,7 +31,7 @@ def plans(negatives: int = 1, layers: tuple[int, ...] = (16, 8)) -> list[Plan]:
     ]
 
 
-def start(plan: Plan, seed: int) -> NCFNetwork:
+def start(plan: NCFMethod, seed: int) -> NCFNetwork:
     torch.manual_seed(seed)
     made = NCFNetwork(USERS, ITEMS, plan)
     for part in made.parameters():
@@ -39,7 +39,9 @@ def start(plan: Plan, seed: int) -> NCFNetwork:
     return made.double()  # Adam makes much of what rounding leaves of a gradient that is zero
 
 
-def draws(trials: Trials, plan: Plan, steps: int) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+def draws(
+    trials: Trials, plan: NCFMethod, steps: int
+) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
     generator = torch.Generator().manual_seed(0)
     count = 1 + plan.negatives
     for _ in range(steps):
@@ -87,7 +89,7 @@ def test_each_trial_drops_its_own_share() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_an_epoch_of_all(device: str) -> None:
-    epoch = together(Size(30, 20, 500), configurations(Plan(batch_size=48), 3), device)
+    epoch = together(Size(30, 20, 500), configurations(replace(PLAN, batch_size=48), 3), device)
     first, second = epoch(), epoch()
     assert first.shape == (11, 3)
     torch.testing.assert_close(first, torch.full_like(first, math.log(2)), rtol=0, atol=0.05)

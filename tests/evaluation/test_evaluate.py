@@ -29,7 +29,7 @@ class Table(Recommender):
         super().__init__(Settings(), seed=0)
         self.table = np.array(table, np.float32)
 
-    def fit(self, dataset: Dataset, on_epoch: Any = None, state: Any = None) -> Self:
+    def fit(self, dataset: Dataset) -> Self:
         return self
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

@@ -18,15 +18,15 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.validation import (
     OVER_POPULAR,
     OVER_STRANGERS,
-    EpochDone,
     Validation,
     Window,
     rolling_windows,
     validate,
     window_name,
 )
-from pipeline.models.base import Arrays, Recommender
+from pipeline.models.base import Arrays, EpochRecommender, Recommender
 from pipeline.models.factors import SVD
+from pipeline.models.fitting import EpochDone
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.popularity import MostPopular, MostPopularUnmasked
 from pipeline.settings import Settings
@@ -41,7 +41,7 @@ SUMS = {f"{over}/{part}" for over in (OVER_POPULAR, OVER_STRANGERS) for part in 
 Script = dict[float, list[float]]
 
 
-class Scripted(Recommender):
+class Scripted(EpochRecommender):
     """Gets the lists of a given share of users right, another share after each epoch.
 
     The lists of the others have no hit, so the share is the NDCG. Epochs are noted in ``done``.
@@ -213,9 +213,9 @@ def test_windows_are_shared_by_models(dataset: Dataset) -> None:
     fitted: list[Dataset] = []
 
     class Noting(MostPopular):
-        def fit(self, dataset: Dataset, on_epoch: Any = None, state: Any = None) -> Self:
+        def fit(self, dataset: Dataset) -> Self:
             fitted.append(dataset)
-            return super().fit(dataset, on_epoch, state)
+            return super().fit(dataset)
 
     def found(cls: type[Recommender], windows: Sequence[Window]) -> Validation:
         return validate(
@@ -391,7 +391,7 @@ def test_a_window_is_scored_on_its_own_held_out_part(dataset: Dataset) -> None:
 class Noisy(Recommender):
     """What is popular, with noise that is each user's own: not alike, and yet not personal."""
 
-    def fit(self, dataset: Dataset, on_epoch: Any = None, state: Any = None) -> Self:
+    def fit(self, dataset: Dataset) -> Self:
         self.popularity = dataset.popularity
         return self
 

@@ -11,8 +11,8 @@ from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.validation import rolling_windows, validate
 from pipeline.models.base import Recommender
+from pipeline.models.fitting import fit
 from pipeline.training.checkpoint import Journal
-from pipeline.training.trainer import Epoch
 
 pytestmark = pytest.mark.parity
 
@@ -21,14 +21,10 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 def trained(name: str, dataset: Dataset) -> tuple[Recommender, dict[int, float]]:
     """The experiment's model and its losses, summed over batches, by epoch."""
-    losses: dict[int, float] = {}
-
-    def note(epoch: Epoch) -> bool:
-        losses[epoch.number] = epoch.loss_sum
-        return False
-
-    experiment = read_experiment(EXPERIMENTS / f"{name}.yaml", {})
-    return experiment.recommender().fit(dataset, note), losses
+    model = read_experiment(EXPERIMENTS / f"{name}.yaml", {}).recommender()
+    fit(model, dataset, "fit", journal := Journal())
+    records = enumerate(journal.epochs.get("fit", []), start=1)
+    return model, {number: record["loss_sum"] for number, record in records}
 
 
 def measured(model: Recommender, dataset: Dataset) -> dict[str, float]:

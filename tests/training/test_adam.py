@@ -34,8 +34,14 @@ def parameters(device: str = "cpu") -> list[Tensor]:
 def step(optimizer: Adam | torch.optim.Adam, of: list[Tensor], number: int) -> None:
     """A step along gradients that depend on its number and the parameters alone."""
     generator = torch.Generator().manual_seed(number)
-    for each in of:
-        each.grad = torch.randn(each.shape, generator=generator).to(each.device) + each / 7
+    gradients = [
+        torch.randn(each.shape, generator=generator).to(each.device) + each / 7 for each in of
+    ]
+    if isinstance(optimizer, Adam):
+        optimizer.step(gradients)
+        return
+    for each, gradient in zip(of, gradients, strict=True):
+        each.grad = gradient
     optimizer.step()
 
 

@@ -5,18 +5,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.neumf import NCFNetwork
-from pipeline.training.epochs import Epochs, Precision
-from pipeline.training.graphs import Replayed, cuda_graph, on_stream
-from pipeline.training.losses import LossName
+from pipeline.models.neumf import NCFMethod, NCFNetwork
+from pipeline.training.epochs import Epochs
+from pipeline.training.graphs import Replayed, on_stream
+from pipeline.training.method import Precision
 
 ALONE = """
 import sys
@@ -24,54 +24,44 @@ import sys
 for absent in ("mlflow", "numpy", "pandas", "pydantic", "scipy", "sklearn", "yaml"):
     sys.modules[absent] = None
 
-from tests.training.test_epochs import Made, epochs
+from tests.training.test_epochs import MADE, epochs
 
-print(epochs(Made()).run().tolist())
+print(epochs(MADE).run().tolist())
 """
 
 
-@dataclass(frozen=True)
-class Made:
-    """A network and how it is trained, without the settings of an experiment."""
-
-    embedding_dim: int = 8
-    layers: tuple[int, ...] = (16, 8)
-    dropout: float = 0.4
-    bias: bool = False
-    loss: LossName = "bpr"
-    batch_size: int = 32
-    learning_rate: float = 0.01
-    weight_decay: float = 0.0
-    l2: float = 0.0
-    negatives: int = 1
-    negative_power: float = 0.0
-    verified_negatives: bool = False
-    precision: Precision = "float32"
+MADE = NCFMethod(loss="bpr", batch_size=32, learning_rate=0.01, dropout=0.4)
 
 
-def epochs(made: Made, device: str = "cpu") -> Epochs:
+def like(**changes: Any) -> NCFMethod:
+    """``MADE`` with some of its fields changed."""
+    return replace(MADE, **changes)
+
+
+def epochs(made: NCFMethod, device: str = "cpu") -> Epochs:
     """Epochs over 80 interactions of 12 users with 9 items; the same every time."""
     torch.manual_seed(0)
     pairs = torch.randperm(12 * 9)[:80].sort().values
+    generator = torch.Generator(device).manual_seed(0)
     return Epochs(
-        NCFNetwork(12, 9, made).to(device),
+        NCFNetwork(12, 9, made, generator).to(device),
         (pairs // 9).to(device),
         (pairs % 9).to(device),
         torch.ones((), device=device),
         9,
         made,
-        torch.Generator(device).manual_seed(0),
+        generator,
     )
 
 
 def test_an_epoch_tells_the_loss_of_every_step() -> None:
-    losses = epochs(Made()).run()
+    losses = epochs(MADE).run()
     assert losses.shape == (3,)
     torch.testing.assert_close(losses, torch.full((3,), math.log(2)), atol=0.01, rtol=0)
 
 
 def test_a_penalty_is_not_in_the_loss_that_is_told() -> None:
-    plain, held = (epochs(Made(batch_size=80, l2=l2)).run() for l2 in (0.0, 100.0))
+    plain, held = (epochs(like(batch_size=80, l2=l2)).run() for l2 in (0.0, 100.0))
     assert torch.equal(plain, held)
 
 
@@ -85,7 +75,7 @@ def test_torch_alone_will_do() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout.strip() == str(epochs(Made()).run().tolist())
+    assert found.stdout.strip() == str(epochs(MADE).run().tolist())
 
 
 def as_it_stands(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -97,15 +87,15 @@ def as_it_stands(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
 @pytest.mark.parametrize(
     "made",
     [
-        Made(batch_size=8),
-        Made(batch_size=12, loss="bce", negatives=3, l2=0.1),
-        Made(batch_size=16, loss="softmax", negatives=2, verified_negatives=True),
+        like(batch_size=8),
+        like(batch_size=12, loss="bce", negatives=3, l2=0.1),
+        like(batch_size=16, loss="softmax", negatives=2, verified_negatives=True),
     ],
 )
 @pytest.mark.parametrize("even", [True, False])
-def test_steps_from_buffers_are_the_steps(made: Made, even: bool) -> None:
+def test_steps_from_buffers_are_the_steps(made: NCFMethod, even: bool) -> None:
     plain, replayed = epochs(made), epochs(made)
-    replayed.full_step = Replayed(replayed.step, as_it_stands)
+    replayed.replayed = Replayed(as_it_stands)
     if not even:
         plain.weights = replayed.weights = torch.linspace(0.5, 1.5, 80)
     for _ in range(3):
@@ -115,36 +105,35 @@ def test_steps_from_buffers_are_the_steps(made: Made, even: bool) -> None:
 
 
 def test_a_batch_that_is_not_full_is_not_replayed() -> None:
-    made = epochs(Made(batch_size=32))  # 80 interactions: 32, 32 and 16
-    sizes = list[int]()
-
-    def note(users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
-        sizes.append(len(users))
-        return torch.zeros(())
-
-    made.full_step = note
+    made = epochs(like(batch_size=16, negatives=2))  # 80 interactions in full batches
+    made.replayed = Replayed(as_it_stands)
     made.run()
-    assert sizes == [32, 32]
+    assert made.replayed.calls == 5
+    made = epochs(like(batch_size=32))  # 32, 32 and 16
+    made.replayed = Replayed(as_it_stands)
+    made.run()
+    assert made.replayed.calls == 2
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_other_peoples_matrix_products_are_as_before(precision: Precision) -> None:
     for before in ("highest", "high"):
         torch.set_float32_matmul_precision(before)
-        epochs(Made(precision=precision)).run()
+        epochs(like(precision=precision)).run()
         assert torch.get_float32_matmul_precision() == before
     torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.gpu
 def test_tf32_is_for_the_time_of_an_epoch() -> None:
-    made, within = epochs(Made(precision="tf32"), "cuda"), list[str]()
+    made, within = epochs(like(precision="tf32"), "cuda"), list[str]()
+    step, made.replayed = made.step, None
 
     def note(*batch: Tensor) -> Tensor:
         within.append(torch.get_float32_matmul_precision())
-        return made.step(*batch)
+        return step(*batch)
 
-    made.full_step = note
+    made.step = note  # type: ignore[method-assign]
     made.run()
     assert set(within) == {"high"}
     assert torch.get_float32_matmul_precision() == "highest"
@@ -154,7 +143,7 @@ def test_tf32_is_for_the_time_of_an_epoch() -> None:
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_other_precisions_learn_alike(precision: Precision) -> None:
     plain, other = (
-        epochs(Made(batch_size=8, precision=kind), "cuda") for kind in ("float32", precision)
+        epochs(like(batch_size=8, precision=kind), "cuda") for kind in ("float32", precision)
     )
     for _ in range(3):
         torch.testing.assert_close(plain.run().mean(), other.run().mean(), rtol=0.02, atol=0)
@@ -179,13 +168,13 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 @pytest.mark.parametrize("verified", [False, True])
 def test_steps_of_a_graph_are_the_steps(verified: bool) -> None:
     """With dropout too: the draws of a graph are those of the steps one by one."""
-    made = Made(batch_size=8, l2=0.01, verified_negatives=verified)
+    made = like(batch_size=8, l2=0.01, verified_negatives=verified)
     graph, plain = epochs(made, "cuda"), epochs(made, "cuda")
-    plain.full_step = plain.step
+    plain.replayed = None
     for _ in range(3):
         close(graph.run(), plain.run())
-    assert isinstance(graph.full_step, Replayed)
-    assert graph.full_step.replay is not None
+    assert graph.replayed is not None
+    assert graph.replayed.replay is not None
     for ours, theirs in zip(graph.network.parameters(), plain.network.parameters(), strict=True):
         close(ours, theirs)
 
@@ -193,26 +182,26 @@ def test_steps_of_a_graph_are_the_steps(verified: bool) -> None:
 @pytest.mark.gpu
 def test_the_draws_of_a_graph_go_on() -> None:
     """Without learning, only order, negatives and dropout can make one epoch another."""
-    made = epochs(Made(batch_size=80, learning_rate=0.0, dropout=0.5, loss="bce"), "cuda")
+    made = epochs(like(batch_size=80, learning_rate=0.0, dropout=0.5, loss="bce"), "cuda")
     with torch.no_grad():
         for part in made.network.parameters():
             part.mul_(30)  # until a mask makes a difference that a float32 holds
     losses = torch.cat([made.run() for _ in range(12)])  # the last nine are replays
     assert len(losses[3:].unique()) == 9
     # One batch over and over: dropout alone.
-    assert isinstance(made.full_step, Replayed)
+    assert made.replayed is not None
     batch = made.users, torch.stack([made.items, made.items.flip(0)]), made.weights
     with on_stream(made.stream):
-        again = torch.stack([made.full_step(*batch) for _ in range(9)])
+        again = torch.stack([made.replayed(made.step, *batch) for _ in range(9)])
     assert len(again.unique()) == 9
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("replayed", [False, True])
 def test_an_epoch_waits_for_nothing(replayed: bool) -> None:
-    made = epochs(Made(batch_size=12, verified_negatives=True, negative_power=0.75), "cuda")
+    made = epochs(like(batch_size=12, verified_negatives=True, negative_power=0.75), "cuda")
     if not replayed:
-        made.full_step = made.step
+        made.replayed = None
     made.run()  # recording waits, once
     with no_waiting():
         made.run()
@@ -220,14 +209,16 @@ def test_an_epoch_waits_for_nothing(replayed: bool) -> None:
 
 @pytest.mark.gpu
 def test_a_network_that_waits_is_trained_without_a_graph() -> None:
-    made, plain = (epochs(Made(batch_size=8, dropout=0.0), "cuda") for _ in range(2))
-    plain.full_step = plain.step
+    made, plain = (epochs(like(batch_size=8, dropout=0.0), "cuda") for _ in range(2))
+    plain.replayed = None
+
+    step = made.step
 
     def waiting(*batch: Tensor) -> Tensor:
         batch[0].max().item()
-        return made.step(*batch)
+        return step(*batch)
 
-    made.full_step = Replayed(waiting, partial(cuda_graph, generator=made.generator))
+    made.step = waiting  # type: ignore[method-assign]
     with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph"):
         losses = made.run()
     close(losses, plain.run())

@@ -36,24 +36,24 @@ def pair(number: int) -> tuple[Tensor, Tensor]:
 
 def test_what_is_replayed_is_what_is_called() -> None:
     record = Summing()
-    replayed = Replayed(added, record)
-    results = [replayed(*pair(number)) for number in range(6)]
+    replayed = Replayed(record)
+    results = [replayed(added, *pair(number)) for number in range(6)]
     assert [float(result) for result in results] == [3.0 * (number + 1) for number in range(6)]
     assert record.recorded == 1
 
 
 def test_a_few_calls_come_before_the_record() -> None:
     record = Summing()
-    replayed = Replayed(added, record)
-    recorded = [(replayed(*pair(0)), record.recorded)[1] for _ in range(WARM_UP + 2)]
+    replayed = Replayed(record)
+    recorded = [(replayed(added, *pair(0)), record.recorded)[1] for _ in range(WARM_UP + 2)]
     assert recorded == [0] * WARM_UP + [1, 1]
 
 
 def test_a_batch_is_not_changed_by_the_next() -> None:
-    replayed = Replayed(added, Summing())
+    replayed = Replayed(Summing())
     batches = [pair(number) for number in range(6)]
     for batch in batches:
-        replayed(*batch)
+        replayed(added, *batch)
     assert [float(left[0]) for left, _ in batches] == [0, 1, 2, 3, 4, 5]
 
 
@@ -66,8 +66,8 @@ def test_what_cannot_be_recorded_is_called_and_told_once(
         asked.append(1)
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA error: 900")
 
-    replayed = Replayed(added, refuse)
-    results = [float(replayed(*pair(number))) for number in range(6)]
+    replayed = Replayed(refuse)
+    results = [float(replayed(added, *pair(number))) for number in range(6)]
     assert results == [3.0 * (number + 1) for number in range(6)]
     assert asked == [1]
     (told,) = recwarn
@@ -80,9 +80,9 @@ def test_an_error_of_another_kind_is_not_hidden() -> None:
     def broken(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
         raise TypeError("a mistake of ours")
 
-    replayed = Replayed(added, broken)
+    replayed = Replayed(broken)
     with pytest.raises(TypeError, match="a mistake of ours"):
-        [replayed(*pair(0)) for _ in range(WARM_UP + 1)]
+        [replayed(added, *pair(0)) for _ in range(WARM_UP + 1)]
 
 
 def test_without_a_stream_nothing_is_asked_of_cuda() -> None:

@@ -4,27 +4,12 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
-from pipeline.training.layers import columns, keep
+from pipeline.training.layers import keep
 
 
 def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
-
-
-@pytest.mark.parametrize("indices", [[1, 1, 0, 1, 3], [2], []])
-def test_the_gradient_of_columns_is_that_of_an_embedding(indices: list[int]) -> None:
-    torch.manual_seed(0)
-    ours = torch.randn(3, 5).requires_grad_()
-    theirs = ours.detach().T.clone().requires_grad_()
-    places = torch.tensor(indices, dtype=torch.int64)
-    outward = torch.randn(3, len(indices))
-    found, expected = columns(ours, places), nn.functional.embedding(places, theirs).T
-    torch.testing.assert_close(found, expected)
-    found.backward(outward)
-    expected.backward(outward)
-    torch.testing.assert_close(ours.grad, theirs.grad.T)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from pipeline.errors import UserError
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.neumf import NCFNetwork
 from pipeline.training.checkpoint import Journal
-from pipeline.training.epochs import Pull
 from pipeline.training.trainer import (
     DivergedError,
     Epoch,
@@ -57,22 +58,14 @@ def fitted(
 class Recorder(nn.Module):
     """A network of one number, which notes what it is asked."""
 
-    capturable = False
-
     def __init__(self) -> None:
         super().__init__()
         self.logit = nn.Parameter(torch.zeros(()))
         self.asked: list[tuple[Tensor, Tensor]] = []
 
-    def forward(
-        self, users: Tensor, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...], Pull]:
+    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         self.asked.append((users, items))
-
-        def pull(slope: Tensor, used: Sequence[Tensor] = ()) -> None:
-            self.logit.grad = slope.sum()
-
-        return self.logit.detach().expand(items.shape), (users.new_zeros(len(users)).float(),), pull
+        return self.logit.expand(items.shape), ()
 
 
 def recorded(dataset: Dataset, **settings: Any) -> tuple[Recorder, list[Epoch]]:
@@ -183,6 +176,83 @@ def test_confidence_weighs_the_loss() -> None:
     scores = plain.scores(np.arange(20, dtype=np.int32))[rows["user"], rows["item"]]
     plain_means = [float(scores[rows["rating"] == rating].mean()) for rating in (3, 5)]
     assert means[1] - means[0] > plain_means[1] - plain_means[0] + 0.1
+
+
+class Ordinary(nn.Module):
+    """A network as anybody would write it: rows, dropout, nothing else."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.users = nn.Embedding(dataset.n_users, 4)
+        self.items = nn.Embedding(dataset.n_items, 4)
+        self.unused = nn.Linear(2, 2)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        user, item = self.users(users), self.items(items)
+        logits = (self.dropout(user) * item).sum(-1)
+        return logits, (user.movedim(-1, 0), item.movedim(-1, 0))
+
+
+def test_an_ordinary_module_is_trained() -> None:
+    board, told = checkerboard(), list[Epoch]()
+    settings = TrainingSettings(**QUICK, epochs=30, loss="bpr", l2=1e-3, verified_negatives=True)
+    network = Ordinary(board)
+    before = network.unused.weight.detach().clone()
+    Trainer(network, board, settings, seeded()).run(noting(told))
+    assert told[-1].loss < 0.5 * told[0].loss
+    assert torch.equal(network.unused.weight, before)
+
+
+def test_what_an_ordinary_module_draws_goes_by_the_seed_of_the_fit() -> None:
+    """Its dropout knows the global generator alone; a fit goes on all the same bit for bit."""
+    board, settings = checkerboard(), TrainingSettings(**(QUICK | {"epochs": 4}))
+    whole, told, states = Ordinary(board), list[Epoch](), list[Any]()
+
+    def note(epoch: Epoch) -> bool:
+        told.append(epoch)
+        states.append(copy.deepcopy(epoch.state()))
+        return False
+
+    Trainer(whole, board, settings, seeded()).run(note)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    resumed, rest = Trainer(Ordinary(board), board, settings, seeded()), list[Epoch]()
+    torch.set_rng_state(before)
+    resumed.load_state(states[1])
+    resumed.run(noting(rest))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [epoch.loss_sum for epoch in rest] == [epoch.loss_sum for epoch in told[2:]]
+    other = list[Epoch]()
+    Trainer(Ordinary(board), board, settings, seeded(1)).run(noting(other))
+    assert other[0].loss_sum != told[0].loss_sum
+
+
+def test_embeddings_that_are_not_features_first_are_refused() -> None:
+    class RowsFirst(Ordinary):
+        def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            logits, used = super().forward(users, items)
+            return logits, tuple(part.movedim(0, -1) for part in used)
+
+    board, settings = checkerboard(), TrainingSettings(**QUICK, l2=1e-3)
+    with pytest.raises(ValueError, match=r"\(32, 4\); expected \[width, 32\] or \[width, 2, 32\]"):
+        Trainer(RowsFirst(board), board, settings, seeded()).run()
+
+
+@pytest.mark.parametrize("stop_after", [None, 1])
+def test_a_network_goes_when_its_fit_is_over(stop_after: int | None) -> None:
+    """With all that training held: at once, not at some garbage collection."""
+    board = checkerboard()
+    gc.collect()
+    gc.disable()
+    try:
+        model, told = fitted(board, stop_after, epochs=2, wide="ease", l2=0.1)
+        network = weakref.ref(model.network)
+        del model, told
+        assert network() is None
+    finally:
+        gc.enable()
 
 
 class Spare:

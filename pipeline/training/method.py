@@ -1,0 +1,55 @@
+"""How a network is trained, as far as the training loop knows.
+
+Nothing but torch is needed here. A plain ``Method`` is taken as it stands; the settings of an
+experiment inherit its fields, and pydantic holds them to their bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pipeline.training.losses import LossName
+
+Precision = Literal["float32", "tf32", "bf16"]
+
+
+class Bounds:
+    """What pydantic is to hold a number to, for annotations that do without pydantic.
+
+    ``Annotated[float, Bounds(ge=0, lt=1)]``: the limits are the keys of pydantic's core schemas.
+    """
+
+    def __init__(self, **limits: float) -> None:
+        self.limits = limits
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return {**handler(source), **self.limits}
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a network is trained, whatever the network."""
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
+
+    loss: LossName = "bce"
+    """bpr, bce or softmax on logits; bpr_sigmoid is the notebook's BPR on sigmoid outputs."""
+    batch_size: Annotated[int, Bounds(ge=1)] = 2048
+    """Positives per step."""
+    learning_rate: Annotated[float, Bounds(gt=0)] = 1e-4
+    """Of Adam."""
+    weight_decay: Annotated[float, Bounds(ge=0)] = 0.0
+    """Adam's coupled decay of all parameters, which also shrinks rows that a batch did not use."""
+    l2: Annotated[float, Bounds(ge=0)] = 0.0
+    """L2 penalty on the embedding rows that a batch used, per sample."""
+    negatives: Annotated[int, Bounds(ge=1)] = 1
+    """Negatives per positive."""
+    negative_power: Annotated[float, Bounds(ge=0)] = 0.0
+    """Negatives are drawn by popularity to this power: 0 is uniform."""
+    verified_negatives: bool = False
+    """Draw negatives again that the user has in training."""
+    precision: Precision = "float32"
+    """Of hidden layers' matrix products, on CUDA: tf32 and bf16 are faster and keep 10 and 7 bits
+    of a number instead of 23. Parameters, and models that are loaded, stay float32."""
