@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,20 @@ def test_what_is_no_request_is_refused(table: dict[str, list[Any]], message: str
 def test_a_list_needs_a_place(model: FittedModel) -> None:
     with pytest.raises(UserError, match="k is 0"):
         Answers(model).answer([asked("1")], 0)
+
+
+def test_more_places_than_items_take_no_memory(model: FittedModel, ids: list[str]) -> None:
+    made = Answers(model)
+    tracemalloc.start()
+    answer = made.answer([asked("nobody")], 10**8)
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20  # the places alone would be 400 MB
+    tracemalloc.stop()
+    assert sorted(listed(answer)) == sorted(ids)
+
+
+def test_a_long_id_is_not_repeated_on_every_line(model: FittedModel) -> None:
+    answer = Answers(model).answer([asked("u" * 10_000, ("i" * 10_000,))], 2)
+    assert answer["reason"].str.len().max() < 200
 
 
 def test_users_who_trained_get_the_models_list(model: FittedModel, dataset: Dataset) -> None:
