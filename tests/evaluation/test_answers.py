@@ -18,6 +18,7 @@ from pipeline.evaluation.answers import Answers, Request, read_requests
 from pipeline.evaluation.ranking import top_k
 from pipeline.models import FAMILIES, family
 from pipeline.models.folder import FittedModel
+from tests.conftest import make_dataset
 
 CAN_FOLD_IN = {"item_knn", "ease", "slim", "svd", "ncf"}
 
@@ -193,6 +194,18 @@ def test_exclude_and_allowed(model: FittedModel, dataset: Dataset, ids: list[str
     assert (
         answer["reason"].iloc[-1].endswith("no liked items are given; nothing is left to recommend")
     )
+
+
+@pytest.mark.parametrize("name", sorted({*FAMILIES} - {"most_popular_unmasked"}))
+def test_who_has_seen_everything(name: str) -> None:
+    """In training, and in what they say that they like: there is nothing left to recommend."""
+    data = make_dataset((user, item) for user in range(12) for item in range(6))
+    params = {"epochs": 1} if name in ("ncf", "two_tower") else {}
+    everything = tuple(str(item) for item in data.items["item"])
+    requests = [asked(str(data.users["user"][0])), asked(items=everything)]
+    answer = Answers(fitted(data, name, **params)).answer(requests, 3)
+    assert answer["rank"].tolist() == [0, 0]
+    assert answer["reason"].str.endswith("nothing is left to recommend").all()
 
 
 def test_no_requests_no_answers(model: FittedModel) -> None:
