@@ -90,10 +90,14 @@ class Door:
         if not OPEN.fullmatch(scope["path"]):
             await refuse(send, 404, "This server has no such page.")
             return
-        login = dict(scope["headers"]).get(b"authorization")
-        if login is None:
+        logins = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not logins:
             await self.app(scope, receive, send)
             return
+        if len(logins) > 1:  # MLflow would take one, and another would be counted here
+            await refuse(send, 400, "More than one login.")
+            return
+        (login,) = logins
         who = (_name(login), str((scope.get("client") or ("",))[0]))
         if pause := self.logins.wait(who, login):
             seconds = math.ceil(pause)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+
 import pytest
 
 from pipeline.tracking import door
-from pipeline.tracking.door import FREE, LONGEST_WAIT, OPEN, Logins
+from pipeline.tracking.asgi import Message, Receive, Scope, Send
+from pipeline.tracking.door import FREE, LONGEST_WAIT, OPEN, Door, Logins
 
 ADA = ("ada", "10.0.0.1")
 
@@ -93,3 +97,35 @@ def test_memory_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_pages(path: str, is_open: bool) -> None:
     assert (OPEN.fullmatch(path) is not None) == is_open
+
+
+def test_one_login_at_a_time() -> None:
+    """Of two MLflow would check one, and the tries of another's name would be counted."""
+    asked = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope)
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+
+    async def status(*names: str) -> int:
+        answer: list[Message] = []
+
+        async def send(message: Message) -> None:
+            answer.append(message)
+
+        logins = [b"Basic " + base64.b64encode(f"{name}:guess".encode()) for name in names]
+        scope = {"type": "http", "path": "/", "client": ("10.0.0.1", 1)}
+        await door_(
+            {**scope, "headers": [(b"authorization", login) for login in logins]}, receive, send
+        )
+        return int(answer[0]["status"])
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    door_ = Door(app)
+    assert asyncio.run(status("ada", "decoy")) == 400
+    assert not asked
+    statuses = [asyncio.run(status("ada")) for _ in range(FREE + 2)]
+    assert statuses == [401] * FREE + [429] * 2
+    assert asyncio.run(status("ben")) == 401
