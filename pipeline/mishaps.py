@@ -70,8 +70,8 @@ def _of_database(error: BaseException) -> str | None:
             return (
                 f"{path.absolute()}: this SQLite database is damaged ({wrong}). Put a backup in "
                 f"its place; or save what can be read, sqlite3 {path} .recover | sqlite3 "
-                f"saved.db; or move it away to begin anew. Files of runs lie beside it and are "
-                f"whole."
+                f"saved.db; or move it away to begin anew. The "
+                f"files of runs are not part of it."
             )
     told = str(inner)
     if "unable to open" in told or "readonly" in told:
