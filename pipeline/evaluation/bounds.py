@@ -22,7 +22,7 @@ DEPTH = 8
 VALUES = 100_000
 """In all, of any kind."""
 ROWS = 1000
-LIKING_ROWS = 200
+LIKING_ROWS = 100
 """Of them, those that name liked items: a network is fitted to each, which takes its time."""
 K = 1000
 PLACES = 50_000
