@@ -30,9 +30,18 @@ for command in (
 def run() -> None:
     """Run the command; mistakes are told in a line, interruptions have a shell's exit status."""
     from pipeline.console import console, set_up_logging
-    from pipeline.process import TerminatedError, collect_rarely, end_on_signals
+    from pipeline.mishaps import explain
+    from pipeline.process import (
+        TerminatedError,
+        collect_rarely,
+        end_on_signals,
+        hide_password,
+        name_store,
+    )
 
     collect_rarely()
+    name_store()
+    hide_password()
     set_up_logging()
     status = "FAILED"
     try:
@@ -45,6 +54,12 @@ def run() -> None:
     except UserError as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        console.print(f"error: {told}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as interruption:
         status = "KILLED"
         console.print("Interrupted.")
@@ -55,4 +70,7 @@ def run() -> None:
         if "MLFLOW_RUN_ID" in os.environ:  # a step that opens its run takes this away
             from pipeline.tracking.track import end_unopened
 
-            end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status)
+            try:
+                end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status)
+            except UserError as error:  # ``mlflow run`` ends the run as failed by itself
+                console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)

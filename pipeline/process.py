@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
@@ -22,6 +23,7 @@ from pipeline.errors import UserError
 
 COLLECT_AFTER = 50_000  # objects more than before, of which 700 are the default
 POLL_SECONDS = 0.5
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 RETRY_SECONDS = 0.02
 
 
@@ -37,6 +39,31 @@ def collect_rarely() -> None:
     """
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)
+
+
+def name_store() -> None:
+    """Where runs go from a folder whose name URLs spell in another way, here and in our children.
+
+    MLflow takes a folder's name for a path here and for a URL there: of one with an apostrophe it
+    would make a second one beside it, and from one with a % files would go to another.
+    """
+    folder = Path.cwd()
+    if quote(str(folder)) != str(folder):
+        os.environ.setdefault(TRACKING_URI, "sqlite:///mlflow.db")
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", (folder / "mlruns").as_uri())
+
+
+def hide_password() -> None:
+    """Take the password out of the tracking server's URL, to where MLflow looks for one, too.
+
+    MLflow prints the URL of every run that ends, and what is printed ends up in log files.
+    """
+    url = urlsplit(os.environ.get(TRACKING_URI, ""))
+    if url.scheme in ("http", "https") and url.username and url.password:
+        os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(url.username))
+        os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", unquote(url.password))
+        bare = url._replace(netloc=url.netloc.rpartition("@")[2])
+        os.environ[TRACKING_URI] = urlunsplit(bare)
 
 
 def end_on_signals() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.process import COLLECT_AFTER
+from pipeline.process import COLLECT_AFTER, hide_password, name_store
 
 ROOT = Path(__file__).parents[1]
 WAITS = """
@@ -163,3 +163,41 @@ def test_nothing_is_searched_for_garbage_at_the_end() -> None:
         [sys.executable, "-c", ENDS], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [str(COLLECT_AFTER), "True"]
+
+
+@pytest.mark.parametrize(
+    ("given", "left", "user", "password"),
+    [
+        ("https://ada:p%40ss@host:5000/x", "https://host:5000/x", "ada", "p@ss"),
+        ("https://host:5000", "https://host:5000", None, None),
+        ("postgresql://ada:pass@host/x", "postgresql://ada:pass@host/x", None, None),
+        ("sqlite:///a@b:c.db", "sqlite:///a@b:c.db", None, None),
+    ],
+)
+def test_a_password_leaves_the_url(
+    given: str, left: str, user: str | None, password: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")  # to be taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    hide_password()
+    assert os.environ["MLFLOW_TRACKING_URI"] == left
+    assert os.environ.get("MLFLOW_TRACKING_USERNAME") == user
+    assert os.environ.get("MLFLOW_TRACKING_PASSWORD") == password
+
+
+def test_a_plain_folder_leaves_the_store_to_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("MLFLOW_TRACKING_URI", "_MLFLOW_SERVER_ARTIFACT_ROOT")
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / "o'neil").mkdir()
+    monkeypatch.chdir(tmp_path)
+    name_store()
+    assert not any(name in os.environ for name in names)
+    monkeypatch.chdir(tmp_path / "o'neil")
+    name_store()
+    assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///mlflow.db"

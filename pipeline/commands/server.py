@@ -51,13 +51,18 @@ def server(folder: Path, artifacts: str | None, host: str, port: int, allowed_ho
 
     \b
     And it is MLflow's own server with these choices:
-      basic-auth on           every request needs a user's name and password
+      users                   every request needs a user's name and password, and no password may
+                              be one that can be guessed; after ten wrong logins in a row each
+                              costs a wait
       NO_PERMISSIONS          what somebody makes is theirs, until they let others read or edit it
+      one root for files      no client says where files go, and versions of models come of runs
+                              and models that their maker may read
       artifacts proxied       people need no account at the object store, and permissions hold for
                               files, too
       one worker              a request takes a few milliseconds; a checked password stays in memory
                               for five minutes, and is forgotten when it is changed
-      jobs off                nobody needs MLflow's background jobs here: it would start processes
+      the rest closed         gateways, assistants, jobs, webhooks, traces, prompts and the like are
+                              not there: some of them run programs or keep keys
       telemetry off           nothing is told to anybody
       origins                 scripts of other websites cannot write; those of --allowed_hosts can
 

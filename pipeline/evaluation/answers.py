@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.evaluation.ranking import MEMORY_BUDGET, SCORE_BYTES, top_k
 from pipeline.models.folder import FittedModel
 
@@ -27,6 +27,9 @@ ANSWER: dict[str, type[str | int | float]] = {
     "reason": str,
 }  # fmt: skip
 """The columns of an answer."""
+
+DEFAULT_K = 10
+TOLD = 50  # characters of an id that is repeated to say why, on every line of a list
 
 Fallback = Literal["", "folded in", "popularity"]
 """How a list came about: by the model for a user who trained, or by other means."""
@@ -125,6 +128,7 @@ class Answers:
         """
         if k < 1:
             raise UserError(f"k is {k}: expected a length of the lists of at least 1.")
+        k = min(k, len(self.catalogue))  # before lists are made: nobody has more places to fill
         size = max(1, MEMORY_BUDGET // (SCORE_BYTES * len(self.catalogue)))
         parts = [requests[start : start + size] for start in range(0, len(requests), size)]
         frames = [self._block(part, k) for part in parts]
@@ -184,9 +188,10 @@ class Answers:
         if way:
             unknown = [item for item in request.items if item not in self.catalogue]
             if request.user is not None:
-                parts.append(f"user {request.user} is not known")
+                parts.append(f"user {brief(request.user, TOLD)} is not known")
             if unknown:
-                parts.append(f"not in the catalogue: {', '.join(unknown[:5])}")
+                told = ", ".join(brief(item, TOLD) for item in unknown[:5])
+                parts.append(f"not in the catalogue: {told}")
             if way == "popularity" and len(unknown) < len(request.items):
                 parts.append(f"{type(self.recommender).__name__} cannot take in liked items")
             if not request.items:

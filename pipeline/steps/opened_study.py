@@ -23,6 +23,7 @@ from pipeline.data.split import SplitSettings
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import rolling_windows, window_name
+from pipeline.mishaps import explain
 from pipeline.process import lock
 from pipeline.steps.launcher import search
 from pipeline.steps.prepare import dataset_tags, find_prepared, tell_sizes
@@ -189,6 +190,8 @@ def _told(name: str, storage: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OptunaError) as error:
+        if told := explain(error):  # a file, which need not be that of the study
+            raise UserError(told) from None
         why = hidden(str(error.__cause__ or error).splitlines()[0], storage)
         raise UserError(
             f"Study {name} lost its storage {shown(storage)}: {why}. What it has is kept; the same "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import socket
 import sys
@@ -19,18 +18,14 @@ from typing import NoReturn
 from pipeline.console import console
 from pipeline.database import is_sqlite, shown, without_password
 from pipeline.errors import UserError
+from pipeline.passwords import weakness
 from pipeline.steps.store import Store, find_store, private_files
 
 USERNAME, PASSWORD = "MLFLOW_AUTH_ADMIN_USERNAME", "MLFLOW_AUTH_ADMIN_PASSWORD"
 SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"
+APP = "ncf-team"  # pipeline.tracking.team, by its entry point in pyproject.toml
+SOURCES = "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX"
 UNPROTECTED = "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"
-LENGTH = 12  # of a password, as MLflow asks for
-DIFFERENT = 5  # characters in it
-# A password of these, digits and signs alone is in every list of passwords.
-WORDS = (
-    "admin|change|default|hello|letmein|login|me|mlflow|my|new|pass|passwd|passw0rd|password|"
-    "qwerty|root|secret|server|test|this|user|welcome|word"
-)
 # Verifying a password takes MLflow a second on purpose, and clients send it with every request. In
 # one process the cache is never stale: changed passwords leave it at once.
 CONFIGURATION = """[mlflow]
@@ -72,6 +67,9 @@ def serve(
         PASSWORD: password,
         SECRET_KEY: key,
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
+        # Runs, models and the server's own files: MLflow asks of these whether the user may read
+        # them. Of a folder or a bucket it does not.
+        SOURCES: "^(runs|models|mlflow-artifacts):/",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -94,25 +92,12 @@ def administrator(environment: Mapping[str, str]) -> tuple[str, str]:
     """
     username = environment.get(USERNAME) or "admin"
     password = environment.get(PASSWORD, "")
-    found = [
-        (not password, "is not set"),
-        (len(password) < LENGTH, f"has less than {LENGTH} characters"),
-        (len(set(password)) < DIFFERENT, f"has less than {DIFFERENT} different characters"),
-        (is_guessed(password, username), "is of names and common words, which are tried first"),
-    ]
-    for is_wrong, why in found:
-        if is_wrong:
-            raise UserError(
-                f"{PASSWORD} {why}: set it to a password of the administrator's own, as in: export "
-                f'{PASSWORD}="$(openssl rand -base64 18)"'
-            )
+    if why := weakness(password, username) if password else "is not set":
+        raise UserError(
+            f"{PASSWORD} {why}: set it to a password of the administrator's own, as in: export "
+            f'{PASSWORD}="$(openssl rand -base64 18)"'
+        )
     return username, password
-
-
-def is_guessed(password: str, username: str) -> bool:
-    """Whether nothing but the user's name, common words, digits and signs is in the password."""
-    known = rf"({re.escape(username)}|{WORDS}|[\W\d_])*"
-    return re.fullmatch(known, password, re.IGNORECASE) is not None
 
 
 def check_port(host: str, port: int) -> None:
@@ -171,7 +156,7 @@ def flags(store: Store, host: str, port: int, names: Sequence[str]) -> list[str]
         "host": host,
         "port": port,
         "workers": 1,
-        "app-name": "basic-auth",
+        "app-name": APP,
         "allowed-hosts": ",".join(hosts),
         "cors-allowed-origins": ",".join(origins),
         "artifacts-destination": store.artifacts,

@@ -15,7 +15,7 @@ from mlflow.types.schema import AnyType
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.evaluation.answers import ANSWER, COLUMNS
+from pipeline.evaluation.answers import ANSWER, COLUMNS, DEFAULT_K
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
 from pipeline.tracking.runs import Run
@@ -34,7 +34,7 @@ TYPES = {str: "string", int: "long", float: "double"}
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(IDS, name, required=False) for name in COLUMNS]),
     outputs=Schema([ColSpec(TYPES[kind], name) for name, kind in ANSWER.items()]),
-    params=ParamSchema([ParamSpec("k", "integer", 10)]),
+    params=ParamSchema([ParamSpec("k", "integer", DEFAULT_K)]),
 )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import mlflow
 from filelock import FileLock
@@ -73,7 +74,8 @@ def deliver_offline_store() -> Migration | None:
 
 
 def _uri() -> str:
-    return f"sqlite:///{(FOLDER / DATABASE).resolve()}"
+    path = (FOLDER / DATABASE).resolve()
+    return f"sqlite:///{path if quote(str(path)) == str(path) else FOLDER / DATABASE}"
 
 
 def _make_store(experiment: str) -> None:
@@ -83,7 +85,10 @@ def _make_store(experiment: str) -> None:
         artifacts = (FOLDER / ARTIFACTS).resolve()
         with FileLock(FOLDER / "making.lock"):  # two may begin at once
             # By a client, the experiment that MLflow makes would keep its files elsewhere.
-            store: Any = SqlAlchemyStore(_uri(), str(artifacts))  # type: ignore[no-untyped-call]
+            place = (
+                str(artifacts) if quote(str(artifacts)) == str(artifacts) else artifacts.as_uri()
+            )
+            store: Any = SqlAlchemyStore(_uri(), place)  # type: ignore[no-untyped-call]
             if store.get_experiment_by_name(experiment) is None:
                 store.create_experiment(experiment)
     except (MlflowException, OSError) as error:

@@ -10,10 +10,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.evaluation.answers import Answers, read_requests
+from pipeline.evaluation.answers import DEFAULT_K, Answers, read_requests
 from pipeline.models.folder import load_model
-
-DEFAULT_K = 10
+from pipeline.tracking.guard import guard_scoring_server
 
 
 class ServedRecommender(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]
@@ -22,6 +21,7 @@ class ServedRecommender(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined
     def load_context(self, context: Any) -> None:
         """Load the recommender and its catalogue."""
         self.answers = Answers(load_model(Path(context.artifacts["recommender"])))
+        guard_scoring_server()
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -19,7 +19,9 @@ from typing import ParamSpec, TypeVar
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from pipeline.database import read_url
 from pipeline.errors import UserError
+from pipeline.mishaps import OFFLINE
 from pipeline.process import undisturbed
 from pipeline.tracking.delivery import Delivery, deliver, is_away, pause, short, shown_uri
 from pipeline.tracking.known import Known
@@ -119,8 +121,9 @@ def ask(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     A server that has never answered this process gets no time: its address may be wrong.
 
     Raises:
-        MlflowException: what the store says; or it is still away.
-        UserError: what was written before is not delivered yet.
+        MlflowException: what the store says.
+        UserError: it is still away, what was written before is not delivered yet, or it is a file
+            that is not there and cannot be made.
     """
     global _answered
     until = time.monotonic() + patience()
@@ -129,14 +132,20 @@ def ask(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             f"The tracking store {shown_uri()} cannot be asked before it has what was logged, and "
             f"it does not take that ({_current.trouble}). To deliver it later: {SYNC}"
         )
+    if not _answered:
+        _require_place()
     attempts = 0
     while True:
         try:
             answer = question(*args, **kwargs)
         except MlflowException as error:
-            away = mlflow.get_tracking_uri().startswith("http") and is_away(error)
-            if not away or not _answered or time.monotonic() >= until:
+            if not mlflow.get_tracking_uri().startswith("http") or not is_away(error):
                 raise
+            if not _answered or time.monotonic() >= until:
+                raise UserError(
+                    f"The tracking server {shown_uri()} does not answer ({short(error)}). Start "
+                    f"it, or correct MLFLOW_TRACKING_URI; {OFFLINE}."
+                ) from None
             if not attempts:
                 log.warning("%s does not answer (%s): waiting.", shown_uri(), short(error))
             time.sleep(pause(attempts))
@@ -144,6 +153,17 @@ def ask(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         else:
             _answered = True
             return answer
+
+
+def _require_place() -> None:
+    """Refuse at once where MLflow would try for two minutes to make a file that it may not."""
+    uri = mlflow.get_tracking_uri()
+    file = Path(read_url(uri).database or "") if uri.startswith("sqlite:///") else Path()
+    if not file.exists() and file.parent.exists() and not os.access(file.parent, os.W_OK):
+        raise UserError(
+            f"{file}: there is no tracking store here, and none can be made (Permission denied). "
+            f"Run the command in a folder of your own, or set MLFLOW_TRACKING_URI."
+        )
 
 
 def known(run_id: str) -> Known | None:
@@ -167,7 +187,10 @@ def _wait(delivery: Delivery, seconds: float) -> None:
     with undisturbed():  # an impatient second Ctrl-C must not leave the run RUNNING
         if delivery.settle(min(seconds, UNDISTURBED_SECONDS)):
             return
-    log.warning("Waiting up to %.0f s for %s to take the rest.", seconds, shown_uri())
+    if not shown_uri().startswith("sqlite"):
+        log.warning("Waiting up to %.0f s for %s to take the rest.", seconds, shown_uri())
+    elif delivery.trouble:  # a file does not come back; it may have been locked for a moment
+        seconds = min(seconds, HURRY_SECONDS)
     if not delivery.settle(seconds):
         left = sum(1 for _ in merged(delivery.outbox.pending()))
         log.warning(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 Record = dict[str, float]
 
@@ -70,7 +70,11 @@ class Journal:
         return self._state if begun else None
 
     def record(self, fit: str, record: Record, state: dict[str, Any]) -> None:
-        """Note an epoch of ``fit`` and the trainer's state after it."""
+        """Note an epoch of ``fit`` and the trainer's state after it.
+
+        Raises:
+            UserError: it cannot be written; the file is what it was.
+        """
         self.epochs.setdefault(fit, []).append(record)
         self._state = state
         self._write()
@@ -92,6 +96,12 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.path)
+        except (OSError, RuntimeError) as error:  # PyTorch makes one of the other
+            why = getattr(error, "strerror", None) or brief(error)
+            raise UserError(
+                f"{self.path}: the checkpoint cannot be written ({why}). Make room, or see to it "
+                f"that you may write there; train --resume goes on with the last one that is whole."
+            ) from None
         finally:
             part.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.evaluation.answers import Answers, Request, read_requests
 from pipeline.evaluation.ranking import top_k
 from pipeline.models import FAMILIES, family
 from pipeline.models.folder import FittedModel
+from tests.conftest import make_dataset
 
 CAN_FOLD_IN = {"item_knn", "ease", "slim", "svd", "ncf"}
 
@@ -86,6 +88,20 @@ def test_what_is_no_request_is_refused(table: dict[str, list[Any]], message: str
 def test_a_list_needs_a_place(model: FittedModel) -> None:
     with pytest.raises(UserError, match="k is 0"):
         Answers(model).answer([asked("1")], 0)
+
+
+def test_more_places_than_items_take_no_memory(model: FittedModel, ids: list[str]) -> None:
+    made = Answers(model)
+    tracemalloc.start()
+    answer = made.answer([asked("nobody")], 10**8)
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20  # the places alone would be 400 MB
+    tracemalloc.stop()
+    assert sorted(listed(answer)) == sorted(ids)
+
+
+def test_a_long_id_is_not_repeated_on_every_line(model: FittedModel) -> None:
+    answer = Answers(model).answer([asked("u" * 10_000, ("i" * 10_000,))], 2)
+    assert answer["reason"].str.len().max() < 200
 
 
 def test_users_who_trained_get_the_models_list(model: FittedModel, dataset: Dataset) -> None:
@@ -178,6 +194,18 @@ def test_exclude_and_allowed(model: FittedModel, dataset: Dataset, ids: list[str
     assert (
         answer["reason"].iloc[-1].endswith("no liked items are given; nothing is left to recommend")
     )
+
+
+@pytest.mark.parametrize("name", sorted({*FAMILIES} - {"most_popular_unmasked"}))
+def test_who_has_seen_everything(name: str) -> None:
+    """In training, and in what they say that they like: there is nothing left to recommend."""
+    data = make_dataset((user, item) for user in range(12) for item in range(6))
+    params = {"epochs": 1} if name in ("ncf", "two_tower") else {}
+    everything = tuple(str(item) for item in data.items["item"])
+    requests = [asked(str(data.users["user"][0])), asked(items=everything)]
+    answer = Answers(fitted(data, name, **params)).answer(requests, 3)
+    assert answer["rank"].tolist() == [0, 0]
+    assert answer["reason"].str.endswith("nothing is left to recommend").all()
 
 
 def test_no_requests_no_answers(model: FittedModel) -> None:

@@ -233,7 +233,7 @@ def test_no_secret_can_be_seen(shared: Workplace, team: Team) -> None:
             seen.append(process.read_bytes().decode(errors="replace"))
         except OSError:
             continue  # it has ended
-    assert any("mlflow.server.auth" in command for command in seen)
+    assert any("pipeline.tracking.team" in command for command in seen)
     key = (shared.folder / "server" / "secret_key").read_text()
     for secret in (PASSWORD, PASSWORDS["admin"], key):
         assert not any(secret in command for command in seen)

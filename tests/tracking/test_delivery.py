@@ -189,9 +189,24 @@ def test_a_server_that_never_answered_gets_no_patience(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with workplace.entered("http://127.0.0.1:9"):
         started = time.monotonic()
-        with pytest.raises(UserError, match="did not open a run"), track("mine", {}):
+        with (
+            pytest.raises(UserError, match=r"does not answer .*--offline keeps runs here"),
+            track("mine", {}),
+        ):
             pass
         assert time.monotonic() - started < 60  # not the two minutes of patience
+
+
+def test_nobody_waits_for_a_file(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("HURRY_SECONDS", "UNDISTURBED_SECONDS"):
+        monkeypatch.setattr(f"pipeline.tracking.store.{name}", 0.5)
+    (workplace.folder / "mlruns").write_text("where the folder of all files should be")
+    with workplace.entered(), track("mine", {}) as run:
+        run.log_text("notes", "notes.txt")
+    assert "Waiting up to" not in caplog.text
+    assert "are not delivered to sqlite:///" in caplog.text
 
 
 def test_a_question_waits_for_a_server_that_is_away_for_a_moment(

@@ -22,6 +22,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
+from pipeline.tracking.guard import Guard
 from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import Run
 from pipeline.tracking.track import track
@@ -47,7 +48,8 @@ def logged(name: str, dataset: Dataset) -> tuple[Recommender, Run]:
 
 def client(run: Run) -> TestClient:
     """What ``mlflow models serve`` answers with, in this process."""
-    return TestClient(scoring_server.init(mlflow.pyfunc.load_model(f"runs:/{run.id}/model")))
+    app = scoring_server.init(mlflow.pyfunc.load_model(f"runs:/{run.id}/model"))
+    return TestClient(Guard(app))
 
 
 def assert_the_lists(rows: list[dict[str, Any]], recommender: Recommender, data: Dataset) -> None:

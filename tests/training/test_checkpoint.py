@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from pipeline.errors import UserError
 from pipeline.training.checkpoint import Journal
 
+ROOT = Path(__file__).parents[2]
 STATE = {"network": {"rows": torch.tensor([[1.5, -2.0]])}, "epochs_done": 2}
 
 
@@ -93,7 +96,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "journal.pt"
     journal = written(path)
     before = path.read_bytes()
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(UserError, match=r"cannot be written \(no space left"):
         journal.record("two", {"loss": 0.5}, {"rows": torch.ones(1000), "bad": Unwritable()})
     assert path.read_bytes() == before
     assert len(Journal.load(path).epochs["two"]) == 2
@@ -101,7 +104,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_crash_while_writing_leaves_no_litter(tmp_path: Path) -> None:
     journal = written(tmp_path / "journal.pt")
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(UserError, match=r"cannot be written \(no space left"):
         journal.record("two", {"loss": 0.5}, {"bad": Unwritable()})
     assert [file.name for file in tmp_path.iterdir()] == ["journal.pt"]
 
@@ -185,3 +188,25 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     torch.save({"epochs": {}, "finished": [], "state": Malice(mark)}, path)
     assert f"{path}: this is not a checkpoint that can be read" in message(path)
     assert not mark.exists()
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    script = f"""
+import resource, torch
+from pathlib import Path
+from pipeline.errors import UserError
+from pipeline.training.checkpoint import Journal
+journal = Journal(Path({str(tmp_path / "checkpoint.pt")!r}))
+journal.record("final", {{"loss": 1.0}}, {{"weights": torch.zeros(10)}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+try:
+    journal.record("final", {{"loss": 0.5}}, {{"weights": torch.zeros(100_000)}})
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert "checkpoint.pt: the checkpoint cannot be written (" in done.stdout
+    assert Journal.load(tmp_path / "checkpoint.pt").epochs == {"final": [{"loss": 1.0}]}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
