@@ -2,14 +2,14 @@
 
     python -m tests.soak --seed 0 --kills 100        (or: make soak)
 
-Each round begins in an empty folder. ``prepare``, ``train``, ``evaluate``, ``sync`` and now and
-then ``tune`` are started there, ended by SIGKILL at a moment drawn from the time that the command
-takes undisturbed (it may come to its end before), and then run to their end, ``train`` by
-``--resume`` and by the same command. Some rounds begin with several commands at once. Then the
-audit: the databases are sound, no run is RUNNING, no point is there twice, nothing is left in the
-outbox and nothing unfinished on disk; every run that is FINISHED is equal to its twin, which was
-never disturbed, to the bit of its weights; every run that is KILLED says how to go on, and what can
-be resumed is, and is equal then, too. Exit status 1 if anything of that is not so.
+Rounds begin in an empty folder, or with an empty store. ``prepare``, ``train``, ``evaluate``,
+``sync`` and now and then ``tune`` are started there, ended by SIGKILL at a moment drawn from the
+time that the command takes undisturbed (it may be over before), and then run to their end,
+``train`` by ``--resume`` and by the same command. Some rounds begin with several commands at once.
+Then the audit: the databases are sound, no run is RUNNING, no point is there twice, nothing is left
+in the outbox and nothing unfinished on disk; every run that is FINISHED is equal to its twin, which
+was never disturbed, to the bit of its weights; every run that is KILLED says how to go on, and what
+can be resumed is, and is equal then, too. Exit status 1 if anything of that is not so.
 
 Commands run in processes forked from this one, so that moments are spent on what a command does and
 not on its imports; this process itself never opens a database. Workers of studies are started anew.
@@ -57,6 +57,7 @@ STUDY = {
     "n_trials": 3, "n_seeds": 1, "heartbeat": 2,
 }  # fmt: skip
 TUNE_EVERY = 6  # rounds: its workers spend most of their time on imports
+EMPTY_EVERY = 3  # rounds: the others begin with an empty store
 TOGETHER, TOGETHER_EVERY = 3, 4
 TIMED = ("epoch_seconds", "examples_per_second")
 
@@ -65,24 +66,28 @@ class Attack:
     """What was done so far, and what was found."""
 
     def __init__(self, seed: int, folder: Path) -> None:
-        self.seed, self.folder = seed, folder
+        self.seed, self.folder, self.store = seed, folder, folder / "store.db"
         self.ratings = make_ratings(np.random.default_rng(seed), n_users=120)
         self.killed, self.too_late, self.audited = Counter[str](), Counter[str](), Counter[str]()
         self.problems: list[str] = []
         self.seconds: dict[str, float] = {}
 
-    def workplace(self, name: str) -> Workplace:
-        """An empty folder with ratings and settings, and without any store."""
+    def workplace(self, name: str, store: Path | None) -> Workplace:
+        """A folder with ratings and settings, and a copy of a tracking store, if any."""
         folder = self.folder / name
         folder.mkdir()
-        place = make_workplace(folder, self.ratings, None)
+        place = make_workplace(folder, self.ratings, store)
         (folder / "ease.yaml").write_text("model: ease\nwindows: [0.85]\n")
         (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
         return place
 
     def twin(self) -> dict[str, Any]:
         """What runs hold that are never disturbed, by what was done; notes how long it takes."""
-        place, pictures = self.workplace("twin"), {}
+        began = time.monotonic()
+        uri = f"sqlite:///{self.store}"
+        forked(lambda: len(mlflow.MlflowClient(uri).search_experiments()))
+        self.seconds["store"] = time.monotonic() - began
+        place, pictures = self.workplace("twin", self.store), {}
         for name, words in (("prepare", PREPARE), ("train", TRAIN)):
             self.to_its_end(place, name, words)
             pictures[name] = forked(lambda name=name: picture(place, place.run(step=name)))
@@ -108,7 +113,10 @@ class Attack:
 
     def kill(self, place: Workplace, name: str, words: tuple[str, ...], rng: Generator) -> None:
         """Start a command and kill it at some moment."""
-        moment, group = rng.uniform(0, self.seconds[name]), bool(rng.integers(2))
+        seconds = self.seconds[name]
+        if not (place.folder / "mlflow.db").exists():
+            seconds += self.seconds["store"]
+        moment, group = rng.uniform(0, seconds), bool(rng.integers(2))
         until = time.monotonic() + moment
         child = start(lambda: command(place, words))
         while time.monotonic() < until and not ended(child):
@@ -124,10 +132,10 @@ class Attack:
     def round(self, number: int, twin: dict[str, Any]) -> None:
         """One folder: everything in it is killed, done and audited."""
         rng = np.random.default_rng([self.seed, number])
-        place = self.workplace(f"round-{number}")
+        place = self.workplace(f"round-{number}", self.store if number % EMPTY_EVERY else None)
         if number % TOGETHER_EVERY == 1:
             children = [start(lambda: command(place, TRAIN)) for _ in range(TOGETHER)]
-            time.sleep(rng.uniform(0, self.seconds["train"]))
+            time.sleep(rng.uniform(0, TOGETHER * (self.seconds["store"] + self.seconds["train"])))
             with suppress(ProcessLookupError):
                 os.killpg(children[0], signal.SIGKILL)
             for child in children:
@@ -151,12 +159,12 @@ class Attack:
         for _ in range(rng.integers(1, 3)):
             self.kill(place, "evaluate", evaluate, rng)
         self.to_its_end(place, "evaluate", evaluate)
-        if number % TUNE_EVERY == 0:
+        if number % TUNE_EVERY == TUNE_EVERY - 1:
             for _ in range(rng.integers(1, 3)):
                 self.kill(place, "tune", TUNE, rng)
             self.to_its_end(place, "tune", TUNE)
         self.to_its_end(place, "sync", ("sync",))
-        counts, problems = forked(lambda: audit(place, twin, number % TUNE_EVERY == 0))
+        counts, problems = forked(lambda: audit(place, twin))
         self.audited.update(counts)
         self.problems += [f"round {number}: {each}" for each in problems]
         if not problems:
@@ -225,7 +233,8 @@ def picture(place: Workplace, run: MlflowRun) -> dict[str, Any]:
 
 def study(place: Workplace) -> dict[str, Any]:
     """What a study comes to, whatever became of its processes."""
-    parent = place.run(step="tune")
+    # One that was killed before the study knew of it has no more than its name.
+    (parent,) = (run for run in place.runs(step="tune") if run.info.status == "FINISHED")
     refitted = place.runs(step="train", experiment="study_tuned")
     return {
         "params": parent.data.params,
@@ -241,11 +250,13 @@ def resumable(place: Workplace) -> list[str]:
     return [
         str(run.info.run_id)
         for run in place.runs(step="train")
-        if run.info.status == "KILLED" and "train --resume" in run.data.tags["ended"]
+        if run.info.status == "KILLED"
+        and "train --resume" in run.data.tags["ended"]
+        and "mlflow.parentRunId" not in run.data.tags  # its study has made another
     ]
 
 
-def audit(place: Workplace, twin: dict[str, Any], tuned: bool) -> tuple[dict[str, int], list[str]]:
+def audit(place: Workplace, twin: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
     """How many runs were compared, by status, and what is not as it should be."""
     counts, problems = Counter[str](), []
     for file in place.folder.glob("*.db"):
@@ -279,7 +290,7 @@ def audit(place: Workplace, twin: dict[str, Any], tuned: bool) -> tuple[dict[str
                 for part in same
                 if found[part] != same[part]
             ]
-    if tuned and study(place) != twin["study"]:
+    if (place.folder / "optuna.db").exists() and study(place) != twin["study"]:
         problems.append(f"study: {study(place)} instead of {twin['study']}")
     return counts, problems
 

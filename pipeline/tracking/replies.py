@@ -24,14 +24,17 @@ class NotShownError(Exception):
 
 def is_refusal(error: Exception) -> bool:
     """Whether MLflow itself says that it will never take the same."""
-    status = _own_status(error)
+    status = _status(error)
     passing = (UNAUTHORIZED, FORBIDDEN, TIMEOUT, TOO_MANY)
-    return status is not None and status < 500 and status not in passing
+    return _is_own(error) and status is not None and status < 500 and status not in passing
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the store may take the same in a moment: it cannot be reached, or is busy."""
-    return not is_refusal(error) and _own_status(error) not in (UNAUTHORIZED, FORBIDDEN)
+    """Whether the store may take the same in a moment: it cannot be reached, or is busy.
+
+    With another password it might, too, but not by itself.
+    """
+    return not is_refusal(error) and _status(error) not in (UNAUTHORIZED, FORBIDDEN)
 
 
 def is_about_a_part(error: Exception) -> bool:
@@ -50,15 +53,22 @@ def short(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def _own_status(error: Exception) -> int | None:
-    """The HTTP status that stands for what MLflow says; None where it is not MLflow that speaks."""
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an error, or the one that stands for what MLflow says."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code if _is_own(_json(error.response)) else None
-    if isinstance(error, RestException) and not _is_own(error.json):
-        return None
-    if not isinstance(error, MlflowException) or str(error).startswith(FOREIGN):
-        return None
-    return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+        return error.response.status_code
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+    return None
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether it is MLflow that speaks: its server, or its client before it asks."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return _is_errors_form(_json(error.response))
+    if isinstance(error, RestException):
+        return _is_errors_form(error.json)
+    return isinstance(error, MlflowException) and not str(error).startswith(FOREIGN)
 
 
 def _json(response: requests.Response) -> Any:
@@ -68,7 +78,7 @@ def _json(response: requests.Response) -> Any:
         return None
 
 
-def _is_own(reply: Any) -> bool:
+def _is_errors_form(reply: Any) -> bool:
     """Whether a JSON reply is an error as MLflow's server gives it."""
     return (
         isinstance(reply, dict)
