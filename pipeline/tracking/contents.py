@@ -38,6 +38,11 @@ class Contents:
         """What ``plain`` has made of it."""
         return cls.named(**plain)
 
+    def __or__(self, other: Contents) -> Contents:
+        """What is in either."""
+        names = [part.name for part in fields(self)]
+        return Contents(**{name: getattr(self, name) | getattr(other, name) for name in names})
+
     def plain(self) -> dict[str, list[str]]:
         """The same as JSON values."""
         return {part.name: sorted(getattr(self, part.name)) for part in fields(self)}

@@ -22,7 +22,11 @@ class Known:
     points: dict[str, dict[int, float]]
     """The value of each metric by step, of all that have been logged."""
     must: Contents = EMPTY
-    """What it must hold to end as FINISHED."""
+    """What it must hold to end as FINISHED, besides parameters and metrics."""
+
+    def whole(self) -> Contents:
+        """All that it must hold to end as FINISHED: what is asked of it, and what was logged."""
+        return self.must | Contents.named(params=self.params, metrics=self.metrics)
 
     def note(self, part: str, rows: list[list[Any]]) -> None:
         """Remember what is logged, by part of a batch."""

@@ -100,13 +100,13 @@ class Run:
         return ask(contents, self.client, self.id, must)
 
     def require(self, must: Contents) -> None:
-        """Say what it must hold to end as FINISHED; it ends as FAILED where the store lacks that.
+        """Say what it must hold to end as FINISHED, besides what this process logs.
 
-        The run is one that this process has opened.
+        It ends as FAILED where the store lacks that. The run is one that this process has opened.
         """
         mine = known(self.id)
         assert mine is not None
-        mine.must = must
+        mine.must |= must
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, except those that ``mlflow run`` has logged in the user's spelling."""
@@ -150,7 +150,7 @@ class Run:
         time = _now() if time is None else time
         with delivering() as delivery:
             mine = known(self.id)
-            must = mine.must.plain() if mine is not None and status == "FINISHED" else {}
+            must = mine.whole().plain() if mine is not None and status == "FINISHED" else {}
             delivery.add(Entry(END, self.id, {"status": status, "time": time, "must": must}))
             if mine is not None:
                 mine.status = status
@@ -200,6 +200,7 @@ class Run:
         content = {"dataset": dict(dataset), "tags": {"mlflow.data.context": context}}
         with delivering() as delivery:
             delivery.add(Entry(INPUTS, self.id, content))
+            self._require_logged(Contents.named(datasets=[dataset["digest"]]))
 
     def log_model(self, name: str, save: Callable[[Path], None]) -> None:
         """Log the MLflow model that ``save`` writes into an empty folder."""
@@ -234,7 +235,15 @@ class Run:
                 fill(room)
             except OSError as error:
                 raise cannot_write(room.parent, error) from None
+            names = [str(p.relative_to(room)) for p in room.rglob("*") if p.is_file()]
             delivery.add(Entry(kind, self.id, dict(content or {}), room.name))
+            model = (content or {}).get("name")
+            logged = Contents.named(models=[model]) if model else Contents.named(files=names)
+            self._require_logged(logged)
+
+    def _require_logged(self, logged: Contents) -> None:
+        if known(self.id) is not None:
+            self.require(logged)
 
     def _add(self, **parts: list[list[Any]]) -> None:
         """Put one part of a batch on its way, in entries that MLflow takes."""
