@@ -311,13 +311,10 @@ def main() -> None:
     while sum(attack.killed.values()) < given.kills and len(attack.problems) < 20:
         attack.round(number, twin)
         number += 1
-        print(
-            f"round {number}: {sum(attack.killed.values())} killed, "
-            f"{len(attack.problems)} problems",
-            flush=True,
-        )
+        killed = ", ".join(f"{count} {name}" for name, count in sorted(attack.killed.items()))
+        print(f"round {number}: killed {killed}; {len(attack.problems)} problems", flush=True)
     print(f"mlflow {mlflow.__version__}, seed {given.seed}, {number} rounds in {folder}")
-    print(f"killed: {dict(attack.killed)}; came to its end before: {dict(attack.too_late)}")
+    print(f"killed: {sum(attack.killed.values())}; over before: {dict(attack.too_late)}")
     print(f"runs audited: {dict(sorted(attack.audited.items()))}")
     for problem in attack.problems:
         print(problem)
