@@ -1,11 +1,11 @@
-# Commands: `make demo`, `make server`, `make test` and `make bench`. All make .venv first and need
-# Python 3.11-3.13.
+# Commands: `make demo`, `make server`, `make test`, `make bench` and `make soak`. All make .venv
+# first and need Python 3.11-3.13.
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo server test bench lint format clean
+.PHONY: demo server test bench soak lint format clean
 
 demo: .venv/installed
 	mlflow run . --env-manager local
@@ -22,6 +22,10 @@ test: .venv/installed-dev
 bench: .venv/installed-dev
 	for name in training ranking baselines preparation scale tracking serving recommend; do \
 		python -m benchmarks.$$name || exit 1; echo; done
+
+# Kills commands at random moments and audits what is left: docs/reliability.md.
+soak: .venv/installed-dev
+	OMP_NUM_THREADS=1 python -m tests.soak --kills 100
 
 lint: .venv/installed-dev
 	ruff check .

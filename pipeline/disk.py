@@ -1,9 +1,16 @@
-"""Disk writes that a power cut does not undo."""
+"""Disk writes that neither a power cut nor a kill undoes by half."""
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 
 def sync(path: Path) -> None:
@@ -17,3 +24,39 @@ def sync(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+@contextmanager
+def unfinished(parent: Path, name: str) -> Iterator[Path]:
+    """A path in ``parent`` for a file or folder that is moved to its place when it is whole.
+
+    What is still there in the end is removed, and so is what processes that were killed have left
+    of the same ``name``. The sign of life of a process is the lock beside what it writes.
+
+    Raises:
+        OSError: there can be none.
+    """
+    remove_left(parent, name)
+    new = parent / f".{name}.{uuid4().hex[:8]}.partial"
+    lock = FileLock(f"{new}.lock")
+    with lock:
+        try:
+            yield new
+        finally:
+            _remove(new)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def remove_left(parent: Path, name: str) -> None:
+    """Remove what processes that were killed have left unfinished in ``parent``."""
+    for path in parent.glob(f".{glob.escape(name)}.*.partial.lock"):
+        with suppress(Timeout, OSError), FileLock(path, timeout=0):
+            _remove(path.with_suffix(""))
+            path.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

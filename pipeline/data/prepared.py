@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +19,14 @@ from pipeline.data.sources import find
 from pipeline.data.split import SplitSettings
 from pipeline.data.split_check import check_split
 from pipeline.data.titles import add_titles, with_kept_titles
-from pipeline.disk import sync
+from pipeline.disk import remove_left, sync, unfinished
 from pipeline.errors import UserError, brief
 
 PREPARATION = 2  # raise it when the same bytes and settings would be prepared otherwise
 TABLES = ("users", "items", "train", "later")
 SUPERSEDED = "superseded"  # a table that is there where it has rows
 META = "meta.json"
+DATASET = "dataset"  # what is unfinished, by name
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def prepare(
 
 
 def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: bool) -> Prepared:
+    remove_left(home(), DATASET)
     source = find(dataset, reading)
     inputs = {
         "format": PREPARATION,
@@ -145,8 +146,9 @@ def receive(fingerprint: str, fetch: Callable[[Path], Path]) -> Prepared:
     folder = home() / fingerprint
     if not (folder / META).is_file():
         home().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home(), prefix=".partial-") as partial:
-            fetched = fetch(Path(partial))
+        with unfinished(home(), DATASET) as partial:
+            partial.mkdir()
+            fetched = fetch(partial)
             try:
                 fetched.replace(folder)
             except OSError:
@@ -209,8 +211,8 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
     Everything is written beside the final place, then renamed: the folder is whole or absent.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
+    with unfinished(folder.parent, DATASET) as partial:
+        partial.mkdir()
         for name in TABLES if dataset.superseded.empty else (*TABLES, SUPERSEDED):
             getattr(dataset, name).to_parquet(partial / f"{name}.parquet", index=False)
         content = {**meta, "statistics": dataset.statistics}
@@ -221,5 +223,3 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
             (partial / META).replace(folder / META)
         else:
             partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

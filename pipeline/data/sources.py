@@ -25,7 +25,7 @@ import requests
 from pipeline.data.choice import choose
 from pipeline.data.files import Part, open_zip
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.disk import sync
+from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError, brief
 
 AUTO = "auto"
@@ -212,8 +212,7 @@ def _from_package(folder: Path) -> Path:
             raise ValueError(f"{name} is not the expected one (its SHA-256 differs)")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "ml-100k.zip"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".ml-100k-") as scratch:
-        whole = Path(scratch) / path.name
+    with unfinished(folder, path.name) as whole:
         with zipfile.ZipFile(whole, "w") as archive:  # stored, with fixed dates: the same bytes
             for name, content in contents.items():
                 archive.writestr(zipfile.ZipInfo(name), content)

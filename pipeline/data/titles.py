@@ -6,8 +6,6 @@ They are no part of what a dataset is: its fingerprint is that of before.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pandas as pd
 from pipeline.data.dataset import Dataset
 from pipeline.data.files import Part
 from pipeline.data.items import matching, read_items
-from pipeline.disk import sync
+from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError, brief
 
 TITLES = "titles.parquet"
@@ -46,14 +44,10 @@ def add_titles(dataset: Dataset, items: Path, folder: Path) -> tuple[Dataset, st
             f"{items}: has neither titles nor genres. Name a column title (or name, ...) or genres "
             f"(or category, ...) in its first line."
         )
-    handle, partial = tempfile.mkstemp(dir=folder, prefix=".partial-")
-    os.close(handle)
-    try:
+    with unfinished(folder.parent, f"titles-{folder.name}") as partial:
         titles[known].to_parquet(partial, index=False)
-        sync(Path(partial))
-        Path(partial).replace(folder / TITLES)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+        sync(partial)
+        partial.replace(folder / TITLES)
     laid = lay_over(dataset, titles[known])
     others = int((~known).sum())
     left_out = f"; {others:,} rows are of other items" if others else ""

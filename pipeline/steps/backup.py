@@ -25,12 +25,14 @@ from sqlalchemy import inspect
 
 from pipeline.console import console
 from pipeline.database import hidden, is_sqlite, shown, without_password
+from pipeline.disk import unfinished
 from pipeline.errors import UserError
 from pipeline.steps.store import Store, find_store, private_files
 
 DATABASES = {"sqlite": "mlflow.db", "postgresql": "mlflow.dump"}
 ARTIFACTS = "artifacts.tar"
 CONTENTS = "backup.json"
+NAME = "backup"  # of what is unfinished
 
 
 def backup(folder: Path, artifacts: str | None, to: Path) -> Path:
@@ -106,19 +108,17 @@ def _check_members(packed: tarfile.TarFile) -> None:
 @contextmanager
 def _filled(target: Path) -> Iterator[Path]:
     """A folder for this user alone, to be filled; it gets its name when that has worked."""
-    new = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir(mode=0o700)
-        yield new
-        os.sync()  # a backup that a power cut empties is none
-        new.replace(target)
+        with unfinished(target.parent, NAME) as new:
+            new.mkdir(mode=0o700)
+            yield new
+            os.sync()  # a backup that a power cut empties is none
+            new.replace(target)
     except OSError as error:
         raise UserError(f"{error.filename or target}: {error.strerror or error}") from None
     except tarfile.TarError as error:
         raise UserError(f"The artifacts could not be unpacked: {error}") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _copy_database(store: Store, file: Path) -> None:
@@ -133,14 +133,13 @@ def _copy_database(store: Store, file: Path) -> None:
 def _restore_database(store: Store, file: Path) -> None:
     if is_sqlite(store.database):
         path = Path(str(store.database.database))
-        new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, new)
-            os.sync()
-            new.replace(path)
+            with unfinished(path.parent, NAME) as new:
+                shutil.copyfile(file, new)
+                os.sync()
+                new.replace(path)
         except OSError as error:
-            new.unlink(missing_ok=True)
             raise UserError(f"{error.filename}: {error.strerror}") from None
         return
     words = ("--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges")

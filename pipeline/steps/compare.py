@@ -15,6 +15,7 @@ from pipeline.steps.comparison import Comparison, compare_runs, with_looks
 from pipeline.steps.comparison_tables import as_json, csv, markdown, show
 from pipeline.tracking.runs import Run, ui_command
 from pipeline.tracking.search import find_evaluated, get_evaluated
+from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
 METRIC = "ndcg_at_10"
@@ -40,7 +41,8 @@ def compare(
     """
     if run_ids and (experiment or fingerprint):
         raise UserError("--run_ids names the runs: give no --experiment and no --fingerprint.")
-    runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
+    with delivering():  # first of what the runs' processes may have left
+        runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
     comparison = compare_runs(runs, metric, baseline)
     evaluated = find_evaluated(None, comparison.protocol.fingerprint)
     comparison = with_looks(comparison, runs, evaluated)

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.config import Experiment
 from pipeline.tracking.runs import Run
 
+MACHINE, REQUIREMENTS = ENVIRONMENT = "environment/machine.json", "environment/requirements.txt"
+
 
 def log_environment(run: Run, experiment: Experiment) -> None:
     """Log versions of everything installed, the machine, and the device that training takes."""
@@ -22,8 +24,8 @@ def log_environment(run: Run, experiment: Experiment) -> None:
     }
     installed = (each.metadata for each in distributions())  # read anew whenever it is asked for
     packages = sorted({f"{each['Name']}=={each['Version']}" for each in installed}, key=str.lower)
-    run.log_json(machine, "environment/machine.json")
-    run.log_text("\n".join(packages) + "\n", "environment/requirements.txt")
+    run.log_json(machine, MACHINE)
+    run.log_text("\n".join(packages) + "\n", REQUIREMENTS)
     run.set_tags({"device": machine["device"]})
 
 

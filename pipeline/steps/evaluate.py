@@ -20,12 +20,14 @@ from pipeline.steps.inputs import Inputs
 from pipeline.steps.looks import count_looks
 from pipeline.steps.notes import describe
 from pipeline.steps.train import Trained
+from pipeline.tracking.contents import Contents, told
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated
 from pipeline.tracking.store import delivering
 
 EVALUATED = "evaluated"
+BREAKDOWN = "test/breakdown.json"
 
 log = logging.getLogger("pipeline")
 
@@ -36,21 +38,45 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
     ``prepared`` is the dataset that it was trained on, where that is at hand.
 
     Raises:
-        UserError: the run has no model, or its dataset is no longer what it was.
+        UserError: the run has no model, lacks its beginning, or its dataset is no longer what it
+            was.
     """
     run, inputs = trained.run, trained.inputs
     content = {"run": run.id, "fingerprint": inputs.fingerprint}
     made_by = inputs.experiment.recommender().made_by
     key = step_key("evaluate", content, (FullRanking, breakdown, *made_by))
+    must = _must_hold(inputs.experiment)
     with delivering():
-        if reuse and run.tags.get(EVALUATED) == key:
+        known = reuse and run.tags.get(EVALUATED) == key
+        if known and not run.contents(must).lacks(must):
             log.info("evaluate: reused the test metrics of run %s", run.id)
             return
+        if trained.recommender is None:
+            _require_beginning(run, inputs)
         dataset = (prepared or inputs.prepared()).dataset
         model = trained.recommender or fetch_model(run).recommender
         log_test(run, model, dataset, inputs.experiment)
         run.set_tags({EVALUATED: key})
         run.describe(describe(run))
+
+
+def _require_beginning(run: Run, inputs: Inputs) -> None:
+    must = Contents.named(params=["dataset"], datasets=[inputs.fingerprint])
+    if lacking := run.contents(must).lacks(must):
+        raise UserError(
+            f"Run {run.id} lacks {told(lacking)}, as one that was killed at its beginning. Go on "
+            f"with it first: python -m pipeline train --resume {run.id}"
+        )
+
+
+def _must_hold(experiment: Experiment) -> Contents:
+    """What a run holds that is evaluated."""
+    metric = experiment.selection_metric
+    return Contents.named(
+        metrics=[f"test/{metric}"],
+        tags=[EVIDENCE],
+        files=[CARD, PER_USER, LISTS, BREAKDOWN],
+    )
 
 
 def find_trained(run_id: str | None, model: str | None) -> Trained:
@@ -97,7 +123,7 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     tables = {PER_USER: per_user, LISTS: recommendations(warm, dataset)}
     checksums = {name: run.log_parquet(table, name) for name, table in tables.items()}
     run.set_tags({EVIDENCE: evidence_tag(dataset.n_items, checksums)})
-    run.log_table(groups, "test/breakdown.json")
+    run.log_table(groups, BREAKDOWN)
     told = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
     values = (f"{name} {metrics[f'test/{name}_at_{ks[0]}']:.4f}" for name in told)
     log.info("%s on the test, at %d: %s", run.name, ks[0], ", ".join(values))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from pipeline.data.dataset import CUT_NOTE, Dataset
-from pipeline.data.prepared import Prepared
+from pipeline.data.prepared import META, TABLES, Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sizes import ENOUGH, Size
@@ -15,10 +15,12 @@ from pipeline.data.titles import digest
 from pipeline.evaluation.significance import smallest_difference
 from pipeline.evaluation.validation import window_name
 from pipeline.steps.identity import step_key
+from pipeline.tracking.contents import Contents
 from pipeline.tracking.datasets import log_dataset
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished
+from pipeline.tracking.runs import NOTE, STEP_KEY, Run, find_finished
 from pipeline.tracking.track import track
 
+DATASET = "dataset"  # the artifact
 TEST = "the test"  # among the sizes, beside the windows' names
 USUAL_SPREAD = 0.15
 """Standard deviation over users of the difference in NDCG between two models: the median pair on
@@ -53,17 +55,31 @@ def prepare(
     inputs = {"fingerprint": prepared.dataset.fingerprint, "windows": list(windows)}
     inputs |= title_key(prepared.dataset)
     key = step_key("prepare", inputs, [prepare_data])
-    earlier = find_finished(key, parent) if reuse else None
+    must = _must_hold(prepared, reading, split)
+    earlier = find_finished(key, parent, must) if reuse else None
     if earlier is not None:
         log.info("prepare: reused run %s", earlier.id)
         return prepared
     tags = {"step": "prepare", "model": "none", **dataset_tags(prepared.dataset)}
     with track(f"prepare {prepared.dataset.name}", tags, parent=parent) as run:
+        run.require(must)
         _log_prepared(run, prepared, windows)
         made_by = prepared.dataset.split.model_dump()
         run.log_params({"dataset": dataset, **reading.model_dump(), **made_by})
         run.set_tags({STEP_KEY: key})
     return prepared
+
+
+def _must_hold(prepared: Prepared, reading: Reading, split: SplitSettings) -> Contents:
+    """What a run must hold before it is finished, and to be reused."""
+    counts = [*_numbers(prepared.dataset), *prepared.counts]
+    return Contents.named(
+        params=["dataset", *reading.model_dump(), *split.model_dump()],
+        metrics=[f"data/{name}" for name in counts],
+        tags=[NOTE, STEP_KEY],
+        datasets=[prepared.dataset.fingerprint],
+        files=[f"{DATASET}/{name}" for name in (META, *(f"{table}.parquet" for table in TABLES))],
+    )
 
 
 def find_prepared(
@@ -159,14 +175,16 @@ def dataset_tags(dataset: Dataset) -> dict[str, str]:
     }
 
 
+def _numbers(dataset: Dataset) -> dict[str, float]:
+    facts = dataset.statistics.items()
+    return {name: value for name, value in facts if not isinstance(value, str)}
+
+
 def _log_prepared(run: Run, prepared: Prepared, windows: Sequence[float]) -> None:
     dataset = prepared.dataset
     log_dataset(run, prepared, "preparation")
-    run.log_file(prepared.folder, "dataset")
-    numbers = {
-        name: value for name, value in dataset.statistics.items() if not isinstance(value, str)
-    }
-    run.log_metrics({f"data/{name}": value for name, value in numbers.items()})
+    run.log_file(prepared.folder, DATASET)
+    run.log_metrics({f"data/{name}": value for name, value in _numbers(dataset).items()})
     run.log_metrics({f"data/{name}": value for name, value in prepared.counts.items()})
     sizes = window_sizes(dataset, windows)
     for name, size in sizes.items():

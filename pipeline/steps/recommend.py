@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pipeline.console import ProgressBar
-from pipeline.disk import sync
+from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError
 from pipeline.evaluation.answers import ANSWER, Answers, Request
 from pipeline.evaluation.request_files import open_requests
@@ -100,16 +100,13 @@ def _whole(output: Path, overwrite: bool) -> Iterator[Path]:
     if output.suffix.lower() not in WRITERS:
         raise UserError(f"{output}: expected a file to write that ends in {' or '.join(WRITERS)}.")
     _refuse_what_is_there(output, overwrite)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        partial.open("xb").close()
-        try:
+        with unfinished(output.parent, output.name) as partial:
+            partial.open("xb").close()
             yield partial
             sync(partial)
             _refuse_what_is_there(output, overwrite)  # it may have come meanwhile
             partial.replace(output)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error}).") from None
 

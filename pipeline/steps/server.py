@@ -20,6 +20,7 @@ from pipeline.database import is_sqlite, shown, without_password
 from pipeline.errors import UserError
 from pipeline.passwords import weakness
 from pipeline.steps.store import Store, find_store, private_files
+from pipeline.tracking.schema import make_ready
 
 USERNAME, PASSWORD = "MLFLOW_AUTH_ADMIN_USERNAME", "MLFLOW_AUTH_ADMIN_PASSWORD"
 SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"
@@ -59,6 +60,7 @@ def serve(
             f"{error.filename or folder} cannot be written: {error.strerror}. Give a --folder and "
             f"--artifacts that belong to the user who starts the server."
         ) from None
+    make_ready(store.url, "mlflow-artifacts:/")
     store.engine().dispose()
     environment = {
         **{name: value for name, value in os.environ.items() if name != UNPROTECTED},

@@ -49,7 +49,9 @@ class StudyReport:
         if now.best is not None:
             pairs = zip(plan.objectives, now.best.values, strict=True)
             metrics |= {f"best/{name}": value for name, value in pairs}
-        self.parent.log_metrics(metrics, now.done)
+        # By the number of trials that have ended: whoever goes on with the study and logs at the
+        # same number finds the same.
+        self.parent.log_metrics(metrics, sum(counts.values()))
         for name, figure in study_figures(self.study, plan).items():
             self.parent.log_figure(figure, f"figures/{name}")
         if plan.widened:

@@ -7,7 +7,7 @@ import logging
 from pipeline.errors import UserError
 from pipeline.steps.migrate import check
 from pipeline.tracking.delivery import shown_uri
-from pipeline.tracking.offline import deliver_offline_store
+from pipeline.tracking.offline import deliver_offline_store, offline_uri
 from pipeline.tracking.store import deliver_left
 
 log = logging.getLogger("pipeline")
@@ -20,17 +20,21 @@ def sync() -> None:
         UserError: something is not delivered still; the messages before say what and why.
     """
     waiting = 0
-    for left in deliver_left():
+    for left in deliver_left(again=True):
+        if left.store == offline_uri():
+            continue  # delivered below
         log.info("%s: %d requests delivered to %s", left.folder, left.requests, left.store)
-        if left.refused:
-            log.warning(
-                "%s: %d entries were refused by the store for good, or damaged; they are kept "
-                "there. Remove the folder when you need them no more.",
-                *(left.folder, left.refused),
-            )
+        for told in left.refused:
+            log.warning("%s: refused by %s: %s", left.folder, left.store, told)
+        if left.damaged:
+            log.warning("%s: %d entries are damaged; they are kept", left.folder, left.damaged)
+        if left.refused or left.damaged:
+            log.warning("Remove the folder %s when you need it no more.", left.folder)
+            waiting += 1
+        elif left.trouble:
+            waiting += 1
         if left.trouble:
             log.warning("%s: not delivered: %s", left.folder, left.trouble)
-            waiting += 1
     migration = deliver_offline_store()
     if migration is not None:
         check(migration, "offline runs")

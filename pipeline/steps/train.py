@@ -13,19 +13,21 @@ from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, window_name
 from pipeline.models import family
 from pipeline.models.base import Recommender
-from pipeline.steps.environment import log_environment
+from pipeline.steps.environment import ENVIRONMENT, log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
-from pipeline.steps.inputs import Inputs
+from pipeline.steps.inputs import ARTIFACT, Inputs
 from pipeline.steps.notes import WARNING, WARNING_NOTE, describe, warnings
 from pipeline.steps.prepare import dataset_tags, title_key
+from pipeline.tracking.contents import Contents, told
 from pipeline.tracking.datasets import log_dataset
-from pipeline.tracking.models import log_model
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished
+from pipeline.tracking.models import NAME, log_model
+from pipeline.tracking.runs import NOTE, STEP_KEY, Run, find_finished
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
 TRAIN = "train"
+VALIDATION = "validation.json"
 
 log = logging.getLogger("pipeline")
 
@@ -59,7 +61,8 @@ def train(
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
     content |= title_key(dataset)  # a model answers with titles
     key = step_key(step, content, [fit, *experiment.recommender().made_by])
-    earlier = find_finished(key, parent) if reuse and resume is None else None
+    must = must_hold(inputs, prepared)
+    earlier = find_finished(key, parent, must) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, inputs, None)
@@ -73,12 +76,8 @@ def train(
         nullcontext() if resume else one_writer(run),
     ):
         log.info("train %s: run %s", experiment.name, run.id)
-        if resume is None:
-            inputs.log(run)
-            run.log_params({**experiment.flat(), "dataset": inputs.dataset})
-            log_dataset(run, prepared, "training")
-            run.log_metrics({f"data/{what}": n for what, n in prepared.counts.items()})
-            log_environment(run, experiment)
+        run.require(must)
+        _log_beginning(run, inputs, prepared, Contents() if resume is None else run.contents(must))
         journal = open_journal(run, resuming=resume is not None)
         try:
             model, validation = fit(experiment, dataset, run, journal)
@@ -92,8 +91,44 @@ def train(
     return Trained(run, inputs, model)
 
 
+def must_hold(inputs: Inputs, prepared: Prepared) -> Contents:
+    """What a run must hold before it is finished, and to be reused."""
+    experiment = inputs.experiment
+    metrics = set(_data_metrics(prepared))
+    if experiment.windows:
+        metrics |= {f"val/{experiment.selection_metric}"}
+    return Contents.named(
+        params=[*experiment.flat(), "dataset"],
+        metrics=metrics,
+        tags=["device", NOTE, STEP_KEY],
+        datasets=[inputs.fingerprint],
+        files=[ARTIFACT, *ENVIRONMENT, *([VALIDATION] if experiment.windows else [])],
+        models=[NAME],
+    )
+
+
+def _log_beginning(run: Run, inputs: Inputs, prepared: Prepared, held: Contents) -> None:
+    """Log what a run has before it trains, but for what it ``held``: one that was killed at its
+    beginning may have any part of that."""
+    if ARTIFACT not in held.files:
+        inputs.log(run)
+    run.log_params({**inputs.experiment.flat(), "dataset": inputs.dataset})
+    if inputs.fingerprint not in held.datasets:
+        log_dataset(run, prepared, "training")
+    counts = _data_metrics(prepared)
+    run.log_metrics({name: n for name, n in counts.items() if name not in held.metrics})
+    if not held.files.issuperset(ENVIRONMENT) or "device" not in held.tags:
+        log_environment(run, inputs.experiment)
+
+
+def _data_metrics(prepared: Prepared) -> dict[str, int]:
+    return {f"data/{what}": n for what, n in prepared.counts.items()}
+
+
 def resume(run_id: str) -> Trained:
     """Go on with a run that was killed or failed, with the settings and data that it has.
+
+    A finished run that lacks something, as runs of before may, is gone on with, too.
 
     Raises:
         UserError: the run is unknown, finished, none of ``train``, still being trained on this
@@ -101,11 +136,17 @@ def resume(run_id: str) -> Trained:
     """
     run = Run(run_id)
     with delivering():  # first of what the process that was killed has left
-        if run.status == "FINISHED":
-            raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
+        finished = run.status == "FINISHED"
         inputs = Inputs.of(run)
+        prepared = inputs.prepared()
+        if finished:
+            must = must_hold(inputs, prepared)
+            lacking = run.contents(must).lacks(must)
+            if not lacking:
+                raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
+            log.info("Run %s is finished, but lacks %s.", run_id, told(lacking))
         with one_writer(run):
-            return train(inputs, inputs.prepared(), resume=run, step=run.tags["step"])
+            return train(inputs, prepared, resume=run, step=run.tags["step"])
 
 
 def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: Validation) -> None:
@@ -135,5 +176,5 @@ def _log_validation(run: Run, validation: Validation) -> None:
             "mean": validation.mean,
             "windows": {window_name(q): record for q, record in validation.windows.items()},
         },
-        "validation.json",
+        VALIDATION,
     )

@@ -11,3 +11,5 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 import mlflow  # noqa: F401  # it sets its own log level when it is imported
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+from pipeline.tracking import schema  # noqa: E402, F401  # every store of SQLite is made by it

@@ -8,16 +8,14 @@ import threading
 import time
 
 import mlflow
-import requests
-from mlflow.exceptions import MlflowException
 
 from pipeline.tracking.known import Known
 from pipeline.tracking.outbox import Entry, Outbox
-from pipeline.tracking.writes import merged, write
+from pipeline.tracking.replies import is_about_a_part, is_refusal, short
+from pipeline.tracking.writes import halves, merged, write
 
 PAUSES = (0.2, 0.5, 1.0, 2.0)  # between attempts, the last for as long as it takes
 JOIN_SECONDS = 5.0  # for the request that is under way when delivery is to stop
-UNAUTHORIZED, FORBIDDEN, TIMEOUT, TOO_MANY = 401, 403, 408, 429
 
 log = logging.getLogger("pipeline")
 
@@ -99,35 +97,31 @@ class Delivery:
 
 
 def deliver(client: mlflow.MlflowClient, outbox: Outbox, entry: Entry, place: int) -> None:
-    """Make the store take one entry, or put it aside where the store never will.
+    """Make the store take one entry, or put aside what it says that it never will.
 
     Raises:
         Exception: the store may take it later.
     """
-    try:
-        write(client, entry, outbox.folder / (entry.files or ""))
-    except Exception as error:
-        if is_away(error) or is_locked(error):
-            raise
-        outbox.refuse(entry, short(error))
-        outbox.mark(place)
-        return
+    taken = _is_taken(client, outbox, entry)
     outbox.mark(place)
-    if entry.files is not None:
+    if taken and entry.files is not None:
         outbox.drop(entry.files)
 
 
-def is_away(error: Exception) -> bool:
-    """Whether the store may take the same in a moment: it cannot be reached, or is busy."""
-    status = _status(error)
-    if status is None:
-        return isinstance(error, OSError)
-    return status >= 500 or status in (TIMEOUT, TOO_MANY)
-
-
-def is_locked(error: Exception) -> bool:
-    """Whether it may take the same with another password, or once its owner lets us."""
-    return _status(error) in (UNAUTHORIZED, FORBIDDEN)
+def _is_taken(client: mlflow.MlflowClient, outbox: Outbox, entry: Entry) -> bool:
+    """Whether the store has taken an entry; of a batch, what it does not refuse."""
+    try:
+        write(client, entry, outbox.folder / (entry.files or ""))
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        one, other = halves(entry) if is_about_a_part(error) else (entry, None)
+        if other is None:
+            outbox.refuse(entry, short(error))
+            return False
+        first = _is_taken(client, outbox, one)
+        return _is_taken(client, outbox, other) and first
+    return True
 
 
 def pause(attempts: int) -> float:
@@ -138,21 +132,3 @@ def pause(attempts: int) -> float:
 def shown_uri() -> str:
     """The store in use, for people: without its password."""
     return re.sub(r"(://[^/@]*?):[^/]*@", r"\1:***@", mlflow.get_tracking_uri())
-
-
-def short(error: BaseException) -> str:
-    """An error in a line: HTTP libraries wrap theirs many times, and say most in the first."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        inner = inner.__cause__ or inner.__context__
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
-def _status(error: Exception) -> int | None:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code
-    if isinstance(error, MlflowException):
-        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
-    return None

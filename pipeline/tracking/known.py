@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.tracking.contents import EMPTY, Contents
+
 
 @dataclass
 class Known:
@@ -17,15 +19,21 @@ class Known:
     params: dict[str, str]
     metrics: dict[str, float]
     """The last value of each."""
-    steps: dict[str, set[int]]
-    """At which each metric has been logged."""
+    points: dict[str, dict[int, float]]
+    """The value of each metric by step, of all that have been logged."""
+    must: Contents = EMPTY
+    """What it must hold to end as FINISHED, besides parameters and metrics."""
+
+    def whole(self) -> Contents:
+        """All that it must hold to end as FINISHED: what is asked of it, and what was logged."""
+        return self.must | Contents.named(params=self.params, metrics=self.metrics)
 
     def note(self, part: str, rows: list[list[Any]]) -> None:
         """Remember what is logged, by part of a batch."""
         if part == "metrics":
             for key, value, _, step in rows:
                 self.metrics[key] = value
-                self.steps.setdefault(key, set()).add(step)
+                self.points.setdefault(key, {})[step] = value
         else:
             kept = self.tags if part == "tags" else self.params
             kept.update((key, value) for key, value in rows)

@@ -13,9 +13,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public name for it
 
 from pipeline.errors import UserError
+from pipeline.tracking.dead import PROCESS
 from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.runs import Run
-from pipeline.tracking.store import ask
+from pipeline.tracking.store import ask, delivering
 
 SOURCE = "ledger-csv"
 KEY = "ledger_row"
@@ -65,9 +66,18 @@ class PastRuns:
 
     def add(self, past: PastRun) -> Run:
         """Write a run, or the rest of one that was interrupted; it is finished only when whole."""
+        with delivering() as delivery:
+            delivery.outbox.open_run()
+            run = self._write(past, {PROCESS: delivery.outbox.name})
+            delivery.outbox.end_run()
+        self.unfinished.pop(past.key, None)
+        self.complete[past.key] = run
+        return run
+
+    def _write(self, past: PastRun, marks: Mapping[str, str]) -> Run:
         moment = int(past.time.timestamp() * 1000)
         run = self.unfinished.get(past.key)
-        tags = {"source": SOURCE, KEY: past.key, **past.tags}
+        tags = {"source": SOURCE, KEY: past.key, **past.tags, **marks}
         if run is None:
             experiment = ask(_get_experiment_id) or "0"
             created = ask(self.client.create_run, experiment, moment, tags=tags, run_name=past.name)
@@ -87,6 +97,4 @@ class PastRuns:
             run.end(status)
             raise
         run.end("FINISHED", moment)
-        self.unfinished.pop(past.key, None)
-        self.complete[past.key] = run
         return run

@@ -22,6 +22,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pipeline.errors import UserError
 from pipeline.tracking.migration.migrate import Migration, migrate
 from pipeline.tracking.migration.stores import in_use
+from pipeline.tracking.schema import make_ready
 from pipeline.tracking.store import deliver_left
 
 FOLDER = Path("data") / "offline"
@@ -50,7 +51,7 @@ def use_offline_store() -> Iterator[None]:
     names = ELSEWHERE if studies.startswith("sqlite:") else (*ELSEWHERE, STUDIES)
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
-        with in_use(_uri()):
+        with in_use(offline_uri()):
             yield
     finally:
         os.environ.update(hidden)
@@ -68,12 +69,13 @@ def deliver_offline_store() -> Migration | None:
     """
     if not (FOLDER / DATABASE).is_file():
         return None
-    with in_use(_uri()):
+    with in_use(offline_uri()):
         deliver_left()  # a process that was killed may have left what it logged
-    return migrate(_uri(), mlflow.get_tracking_uri())
+    return migrate(offline_uri(), mlflow.get_tracking_uri())
 
 
-def _uri() -> str:
+def offline_uri() -> str:
+    """The embedded store's."""
     path = (FOLDER / DATABASE).resolve()
     return f"sqlite:///{path if quote(str(path)) == str(path) else FOLDER / DATABASE}"
 
@@ -83,12 +85,11 @@ def _make_store(experiment: str) -> None:
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
         artifacts = (FOLDER / ARTIFACTS).resolve()
+        # By a client, the experiment that MLflow makes would keep its files elsewhere.
+        place = str(artifacts) if quote(str(artifacts)) == str(artifacts) else artifacts.as_uri()
+        make_ready(offline_uri(), place)
         with FileLock(FOLDER / "making.lock"):  # two may begin at once
-            # By a client, the experiment that MLflow makes would keep its files elsewhere.
-            place = (
-                str(artifacts) if quote(str(artifacts)) == str(artifacts) else artifacts.as_uri()
-            )
-            store: Any = SqlAlchemyStore(_uri(), place)  # type: ignore[no-untyped-call]
+            store: Any = SqlAlchemyStore(offline_uri(), place)  # type: ignore[no-untyped-call]
             if store.get_experiment_by_name(experiment) is None:
                 store.create_experiment(experiment)
     except (MlflowException, OSError) as error:

@@ -22,12 +22,13 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from pipeline.disk import sync
+from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError
 
 ROOT = Path("data") / "outbox"
 JOURNAL, DELIVERED, STORE, LOCK = "journal", "delivered", "store", "lock"
 DAMAGED, REFUSED = "damaged", "refused"
+RUNS = "runs"  # is there while runs of the process may be open
 NUMBER = 20  # digits of the number in ``delivered``, so that it is written over in one piece
 
 
@@ -61,6 +62,7 @@ class Outbox:
             self._delivered = os.open(folder / DELIVERED, flags)
         except OSError as error:
             raise cannot_write(folder, error) from None
+        self._open_runs = 0
         self.size = os.fstat(self._journal).st_size
         number = os.pread(self._delivered, NUMBER, 0)
         # Without a number that can be read everything is delivered again, which harms nothing.
@@ -74,11 +76,14 @@ class Outbox:
             OutboxError: there can be none below ``root``.
         """
         folder = root / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{uuid4().hex[:8]}"
-        lock = FileLock(folder / LOCK)
         try:
-            folder.mkdir(parents=True)
-            lock.acquire()
-            (folder / STORE).write_text(store)
+            root.mkdir(parents=True, exist_ok=True)
+            with unfinished(root, root.name) as new:
+                new.mkdir()
+                lock = FileLock(new / LOCK)
+                lock.acquire()
+                (new / STORE).write_text(store)
+                new.replace(folder)
             sync(root)
         except OSError as error:
             raise cannot_write(root, error) from None
@@ -93,14 +98,49 @@ class Outbox:
                 lock.acquire()
             except (Timeout, OSError):
                 continue
-            if (folder / STORE).exists():  # else it is about to be used, or has just been removed
+            if (folder / STORE).exists():
                 yield cls(folder, lock)
+            else:  # whoever was about to remove it may have been killed
+                shutil.rmtree(folder, ignore_errors=True)
             lock.release()
 
     @property
     def store(self) -> str:
         """The store that it is meant for, without a password."""
         return (self.folder / STORE).read_text()
+
+    @property
+    def name(self) -> str:
+        """No other has the same."""
+        return self.folder.name
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether runs of its process may be open, or have been when that was killed."""
+        return (self.folder / RUNS).exists()
+
+    def open_run(self) -> None:
+        """Note that a run is about to be opened.
+
+        Raises:
+            OutboxError: it cannot be noted.
+        """
+        self._open_runs += 1
+        try:
+            (self.folder / RUNS).touch()
+            sync(self.folder)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
+
+    def end_run(self) -> None:
+        """Note that a run has ended, or was not opened."""
+        self._open_runs -= 1
+        if not self._open_runs:
+            self.end_all_runs()
+
+    def end_all_runs(self) -> None:
+        """Note that no run is open."""
+        (self.folder / RUNS).unlink(missing_ok=True)
 
     @property
     def waiting(self) -> bool:
@@ -168,9 +208,38 @@ class Outbox:
             file.write(line.removesuffix(b"\n") + b"\n")
 
     def refuse(self, entry: Entry, why: str) -> None:
-        """Keep an entry that the store will never take, with the reason that it gave."""
+        """Keep an entry that the store does not take, with the reason that it gave."""
         content = {**asdict(entry), "why": why}
         self.put_aside(REFUSED, json.dumps(content).encode())
+
+    def refusals(self) -> list[str]:
+        """What the store has refused, and why, a line each."""
+        told = []
+        for line in self._refused():
+            entry = json.loads(line)
+            parts = ", ".join(
+                f"{part} {', '.join(str(row[0]) for row in rows[:3])}"
+                for part, rows in entry["content"].items()
+                if isinstance(rows, list) and rows
+            )
+            told.append(f"{parts or entry['kind']} of run {entry['run']}: {entry['why']}")
+        return told
+
+    def admit_again(self) -> None:
+        """Put what the store has refused on its way once more, behind the rest.
+
+        Raises:
+            OutboxError: it cannot be written.
+        """
+        for line in self._refused():
+            content = json.loads(line)
+            content.pop("why")
+            self.add(Entry(**content))
+        (self.folder / REFUSED).unlink(missing_ok=True)
+
+    def _refused(self) -> list[str]:
+        path = self.folder / REFUSED
+        return path.read_text().splitlines() if path.exists() else []
 
     def kept(self, name: str) -> int:
         """How many lines are put aside under ``name``."""
@@ -183,7 +252,7 @@ class Outbox:
 
     def close(self) -> None:
         """Leave it; it is removed if nothing is left in it."""
-        empty = not self.waiting and not self.kept(DAMAGED) and not self.kept(REFUSED)
+        empty = not (self.waiting or self.has_runs or self.kept(DAMAGED) or self.kept(REFUSED))
         for file in (self._journal, self._delivered):
             os.close(file)
         if empty:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -18,6 +20,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+from pipeline.tracking.contents import EMPTY, Contents, contents, last_points, told
 from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.outbox import Entry, cannot_write
 from pipeline.tracking.store import ask, delivering, known
@@ -27,7 +30,10 @@ if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spen
     from matplotlib.figure import Figure
 
 STEP_KEY = "step_key"
+NOTE = "mlflow.note.content"  # the tag with the description
 TABLES = "mlflow.loggedArtifacts"  # the tag by which the UI knows which artifacts are tables
+
+log = logging.getLogger("pipeline")
 
 
 class Run:
@@ -86,8 +92,21 @@ class Run:
         """The steps at which a metric has been logged."""
         mine = known(self.id)
         if mine is not None:
-            return set(mine.steps.get(key, ()))
+            return set(mine.points.get(key, ()))
         return {metric.step for metric in ask(self.client.get_metric_history, self.id, key)}
+
+    def contents(self, must: Contents) -> Contents:
+        """What the store has of it; of files, those in the folders of ``must``."""
+        return ask(contents, self.client, self.id, must)
+
+    def require(self, must: Contents) -> None:
+        """Say what it must hold to end as FINISHED, besides what this process logs.
+
+        It ends as FAILED where the store lacks that. The run is one that this process has opened.
+        """
+        mine = known(self.id)
+        assert mine is not None
+        mine.must |= must
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, except those that ``mlflow run`` has logged in the user's spelling."""
@@ -97,9 +116,26 @@ class Run:
     def log_metrics(
         self, metrics: Mapping[str, float], step: int = 0, time: int | None = None
     ) -> None:
-        """Log metrics of one step, measured at ``time`` in milliseconds since 1970, or now."""
-        time = _now() if time is None else time
+        """Log metrics of one step, measured at ``time`` in milliseconds since 1970, or now.
+
+        What was logged with the same value at that step is not logged again.
+        """
+        if time is None:  # at the same time it would be the same point anyway
+            there = self._points()
+            metrics = {
+                key: value
+                for key, value in metrics.items()
+                if not _is_same(there.get(key, {}).get(step), value)
+            }
+            time = _now()
         self._add(metrics=[[key, float(value), time, step] for key, value in metrics.items()])
+
+    def _points(self) -> Mapping[str, Mapping[int, float]]:
+        """Values by metric and step: of a run that this process has not opened, the last ones."""
+        mine = known(self.id)
+        if mine is not None:
+            return mine.points
+        return {each.key: {each.step: each.value} for each in last_points(self._get())}
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing those of the same name."""
@@ -107,14 +143,15 @@ class Run:
 
     def describe(self, note: str) -> None:
         """Set the Markdown description that the UI shows first."""
-        self.set_tags({"mlflow.note.content": note})
+        self.set_tags({NOTE: note})
 
     def end(self, status: str, time: int | None = None) -> None:
         """End it as FINISHED, FAILED or KILLED, at ``time`` in milliseconds since 1970, or now."""
         time = _now() if time is None else time
         with delivering() as delivery:
-            delivery.add(Entry(END, self.id, {"status": status, "time": time}))
             mine = known(self.id)
+            must = mine.whole().plain() if mine is not None and status == "FINISHED" else {}
+            delivery.add(Entry(END, self.id, {"status": status, "time": time, "must": must}))
             if mine is not None:
                 mine.status = status
 
@@ -163,6 +200,7 @@ class Run:
         content = {"dataset": dict(dataset), "tags": {"mlflow.data.context": context}}
         with delivering() as delivery:
             delivery.add(Entry(INPUTS, self.id, content))
+            self._require_logged(Contents.named(datasets=[dataset["digest"]]))
 
     def log_model(self, name: str, save: Callable[[Path], None]) -> None:
         """Log the MLflow model that ``save`` writes into an empty folder."""
@@ -197,7 +235,15 @@ class Run:
                 fill(room)
             except OSError as error:
                 raise cannot_write(room.parent, error) from None
+            names = [str(p.relative_to(room)) for p in room.rglob("*") if p.is_file()]
             delivery.add(Entry(kind, self.id, dict(content or {}), room.name))
+            model = (content or {}).get("name")
+            logged = Contents.named(models=[model]) if model else Contents.named(files=names)
+            self._require_logged(logged)
+
+    def _require_logged(self, logged: Contents) -> None:
+        if known(self.id) is not None:
+            self.require(logged)
 
     def _add(self, **parts: list[list[Any]]) -> None:
         """Put one part of a batch on its way, in entries that MLflow takes."""
@@ -214,19 +260,34 @@ def _now() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
 
 
-def find_finished(step_key: str, parent: Run | None = None) -> Run | None:
-    """The latest finished run with this key in the parent's MLflow experiment, or the current."""
-    try:
-        found = ask(
-            mlflow.search_runs,
-            experiment_ids=[parent.experiment_id] if parent else None,
-            filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
-            max_results=1,
-            output_format="list",
-        )
-    except MlflowException as error:
-        raise UserError(f"The tracking store {shown_uri()} cannot be searched: {error}") from None
-    return Run(found[0].info.run_id) if found else None
+def _is_same(one: float | None, other: float) -> bool:
+    return one == other or (one is not None and isnan(one) and isnan(other))
+
+
+def find_finished(step_key: str, parent: Run | None = None, must: Contents = EMPTY) -> Run | None:
+    """The latest finished run with this key in the parent's MLflow experiment, or the current.
+
+    One that lacks something of what it ``must`` hold is none.
+    """
+    with delivering():  # first of what earlier processes have left: it may be among that
+        try:
+            found = ask(
+                mlflow.search_runs,
+                experiment_ids=[parent.experiment_id] if parent else None,
+                filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
+                output_format="list",
+            )
+            for each in found:
+                run = Run(each.info.run_id)
+                lacking = run.contents(must).lacks(must)
+                if not lacking:
+                    return run
+                log.warning("Run %s is not reused: it lacks %s.", run.id, told(lacking))
+        except MlflowException as error:
+            raise UserError(
+                f"The tracking store {shown_uri()} cannot be searched: {error}"
+            ) from None
+    return None
 
 
 def tracking_uri() -> str:

@@ -23,9 +23,11 @@ from pipeline.database import read_url
 from pipeline.errors import UserError
 from pipeline.mishaps import OFFLINE
 from pipeline.process import undisturbed
-from pipeline.tracking.delivery import Delivery, deliver, is_away, pause, short, shown_uri
+from pipeline.tracking.dead import end_dead
+from pipeline.tracking.delivery import Delivery, deliver, pause, shown_uri
 from pipeline.tracking.known import Known
 from pipeline.tracking.outbox import DAMAGED, REFUSED, Outbox
+from pipeline.tracking.replies import is_away, short
 from pipeline.tracking.writes import merged
 
 PATIENCE = "PIPELINE_PATIENCE"
@@ -88,29 +90,40 @@ class Left:
     store: str
     requests: int
     """Taken by the store just now."""
-    refused: int
-    """Entries that the store will never take, or that could not be read; kept in the folder."""
+    refused: list[str]
+    """What the store does not take, in words, a line each; kept in the folder."""
+    damaged: int
+    """Entries that could not be read; kept in the folder."""
     trouble: str
     """Why the store does not take the rest now; empty where there is none."""
 
 
-def deliver_left() -> list[Left]:
-    """Deliver what earlier processes have left for the store in use, as far as it takes it now."""
+def deliver_left(*, again: bool = False) -> list[Left]:
+    """Deliver what earlier processes have left for the store in use, as far as it takes it now, and
+    end the runs of those that were killed.
+
+    ``again`` sends what it has refused before, too.
+    """
     left = []
     for outbox in Outbox.left():
         taken, trouble = 0, ""
-        if outbox.store != shown_uri():
+        if outbox.store != shown_uri() and (outbox.waiting or outbox.has_runs):
             trouble = f"it is for {outbox.store}: to deliver it, set MLFLOW_TRACKING_URI to that"
-        else:
+        elif outbox.store == shown_uri():
             try:
+                if again:
+                    outbox.admit_again()
                 client = mlflow.MlflowClient()
                 for entry, place in merged(outbox.pending()):
                     deliver(client, outbox, entry, place)
                     taken += 1
+                if outbox.has_runs:
+                    end_dead(client, outbox.name)
+                    outbox.end_all_runs()
             except Exception as error:
                 trouble = short(error)
-        refused = outbox.kept(REFUSED) + outbox.kept(DAMAGED)
-        left.append(Left(outbox.folder, outbox.store, taken, refused, trouble))
+        refused, damaged = outbox.refusals(), outbox.kept(DAMAGED)
+        left.append(Left(outbox.folder, outbox.store, taken, refused, damaged, trouble))
         outbox.close()
     return left
 
@@ -203,7 +216,7 @@ def _tell_refused(outbox: Outbox) -> None:
     refused, damaged = outbox.kept(REFUSED), outbox.kept(DAMAGED)
     if refused or damaged:
         raise UserError(
-            f"{outbox.folder}: the tracking store {shown_uri()} refused {refused} writes for good "
-            f"and {damaged} could not be read again; they are kept there, with reasons, in the "
-            f"files {REFUSED} and {DAMAGED}."
+            f"{outbox.folder}: the tracking store {shown_uri()} refused {refused} writes and "
+            f"{damaged} could not be read again; they are kept there, with reasons, in the files "
+            f"{REFUSED} and {DAMAGED}. To send them again: {SYNC}"
         )

@@ -17,13 +17,14 @@ from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public na
 
 from pipeline.errors import UserError
 from pipeline.process import undisturbed
+from pipeline.tracking.dead import PROCESS
 from pipeline.tracking.delivery import Delivery, shown_uri
 from pipeline.tracking.known import Known
 from pipeline.tracking.outbox import OutboxError
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import HURRY_SECONDS, ask, delivering
+from pipeline.tracking.writes import ENDED
 
-ENDED = "ended"  # why a run did not finish
 ADOPTED = "MLFLOW_RUN_ID"  # the run that ``mlflow run`` has made for this process
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
@@ -59,10 +60,13 @@ def track(
         UserError: the tracking store cannot be used, or the run to resume is unknown.
     """
     with delivering() as delivery:
+        delivery.outbox.open_run()
         try:
-            opened = _open(name, {**tags, **_code_version()}, parent, resume)
+            marked = {**tags, **_code_version(), PROCESS: delivery.outbox.name}
+            opened = _open(name, marked, parent, resume)
             delivery.known[opened.info.run_id] = _known(opened, resumed=resume is not None)
         except MlflowException as error:
+            delivery.outbox.end_run()
             raise UserError(
                 f"The tracking store {shown_uri()} did not open a run: {error}"
             ) from None
@@ -88,8 +92,6 @@ def _open(name: str, tags: dict[str, str], parent: Run | None, resume: Run | Non
         return opened
     if resume is not None:
         run = ask(client.get_run, resume.id)
-        if ENDED in run.data.tags:
-            ask(client.delete_tag, resume.id, ENDED)
         return _open_again(client, run, tags, None)
     if parent is not None:
         tags = {**tags, "mlflow.parentRunId": parent.id}
@@ -105,20 +107,23 @@ def _open_again(
     client: mlflow.MlflowClient, run: MlflowRun, tags: dict[str, str], name: str | None
 ) -> MlflowRun:
     run_id = run.info.run_id
-    ask(client.update_run, run_id, "RUNNING", name)
+    # Whose it is, first: who is killed in between leaves no run that is nobody's.
     ask(client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    ask(client.update_run, run_id, "RUNNING", name)
+    if ENDED in run.data.tags:
+        ask(client.delete_tag, run_id, ENDED)
     return ask(client.get_run, run_id)
 
 
 def _known(run: MlflowRun, *, resumed: bool) -> Known:
     client, data = mlflow.MlflowClient(), run.data
-    steps = {}
+    points = {}
     for key in data.metrics if resumed else ():
         history = ask(client.get_metric_history, run.info.run_id, key)
-        steps[key] = {point.step for point in history}
+        points[key] = {point.step: point.value for point in history}
     name, experiment = str(run.info.run_name), str(run.info.experiment_id)
     return Known(
-        name, experiment, "RUNNING", dict(data.tags), dict(data.params), dict(data.metrics), steps
+        name, experiment, "RUNNING", dict(data.tags), dict(data.params), dict(data.metrics), points
     )
 
 
@@ -133,6 +138,7 @@ def _end(delivery: Delivery, run: Run, outcome: Outcome) -> None:
         if delivery.settle(HURRY_SECONDS):
             with suppress(MlflowException):
                 run.client.set_terminated(run.id, status)
+    delivery.outbox.end_run()
 
 
 def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:

@@ -10,21 +10,21 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+from pipeline.tracking.dead import LOST, TRIAL_STATE
 from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
-from pipeline.tracking.track import ENDED, Outcome, outcome, track
+from pipeline.tracking.track import Outcome, outcome, track
+from pipeline.tracking.writes import ENDED
 
 STUDY = "study"
 TRIAL = "trial"  # its number in the study
-TRIAL_STATE = "trial_state"
 
 RUNNING = "running"
 COMPLETE = "complete"
 PRUNED = "pruned"
 FAILED = "failed"
 INTERRUPTED = "interrupted"
-LOST = "lost"  # its process has gone without a word
 
 STATUSES = {
     COMPLETE: "FINISHED",

@@ -89,7 +89,7 @@ class Journal:
         if self.path is None:
             return
         content = {"epochs": self.epochs, "finished": self.finished, "state": self._state}
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        part = self.path.with_name(f".{self.path.name}.partial")  # no other writes this journal
         try:
             with part.open("wb") as file:
                 torch.save(content, file)

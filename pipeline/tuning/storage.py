@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, text
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.database import hidden, is_sqlite, read_url, secrets, shown
 from pipeline.errors import UserError
+from pipeline.sqlite import make_whole
 
 VARIABLE = "OPTUNA_STORAGE"
 EMBEDDED = "sqlite:///optuna.db"
@@ -96,6 +98,8 @@ def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:
             f"The storage {url} is in memory, which workers cannot share and which is gone at the "
             f"end: expected a file, as in {EMBEDDED}."
         )
+    if is_sqlite(parsed):
+        make_whole(Path(str(parsed.database)), lambda new: _make(parsed.set(database=str(new))))
     engine = {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite(parsed) else {}
     try:
         storage = _Storage(
@@ -111,6 +115,11 @@ def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         why = hidden(str(error).splitlines()[0], url)
         raise UserError(f"The storage {shown(url)} cannot be used: {why}") from None
+
+
+def _make(url: URL) -> None:
+    """Optuna's tables in a new file."""
+    RDBStorage(url.render_as_string()).engine.dispose()
 
 
 def _lock_at_once(engine: Engine) -> None:

@@ -18,6 +18,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared, load, prepare
 from pipeline.data.reading import Reading
 from pipeline.data.split import SplitSettings
+from pipeline.disk import unfinished
 from pipeline.errors import UserError
 
 SPLIT = SplitSettings()
@@ -31,7 +32,7 @@ sys.path.insert(0, sys.argv[1])
 from pipeline.data.prepared import prepare
 from pipeline.data.split import SplitSettings
 Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-prepare("ratings.csv", SplitSettings())
+prepare(sys.argv[2], SplitSettings())
 """
 
 
@@ -320,18 +321,37 @@ def test_a_failed_prepare_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert folders() == []
 
 
-def kill_a_prepare(here: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT)], cwd=here, capture_output=True)
+def kill_a_prepare_of(here: Path, file: str) -> None:
+    (here / file).write_text("".join((here / "ratings.csv").read_text().splitlines(True)[:-1]))
+    words = [sys.executable, "-c", KILLED, str(ROOT), file]
+    done = subprocess.run(words, cwd=here, capture_output=True)
     assert done.returncode == -9, done.stderr.decode()
-    (left,) = folders()
-    assert left.startswith(".partial-")
 
 
-def test_a_killed_prepare_leaves_nothing_that_counts(here: Path) -> None:
+def kill_a_prepare(here: Path) -> None:
+    kill_a_prepare_of(here, "killed.csv")
+    left, lock = folders()
+    assert left.startswith(".dataset.")
+    assert lock == f"{left}.lock"
+
+
+def test_a_killed_prepare_leaves_nothing_that_counts_and_the_next_removes_it(here: Path) -> None:
     kill_a_prepare(here)
     made = prepare("ratings.csv", SPLIT)
     assert not made.reused
-    assert made.dataset.fingerprint in folders()
+    assert folders() == [made.dataset.fingerprint]
+    kill_a_prepare_of(here, "others.csv")
+    assert len(folders()) == 3
+    assert prepare("ratings.csv", SPLIT).reused
+    assert folders() == [made.dataset.fingerprint]
+
+
+def test_what_a_process_is_writing_is_left_to_it(here: Path) -> None:
+    with unfinished(module.home(), module.DATASET) as partial:
+        partial.mkdir()
+        made = prepare("ratings.csv", SPLIT)
+        assert partial.exists()
+    assert folders() == [made.dataset.fingerprint]
 
 
 def test_a_prepare_that_another_process_is_writing_does_not_disturb(here: Path) -> None:

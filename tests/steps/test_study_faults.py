@@ -161,6 +161,8 @@ def test_killed_workers_and_launchers_lose_no_trial(site: Site) -> None:
     assert not [run for run in site.workplace.runs() if run.info.status == "RUNNING"]
     (parent,) = runs_of(site, "tune")
     assert parent.info.status == "FINISHED"
+    for metric in parent.data.metrics:
+        site.workplace.history(parent, metric)  # no step twice
     children = {int(run.data.tags["trial"]): run for run in runs_of(site, "trial")}
     for each in counted:
         assert children[each.number].info.status == "FINISHED"

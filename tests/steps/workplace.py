@@ -160,6 +160,11 @@ class Workplace:
         assert run.info.artifact_uri is not None
         return Path(run.info.artifact_uri.removeprefix("file://")) / name
 
+    def files(self, run: MlflowRun) -> set[str]:
+        """The paths of all files of a run."""
+        root = self.artifact(run, "")
+        return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
     def json(self, run: MlflowRun, name: str) -> Any:
         """What a JSON artifact holds."""
         return json.loads(self.artifact(run, name).read_text())

@@ -9,6 +9,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.steps.workplace import Workplace, answers, free_port, start_server, wait_until
@@ -92,3 +94,49 @@ class Way:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+
+class Proxy(ThreadingHTTPServer):
+    """An ingress before a server: while it is out of order, it answers with a page of its own.
+
+    ``out_of_order`` says, by method and path, which requests do not reach the server then;
+    ``pages`` counts the answers that were given for it.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, port: int, status: int, page: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.port, self.status, self.page = port, status, page
+        self.out_of_order: Callable[[str, str], bool] = lambda method, path: False
+        self.pages = 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Passing(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def _pass(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.out_of_order(self.command, self.path):
+            self.server.pages += 1
+            self._answer(self.server.status, "text/html", self.server.page)
+            return
+        there = HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        there.request(self.command, self.path, body, dict(self.headers))
+        answer = there.getresponse()
+        self._answer(answer.status, answer.getheader("Content-Type", ""), answer.read())
+        there.close()
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

@@ -102,7 +102,7 @@ def test_delivery_twice_is_as_delivery_once(
     monkeypatch.setattr("pipeline.tracking.delivery.Delivery._deliver", lambda self: None)
     with delivering() as delivery:  # a process that is killed before it delivers anything
         for step in range(3):
-            run.log_metrics({"loss": 1 / (step + 1), "odd": float("nan")}, step)
+            run.log_metrics({"loss": 1 / (step + 1), "odd": float("nan")}, step, time=step)
             run.set_tags({"step": str(step)})
         run.client.log_param(run.id, "epochs", "20")
         run.log_text("text", "a/b.txt")
@@ -154,13 +154,39 @@ def test_what_the_store_refuses_for_good_is_kept_and_told(here: Workplace) -> No
             made.append(run)
 
     made: list[Run] = []
-    with pytest.raises(UserError, match=r"refused 1 writes for good.*files refused"):
+    with pytest.raises(UserError, match=r"refused 1 writes and .*files refused"):
         log()
     (run,) = made
     assert run.tags["a"] == "b"
     assert run.status == "FINISHED"
     (folder,) = (here.folder / "data" / "outbox").iterdir()
     assert "not found" in (folder / "refused").read_text()
+
+
+def test_a_run_ends_as_finished_only_with_all_that_it_logged(here: Workplace) -> None:
+    def log() -> None:
+        with track("mine", {"step": "train"}) as run:
+            made.append(run)
+            run.log_metrics({"loss": 0.5, "no@name": 1.0, "last": 2.0})
+
+    made: list[Run] = []
+    with pytest.raises(UserError, match="refused 1 writes"):
+        log()
+    (run,) = made
+    assert run.metrics == {"loss": 0.5, "last": 2.0}
+    assert run.status == "FAILED"
+    assert run.tags["ended"] == "the store lacks metric no@name"
+
+
+def test_a_point_is_one_point_however_often_it_is_logged(here: Workplace) -> None:
+    with track("mine", {"step": "train"}) as run:
+        for _ in range(2):
+            run.log_metrics({"loss": 0.5, "odd": float("nan")}, 3)
+    for value in (0.5, 0.25):  # by another command; what has changed is told
+        run.log_metrics({"loss": value, "odd": float("nan")}, 3)
+    points = {key: here.client.get_metric_history(run.id, key) for key in ("loss", "odd")}
+    assert [point.value for point in points["loss"]] == [0.5, 0.25]
+    assert len(points["odd"]) == 1
 
 
 def test_neighbours_are_delivered_in_one_request_and_their_order_holds(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from pipeline.tuning.storage import (
     storage_url,
     try_again,
 )
+from tests.forks import at_once, killed_at
 from tests.tuning.conftest import age
 
 pytestmark = [
@@ -226,3 +228,13 @@ def _take(storage: RDBStorage, trial_id: int) -> bool:
         return storage.set_trial_state_values(trial_id, TrialState.RUNNING)
     except UpdateFinishedTrialError:
         return False
+
+
+def test_a_fresh_storage_is_made_whole_by_many_at_once_and_by_the_next_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    assert killed_at(8, lambda: open_storage(url)) == -signal.SIGKILL
+    assert at_once(4, lambda which: open_storage(url)) == [0] * 4
+    assert optuna.get_all_study_names(open_storage(url)) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["optuna.db"]

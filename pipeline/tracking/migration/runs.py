@@ -32,8 +32,7 @@ from pipeline.tracking.migration.transfer import (
     digest,
     to_carry,
 )
-from pipeline.tracking.track import ENDED
-from pipeline.tracking.writes import batches
+from pipeline.tracking.writes import ENDED, batches
 
 Point = tuple[str, int, int, float | None]
 """Key, step, milliseconds since 1970, value; None is NaN, so that points can be compared."""
