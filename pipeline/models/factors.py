@@ -85,7 +85,7 @@ class ALS(LinearRecommender):
         "values": VALUES,
         "factors": Range(low=2, high=160, log=True),
         "penalty": Range(low=1e-3, high=1e1, log=True),
-        "iterations": Range(low=5, high=30),
+        "iterations": Range(low=5, high=100, log=True),
         "balance": Range(low=1e-3, high=1, log=True),
     }
     settings: ALSSettings
