@@ -54,18 +54,18 @@ def run() -> None:
     except UserError as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        console.print(f"error: {told}", style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as interruption:
         status = "KILLED"
         console.print("Interrupted.")
         # click turns every interruption into an Abort of its own.
         terminated = isinstance(interruption.__cause__ or interruption, TerminatedError)
         sys.exit(143 if terminated else 130)
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        console.print(f"error: {told}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
     finally:
         if "MLFLOW_RUN_ID" in os.environ:  # a step that opens its run takes this away
             from pipeline.tracking.track import end_unopened

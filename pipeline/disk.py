@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
@@ -36,6 +37,8 @@ def unfinished(parent: Path, name: str) -> Iterator[Path]:
     Raises:
         OSError: there can be none.
     """
+    if not parent.is_dir():  # the lock would make it
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(parent))
     remove_left(parent, name)
     new = parent / f".{name}.{uuid4().hex[:8]}.partial"
     lock = FileLock(f"{new}.lock")

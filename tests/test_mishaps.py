@@ -82,7 +82,7 @@ def powerless(place: Workplace, *words: str) -> Outcome:
     ("words", "why"),
     [
         (("prepare", "--dataset=ratings.csv"), "data: Permission denied. Run the command in a"),
-        (("compare",), "mlflow.db: there is no tracking store here, and none can be made"),
+        (("compare",), "cannot be kept here (Permission denied). Make room, or run where you may"),
     ],
 )
 def test_a_folder_of_somebody_else(workplace: Workplace, words: tuple[str, ...], why: str) -> None:

@@ -15,17 +15,22 @@ from pipeline.training.losses import LossName
 Precision = Literal["float32", "tf32", "bf16"]
 
 
+@dataclass(frozen=True)
 class Bounds:
     """What pydantic is to hold a number to, for annotations that do without pydantic.
 
-    ``Annotated[float, Bounds(ge=0, lt=1)]``: the limits are the keys of pydantic's core schemas.
+    ``Annotated[float, Bounds(ge=0, lt=1)]``: named as in pydantic's core schemas and its own
+    annotations, by which a study finds where a field ends.
     """
 
-    def __init__(self, **limits: float) -> None:
-        self.limits = limits
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        return {**handler(source), **self.limits}
+        limits = {name: limit for name, limit in vars(self).items() if limit is not None}
+        return {**handler(source), **limits}
 
 
 @dataclass(frozen=True)

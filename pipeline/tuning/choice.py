@@ -1,7 +1,8 @@
 """Which trial a study chooses: the best one, or the simple one where that cannot be told from it.
 
-A study that begins with simple configurations (``first_trials``: NCF whose network adds nothing to
-its wide part) leaves them only for one whose gain is seen in the windows. The best of many trials
+A study of a network beside other models begins with a network that adds nothing to them (the
+``first_trials`` of a plan with ``wide_from``), and leaves that only for a gain that is seen in the
+windows. The best of many trials
 is better than the simple one by luck alone, and better in one window may be worse in the next: on
 one data set of coarse times a network gained .017 in the first window, lost in the later ones, and
 lost .038 on the test.
@@ -14,7 +15,7 @@ from statistics import fmean, stdev
 
 from optuna.trial import FrozenTrial, TrialState
 
-FIRST_TRIAL = "first_trial"  # of a trial with which the study began
+SIMPLE = "first_trial"  # of a trial whose network adds nothing
 WINDOWS = "windows"  # what a trial reached in each window, in their order
 STANDARD_ERRORS = 2.0  # over windows, by which a gain must be above nothing
 
@@ -27,14 +28,14 @@ def is_feasible(trial: FrozenTrial) -> bool:
 def find_best(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The complete, feasible trial with the highest NDCG; coverage decides among equals.
 
-    Of those that beat the best of the first trials by more than two standard errors of the gain
-    over windows, where there are such. None where no trial can be chosen.
+    Of those that beat the best simple one by more than two standard errors of the gain over
+    windows, where there are such. None where no trial can be chosen.
     """
     complete = [each for each in trials if each.state == TrialState.COMPLETE]
     feasible = list(filter(is_feasible, complete))
-    firsts = [each for each in feasible if FIRST_TRIAL in each.user_attrs]
-    if firsts:
-        simple = max(firsts, key=_values)
+    simple_ones = [each for each in feasible if SIMPLE in each.user_attrs]
+    if simple_ones:
+        simple = max(simple_ones, key=_values)
         feasible = [simple, *(each for each in feasible if gains(each, simple))]
     return max(feasible, key=_values, default=None)
 

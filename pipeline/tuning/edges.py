@@ -129,7 +129,7 @@ def _bounds(plan: Plan, name: str, end: End) -> Iterator[tuple[float, bool]]:
     names = {"low": ("ge", "gt"), "high": ("le", "lt")}[end]
     for each in plan.field(name).metadata:
         for kind in names:
-            if hasattr(each, kind):
+            if getattr(each, kind, None) is not None:
                 yield float(getattr(each, kind)), kind.endswith("e")
     if end == "high" and name in plan.limits:
         yield plan.limits[name], True

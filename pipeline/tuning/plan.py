@@ -68,7 +68,8 @@ class StudySettings(Settings):
     first_trials: tuple[dict[str, Any], ...] = ()
     """Configurations to begin with, beside each choice of ``wide``. Fields of the space that are
     not named are at its low end or first choice; those that are no longer in it count for
-    nothing. An end of a range that is named is no edge: nothing lies beyond it."""
+    nothing. An end of a range that is named is no edge: nothing lies beyond it. With
+    ``wide_from`` they are the simple ones, left only for a gain that is seen in the windows."""
 
     @model_validator(mode="after")
     def _two_objectives(self) -> Self:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.database import shown
 from pipeline.errors import UserError
-from pipeline.tuning.choice import FIRST_TRIAL, find_best
+from pipeline.tuning.choice import SIMPLE, find_best
 from pipeline.tuning.edges import probes, told, widening
 from pipeline.tuning.objective import window_steps
 from pipeline.tuning.plan import Plan
@@ -70,8 +70,9 @@ def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]
     study.set_user_attr(PLAN, plan.model_dump(mode="json"))
     study.set_user_attr(STOPPED, "")
     study.set_user_attr(FIRST, len(study.get_trials(deepcopy=False)))
+    simple = {SIMPLE: True} if plan.settings.wide_from else {}
     for params in plan.first_trials():
-        study.enqueue_trial(params, {FIRST_TRIAL: True}, skip_if_exists=True)
+        study.enqueue_trial(params, simple, skip_if_exists=True)
     return study
 
 

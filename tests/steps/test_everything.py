@@ -123,7 +123,7 @@ def test_a_split_that_knows_the_future_is_told_on_the_page(ratings: pd.DataFrame
     rules = SplitSettings(min_held_out=2)
     data = Dataset.from_ratings("small", untimed, make_items(untimed["item"]), rules)
     suite = read_suite(ROOT / "experiments" / "studies" / "everything.yaml", {})
-    text = page(suite, data, [], [])
+    text = page(suite, data, [0.85], [], [])
     assert "**Note:** small has no times, or one for all rows" in text
     assert "**Note:** The protocol random knows the future" in text
 

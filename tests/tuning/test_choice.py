@@ -9,13 +9,13 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.tuning.choice import FIRST_TRIAL, WINDOWS, find_best
+from pipeline.tuning.choice import SIMPLE, WINDOWS, find_best
 
 
 def trial(*windows: float, first: bool = False, **changes: Any) -> FrozenTrial:
     attrs: dict[str, Any] = {WINDOWS: list(windows)}
     if first:
-        attrs[FIRST_TRIAL] = True
+        attrs[SIMPLE] = True
     given = {"value": sum(windows) / len(windows), "user_attrs": attrs, **changes}
     return create_trial(**given)
 

@@ -294,14 +294,19 @@ def test_a_finished_study_is_found(make_plan: MakePlan) -> None:
     assert not is_finished(found, make_plan(space=SPACE, n_trials=2, seed=1), DATA["fingerprint"])
 
 
-def test_first_trials_are_queued_once(make_plan: MakePlan) -> None:
+@pytest.mark.parametrize(("wide_from", "attrs"), [((), {}), (("svd",), {"first_trial": True})])
+def test_first_trials_are_queued_once(
+    make_plan: MakePlan, wide_from: tuple[str, ...], attrs: dict[str, bool]
+) -> None:
+    """Beside other models they are the simple ones, which are not left for luck."""
     storage = optuna.storages.InMemoryStorage()
-    plan = make_plan(space=SPACE, first_trials=[{"components": 4}, {"components": 7}])
+    first = [{"components": 4}, {"components": 7}]
+    plan = make_plan(space=SPACE, first_trials=first, wide_from=wide_from)
     for _ in range(2):
         study = open_study(storage, "mine", plan, DATA)
     queued = study.get_trials()
     assert [each.system_attrs["fixed_params"] for each in queued] == plan.first_trials()
-    assert all(each.user_attrs == {"first_trial": True} for each in queued)
+    assert all(each.user_attrs == attrs for each in queued)
 
 
 def test_seconds_are_those_in_which_a_trial_ran(make_plan: MakePlan, make_study: MakeStudy) -> None:

@@ -25,7 +25,7 @@ def found(make_plan: MakePlan, model: str, value: float, **fields: Any) -> Found
         ("user_knn", {"similarity": "bm25"}, "user_knn similarity=bm25"),
         ("svd", {"values": "binary", "components": 12}, "svd values=binary components=12"),
         ("als", {"alpha": 0.1 + 0.2}, "als alpha=0.30000000000000004"),
-        ("ncf", {"layers": [], "patience": 2}, "ncf patience=2 layers=none"),
+        ("ncf", {"layers": [], "patience": 2}, "ncf layers=none patience=2"),
         ("ncf", {"layers": [8, 4], "bias": True}, "ncf layers=8,4 bias=True"),
     ],
 )  # fmt: skip
