@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = __name__.partition(".")[0]
-RECORDS = (f"{PACKAGE}.tracking", f"{PACKAGE}.console")  # they keep and show a result, no more
+RECORDS = tuple(f"{PACKAGE}.{room}" for room in ("tracking", "console", "errors"))
+"""They keep, show and explain, and make no result."""
 
 
 def step_key(step: str, inputs: dict[str, Any], made_by: Iterable[Callable[..., Any]]) -> str:
