@@ -347,6 +347,7 @@ def test_a_killed_prepare_leaves_nothing_that_counts_and_the_next_removes_it(her
 
 
 def test_what_a_process_is_writing_is_left_to_it(here: Path) -> None:
+    module.home().mkdir(parents=True)
     with unfinished(module.home(), module.DATASET) as partial:
         partial.mkdir()
         made = prepare("ratings.csv", SPLIT)
