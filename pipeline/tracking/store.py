@@ -32,7 +32,7 @@ from pipeline.tracking.writes import merged
 
 PATIENCE = "PIPELINE_PATIENCE"
 PATIENCE_SECONDS = 120.0  # for a server that is away, at the end of a run or when it is asked
-HURRY_SECONDS = 5.0  # the same when a person or a scheduler ends the process
+HURRY_SECONDS = 9.0  # the same when a person ends the process, or a scheduler, which waits ten
 UNDISTURBED_SECONDS = 2.0  # of them, in which nothing can cut the wait short
 SYNC = "python -m pipeline sync"
 

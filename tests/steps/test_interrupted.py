@@ -13,6 +13,7 @@ from mlflow.entities import Run as MlflowRun
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from pipeline.tracking.store import SYNC
 from pipeline.training.checkpoint import Journal
 from tests.steps.workplace import DEADLINE, Workplace, run_told, wait_until
 
@@ -52,6 +53,10 @@ def ended(
     else:
         process.send_signal(number)
     told, _ = process.communicate(timeout=DEADLINE)  # until all who can write to it have ended
+    if (
+        SYNC in told
+    ):  # who is in a hurry may leave its end in the outbox, says so, and sync delivers
+        assert project.call("pipeline", "sync").status == 0
     return Ended(process.returncode, told, project.client.get_run(run_id))
 
 
