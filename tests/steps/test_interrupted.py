@@ -53,9 +53,7 @@ def ended(
     else:
         process.send_signal(number)
     told, _ = process.communicate(timeout=DEADLINE)  # until all who can write to it have ended
-    if (
-        SYNC in told
-    ):  # who is in a hurry may leave its end in the outbox, says so, and sync delivers
+    if SYNC in told:  # who is in a hurry may leave its end in the outbox, and says so
         assert project.call("pipeline", "sync").status == 0
     return Ended(process.returncode, told, project.client.get_run(run_id))
 
