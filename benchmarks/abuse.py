@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from benchmarks.servers import model_server
 from benchmarks.serving import logged_model
-from pipeline.evaluation.bounds import BODY_BYTES, LIKING_ROWS, PLACES, ROWS
+from pipeline.serving.bounds import BODY_BYTES, LIKING_ROWS, PLACES, ROWS
 
 CLIENTS = 8
 WARM_SECONDS = 15.0

@@ -32,12 +32,12 @@ def logged_model(dataset: str, epochs: int) -> tuple[str, list[str], list[str]]:
     """The URI of a model logged in the present store, and the ids of its users and items."""
     from pipeline.config import read_experiment
     from pipeline.data.reading import AS_IT_IS
+    from pipeline.evaluation.prepared import prepare_and_tell
     from pipeline.steps.inputs import Inputs
-    from pipeline.steps.prepare import find_prepared
     from pipeline.steps.train import train
 
     experiment = read_experiment(CONFIG, {"epochs": epochs, "windows": "none", "patience": "none"})
-    prepared = find_prepared(dataset, experiment.split)
+    prepared = prepare_and_tell(dataset, experiment.split)
     data = prepared.dataset
     inputs = Inputs(experiment, dataset, AS_IT_IS, data.fingerprint)
     run = train(inputs, prepared, reuse=False).run

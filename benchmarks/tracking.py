@@ -66,13 +66,13 @@ def tracked(folder: Path, dataset: str, epochs: int, uri: str) -> dict[str, floa
     os.chdir(folder)
     collect_rarely()
     from pipeline.data.reading import AS_IT_IS
+    from pipeline.evaluation.prepared import prepare_and_tell
     from pipeline.steps.evaluate import evaluate
     from pipeline.steps.inputs import Inputs
-    from pipeline.steps.prepare import find_prepared
     from pipeline.steps.train import train
 
     experiment = _experiment(epochs)
-    prepared = find_prepared(dataset, experiment.split)
+    prepared = prepare_and_tell(dataset, experiment.split)
     inputs = Inputs(experiment, dataset, AS_IT_IS, prepared.dataset.fingerprint)
     trained = train(inputs, prepared, reuse=False)
     evaluate(trained, prepared)

@@ -64,8 +64,8 @@ def train(
 ) -> None:
     """Validate a model on windows of the training part, fit it on all of it, log it."""
     from pipeline.config import read_experiment
+    from pipeline.evaluation.prepared import prepare_and_tell
     from pipeline.steps.inputs import Inputs
-    from pipeline.steps.prepare import find_prepared
     from pipeline.steps.train import resume as step_again
     from pipeline.steps.train import train as step
 
@@ -81,7 +81,7 @@ def train(
         fields["windows"] = ()
     experiment = read_experiment(Path(config), fields)
     split, windows = experiment.split, experiment.windows
-    prepared = find_prepared(dataset, split, reading, windows, reuse=reuse)
+    prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
     step(inputs, prepared, reuse=reuse)
 

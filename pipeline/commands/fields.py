@@ -67,7 +67,7 @@ def offline(command: Callable[..., None]) -> Callable[..., None]:
         if not offline:
             command(*args, **kwargs)
             return
-        from pipeline.tracking.offline import use_offline_store
+        from pipeline.ops.offline import use_offline_store
 
         with use_offline_store():
             command(*args, **kwargs)

@@ -68,7 +68,7 @@ def server(folder: Path, artifacts: str | None, host: str, port: int, allowed_ho
 
     Users, permissions, TLS, backup: docs/server.md.
     """
-    from pipeline.steps.server import serve
+    from pipeline.ops.server import serve
 
     names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
     serve(folder, artifacts, host, port, names)
@@ -84,7 +84,7 @@ def backup(folder: Path, artifacts: str | None, to: Path) -> None:
     FOLDER, artifacts and DATABASE_URL are those of the server. What is copied holds hashes of
     passwords: only its owner can read it.
     """
-    from pipeline.steps.backup import backup as step
+    from pipeline.ops.backup import backup as step
 
     step(folder, artifacts, to)
 
@@ -95,6 +95,6 @@ def backup(folder: Path, artifacts: str | None, to: Path) -> None:
 @ARTIFACTS
 def restore(source: Path, folder: Path, artifacts: str | None) -> None:
     """Fill a server's empty store with a backup; one that holds something is refused."""
-    from pipeline.steps.backup import restore as step
+    from pipeline.ops.backup import restore as step
 
     step(source, folder, artifacts)

@@ -20,7 +20,7 @@ from pipeline.commands.fields import (
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.steps.opened_study import Launch
+    from pipeline.tuning.opened import Launch
 
 
 def study_fields() -> Groups:
@@ -60,7 +60,7 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
     fields = {name: value for name, value in read_fields(ctx.args).items() if value != ""}
     storage = storage_url(options["storage"])
     if options["role"] == "worker":
-        from pipeline.steps.trials import join
+        from pipeline.tuning.trials import join
 
         if not options["study_name"]:
             raise UserError("role=worker joins a study that exists: give its --study_name.")
@@ -68,9 +68,9 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
             raise UserError("role=worker takes its settings from the study: give no fields.")
         join(storage, options["study_name"], options["launcher"], options["number"])
         return
-    from pipeline.steps.opened_study import Data, Launch
     from pipeline.steps.tune import dry_run
     from pipeline.steps.tune import tune as step
+    from pipeline.tuning.opened import Data, Launch
     from pipeline.tuning.plan import read_plan
     from pipeline.tuning.suite import is_suite, read_beside
 

@@ -1,7 +1,6 @@
-"""Which differences between models are real: intervals and paired tests over users.
+"""What a sample of users can tell: intervals of means and differences, and a paired test of two.
 
-All models are evaluated on the same users, so everything here is paired: a difference is one of
-each user, and a user has the sign changed for all models and metrics together. Users count as a
+All models are evaluated on the same users, so a difference is one of each user. Users count as a
 sample of the users that the models are for; the chance in training is not seen here, only more
 seeds show it.
 
@@ -11,9 +10,7 @@ covers .75 to .97 where it should cover .95, BCa .70 to .98 (``python -m benchma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,108 +20,10 @@ Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 """Of the intervals."""
-PERMUTATIONS = 10_000
-"""Of signs, unless there are so many pairs that more are needed."""
-PERMUTATIONS_PER_PAIR = 100  # so that Holm's smallest possible p-value is below .01
-BLOCK_BYTES = 32 * 2**20  # of signs in memory at a time
 ALPHA = 0.05
 """Below which a p-value counts."""
 POWER = 0.8
 """The chance to find a difference that is called large enough to be found."""
-
-
-@dataclass(frozen=True)
-class PairedTests:
-    """Means and differences of n models on m metrics, with intervals at ``LEVEL`` and p-values.
-
-    Entry [i, j] of a difference is model i minus model j. P-values are symmetric, 1 on the
-    diagonal.
-    """
-
-    values: Floats
-    """What was compared, [users, n, m]"""
-    mean: Floats
-    """[n, m]"""
-    low: Floats
-    """[n, m]"""
-    high: Floats
-    """[n, m]"""
-    difference: Floats
-    """[n, n, m]"""
-    difference_low: Floats
-    """[n, n, m]"""
-    difference_high: Floats
-    """[n, n, m]"""
-    p_permutation: Floats
-    """[n, n, m]"""
-    p_holm: Floats
-    """``p_permutation`` corrected over all pairs of models, each metric on its own, [n, n, m]"""
-    permutations: int
-    """Behind ``p_permutation``; none is below 1 / (permutations + 1)."""
-
-    @cached_property
-    def p_wilcoxon(self) -> Floats:
-        """[n, n, m]; whoever does without it does without the import of SciPy's statistics."""
-        return wilcoxon_p(self.values)
-
-
-def paired_tests(
-    values: Floats,
-    rng: np.random.Generator,
-    *,
-    bounds: Floats | None = None,
-    permutations: int = PERMUTATIONS,
-) -> PairedTests:
-    """Compare all pairs of models on all metrics.
-
-    Args:
-        values: float64[users, models, metrics], a value per user. A user with NaN for any model
-            is left out of that metric for all of them. Where users come again, as over several
-            cuts in time, a row is the user's mean or sum: rows have to be independent.
-        rng: draws signs.
-        bounds: float64[metrics, 2], the least and the most that each metric can be; no interval
-            reaches beyond. Without it they are open.
-        permutations: of signs, at least.
-
-    Raises:
-        ValueError: a metric has no user with a value for every model.
-    """
-    complete = np.asarray(~np.isnan(values).any(axis=1))
-    if not complete.any(axis=0).all():
-        raise ValueError("A metric has no user with a value for every model: nothing to compare")
-    n_models, n_metrics = values.shape[1:]
-    if bounds is None:
-        bounds = np.tile([-np.inf, np.inf], (n_metrics, 1))
-    mean, low, high = np.zeros((3, n_models, n_metrics))
-    difference, difference_low, difference_high = np.zeros((3, n_models, n_models, n_metrics))
-    for metric in range(n_metrics):
-        of_metric = values[complete[:, metric], :, metric]
-        least, most = bounds[metric]
-        mean[:, metric] = of_metric.mean(axis=0)
-        difference[:, :, metric] = mean[:, None, metric] - mean[None, :, metric]
-        low[:, metric], high[:, metric] = mean_interval(of_metric).clip(least, most)
-        for one in range(n_models - 1):
-            later = slice(one + 1, n_models)
-            ends = difference_interval(of_metric[:, one, None] - of_metric[:, later])
-            ends = ends.clip(least - most, most - least)
-            difference_low[one, later, metric], difference_high[one, later, metric] = ends
-            difference_high[later, one, metric], difference_low[later, one, metric] = -ends
-    filled = np.where(complete[:, None, :], values, 0.0)
-    n_pairs = n_models * (n_models - 1) // 2
-    n_permutations = max(permutations, PERMUTATIONS_PER_PAIR * n_pairs)
-    p_permutation = permutation_p(filled, rng, n_permutations)
-    return PairedTests(
-        values,
-        mean,
-        low,
-        high,
-        difference,
-        difference_low,
-        difference_high,
-        p_permutation,
-        _corrected(p_permutation),
-        n_permutations,
-    )
 
 
 @dataclass(frozen=True)
@@ -251,68 +150,6 @@ def smallest_difference(spread: float, n_users: int) -> float:
     return float(reach * spread / np.sqrt(n_users))
 
 
-def permutation_p(filled: Floats, rng: np.random.Generator, permutations: int) -> Floats:
-    """Two-sided p-values of the paired sign-flip test of the mean difference, [n, n, metrics].
-
-    Were two models equally good, a user's difference could as well have the other sign. With b of
-    m random changes of signs giving a sum at least as far from 0 as the true one,
-    p = (b + 1) / (m + 1), which keeps its level and is never 0 (Phipson and Smyth, "Permutation
-    p-values should never be zero", 2010). Sums of flipped differences are differences of flipped
-    sums, so the signs are multiplied with models, not with pairs.
-
-    ``filled``, [users, models, metrics], is 0 for users that are left out.
-    """
-    n_users, n_models, n_metrics = filled.shape
-    columns = filled.reshape(n_users, -1)
-    sums = filled.sum(axis=0)
-    rounding = 1e-10 * np.abs(filled).sum(axis=0).max(axis=0)  # equal sums count as equal
-    reached = np.ones((n_models, n_models, n_metrics))
-    for size in _blocks(permutations, n_users):
-        signs = rng.integers(2, size=(size, n_users), dtype=np.int8) * 2.0 - 1.0
-        flipped = (signs @ columns).reshape(size, n_models, n_metrics)
-        for one in range(n_models - 1):
-            later = slice(one + 1, n_models)
-            observed = np.abs(sums[one] - sums[later]) - rounding
-            far = np.abs(flipped[:, one, None, :] - flipped[:, later]) >= observed
-            reached[one, later] += far.sum(axis=0)
-    return _symmetric(reached / (permutations + 1))
-
-
-def wilcoxon_p(values: Floats) -> Floats:
-    """Two-sided p-values of the Wilcoxon signed-rank test, [n, n, metrics]; 1 without differences.
-
-    It looks at the order of the differences, not their mean: a second opinion where a few users
-    decide the mean.
-    """
-    from scipy import stats  # .7 s, which whoever compares nothing does without
-
-    n_models, n_metrics = values.shape[1:]
-    p = np.ones((n_models, n_models, n_metrics))
-    for metric in range(n_metrics):
-        of_metric = values[:, :, metric]
-        of_metric = of_metric[~np.isnan(of_metric).any(axis=1)]
-        for one in range(n_models - 1):
-            # Rounded, so that differences which are equal but for the last bits are ties.
-            differences = (of_metric[:, one, None] - of_metric[:, one + 1 :]).round(12)
-            differing = np.flatnonzero(differences.any(axis=0))
-            if len(differing):
-                found = stats.wilcoxon(differences[:, differing], axis=0).pvalue
-                p[one, one + 1 + differing, metric] = found
-    return _symmetric(p)
-
-
-def holm(p: Floats) -> Floats:
-    """P-values corrected so that the chance of any false alarm among them stays below the level.
-
-    The i-th smallest of m becomes the largest of (m - j + 1) p_j over j <= i, at most 1.
-    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
-    """
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty_like(p)
-    corrected[order] = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    return np.minimum(corrected, 1.0)
-
-
 def p_words(p: float) -> str:
     """A p-value as it is written: p = .43, p = .012, p < .001."""
     if p < 0.001:
@@ -320,22 +157,6 @@ def p_words(p: float) -> str:
     if p > 0.99:
         return "p > .99"
     return f"p = {p:.2f}".replace("0.", ".") if p >= 0.1 else f"p = {p:.3f}".replace("0.", ".")
-
-
-def _corrected(p: Floats) -> Floats:
-    pairs = np.triu_indices(len(p), k=1)
-    corrected = np.ones_like(p)
-    for metric in range(p.shape[2]):
-        corrected[(*pairs, metric)] = holm(p[(*pairs, metric)])
-    return _symmetric(corrected)
-
-
-def _symmetric(p: Floats) -> Floats:
-    """``p`` [n, n, m] with its upper triangle copied to the lower and 1 on the diagonal."""
-    upper = np.triu(np.ones(p.shape[:2], np.bool_), k=1)[:, :, None]
-    mirrored = np.where(upper, p, p.transpose(1, 0, 2))
-    mirrored[np.diag_indices(len(p))] = 1.0
-    return mirrored
 
 
 def _student(n_users: int) -> float:
@@ -350,10 +171,3 @@ def _wilson(share: Floats, n_users: int) -> Floats:
     half = z * np.sqrt(share * (1 - share) / n_users + z**2 / (4 * n_users**2))
     low, high = np.stack([centre - half, centre + half]) / (1 + z**2 / n_users)
     return np.stack([np.minimum(low, share), np.maximum(high, share)])  # equal but for rounding
-
-
-def _blocks(rows: int, n_users: int) -> Iterator[int]:
-    """Sizes that sum up to ``rows``, each of so many rows as memory allows."""
-    size = max(1, BLOCK_BYTES // (8 * n_users))
-    for start in range(0, rows, size):
-        yield min(size, rows - start)

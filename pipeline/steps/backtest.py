@@ -17,22 +17,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.compare import figures
+from pipeline.compare.comparison import compare_runs
+from pipeline.compare.entrants import Entrant, admitted
+from pipeline.compare.over_time import Backtest, Cut, Refitted
+from pipeline.compare.over_time_tables import csv, section
 from pipeline.config import Experiment
 from pipeline.console import console, timed
 from pipeline.data.prepared import load
 from pipeline.data.reading import Reading
 from pipeline.data.split import Quantile
 from pipeline.errors import UserError
-from pipeline.evaluation import figures
+from pipeline.evaluation.prepared import prepare_and_tell
+from pipeline.evaluation.warnings import BACKTEST_HOLDS
 from pipeline.settings import Settings
-from pipeline.steps.comparison import compare_runs
-from pipeline.steps.entrants import Entrant, admitted, data_of, of_file, of_run
+from pipeline.steps.entrants import data_of, of_file, of_run
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.notes import BACKTEST_HOLDS
-from pipeline.steps.over_time import Backtest, Cut, Refitted
-from pipeline.steps.over_time_tables import csv, section
-from pipeline.steps.prepare import find_prepared
 from pipeline.steps.train import train
 from pipeline.tracking.runs import Run, ui_command
 from pipeline.tracking.search import get_evaluated
@@ -102,12 +103,12 @@ def _prepared(
     """Every cut of the data, before the first fit: one that leaves no test is an error at once.
 
     Raises:
-        UserError: as ``find_prepared``, the split is none in time, or cuts are the same.
+        UserError: as ``prepare_and_tell``, the split is none in time, or cuts are the same.
     """
     cuts: list[Cut] = []
     for quantile in sorted(set(quantiles)):
         split = entrant.at(quantile).split
-        made = find_prepared(dataset, split, reading, reuse=reuse).dataset
+        made = prepare_and_tell(dataset, split, reading, reuse=reuse).dataset
         if not made.protocol.startswith("time-"):
             raise UserError(
                 f"{dataset} is split {made.protocol}: a backtest moves a cut in time, and this "
@@ -205,8 +206,8 @@ def _tell_runs(run: Run, result: Backtest) -> None:
         for i, row in enumerate(result.rows):
             told = {BACKTEST: run.id, BACKTEST_HOLDS: result.told(i)}
             for entrant in row[0].entrants:
-                if entrant.run is not None:
-                    entrant.run.set_tags(told)
+                if entrant.run_id is not None:
+                    Run(entrant.run_id).set_tags(told)
 
 
 def _key(name: str) -> str:

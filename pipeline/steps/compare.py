@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from pipeline.compare import figures
+from pipeline.compare.comparison import Comparison, compare_runs, with_looks
+from pipeline.compare.tables import as_json, csv, markdown, show
 from pipeline.console import console
 from pipeline.errors import UserError
-from pipeline.evaluation import figures
 from pipeline.evaluation.metrics import METRICS, at
-from pipeline.steps.comparison import Comparison, compare_runs, with_looks
-from pipeline.steps.comparison_tables import as_json, csv, markdown, show
 from pipeline.tracking.runs import Run, ui_command
 from pipeline.tracking.search import find_evaluated, get_evaluated
 from pipeline.tracking.store import delivering

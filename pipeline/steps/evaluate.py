@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from pipeline.compare.card import CARD, model_card
+from pipeline.compare.evidence import EVIDENCE, LISTS, PER_USER, evidence_tag
+from pipeline.compare.looks import count_looks
 from pipeline.config import Experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
@@ -13,14 +16,11 @@ from pipeline.evaluation.breakdown import breakdown
 from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
 from pipeline.models.base import Recommender
-from pipeline.steps.card import CARD, model_card
-from pipeline.steps.evidence import EVIDENCE, LISTS, PER_USER, evidence_tag
+from pipeline.outbox.contents import Contents, told
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.looks import count_looks
 from pipeline.steps.notes import describe
 from pipeline.steps.train import Trained
-from pipeline.tracking.contents import Contents, told
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated
@@ -116,7 +116,9 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     groups = breakdown(warm, dataset, ks[0])
     popular = ranking.evaluate_popularity()
     looks = count_looks(experiment.name, find_evaluated(None, dataset.fingerprint), run.params)
-    card = model_card(run, experiment, dataset, warm, popular, metrics, groups, looks)
+    card = model_card(
+        run.id, run.tags, run.metrics, experiment, dataset, warm, popular, metrics, groups, looks
+    )
     run.log_text(card, CARD)
     per_user = warm.evaluation.per_user
     per_user.insert(0, "user", dataset.users["user"].to_numpy()[warm.users])

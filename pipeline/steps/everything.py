@@ -9,23 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from pipeline.compare.comparison import compare_runs
 from pipeline.config import Experiment
 from pipeline.console import console, timed
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.compare import compare
-from pipeline.steps.comparison import compare_runs
-from pipeline.steps.evaluate import evaluate
-from pipeline.steps.everything_page import Outcome, page
-from pipeline.steps.inputs import Inputs
-from pipeline.steps.opened_study import Data, Launch
-from pipeline.steps.prepare import dataset_tags
-from pipeline.steps.train import train
-from pipeline.steps.tune import tune
+from pipeline.steps.tune import train_and_evaluate, tune
+from pipeline.tracking.datasets import dataset_tags
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import get_evaluated
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, find_parent
+from pipeline.tuning.opened import Data, Launch
+from pipeline.tuning.page import Outcome, page
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.suite import Suite
 
@@ -70,13 +67,11 @@ def _fixed(experiment: Experiment, data: Data, parent: Run) -> Outcome:
     """A row without a study."""
     data = data.under(experiment)
     experiment = data.windowed(experiment)
-    inputs = Inputs(experiment, data.asked, data.reading, data.fingerprint)
     try:
-        trained = train(inputs, data.prepared, parent=parent)
-        evaluate(trained, data.prepared)
+        run = train_and_evaluate(experiment, data, parent)
     except FAILURES as error:
         return _left_out(experiment.name, error)
-    return Outcome(experiment.name, runs=[trained.run])
+    return Outcome(experiment.name, runs=[run])
 
 
 def _tuned(plan: Plan, beside: Sequence[Plan], data: Data, launch: Launch, parent: Run) -> Outcome:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = __name__.partition(".")[0]
-RECORDS = tuple(f"{PACKAGE}.{room}" for room in ("tracking", "console", "errors"))
+RECORDS = tuple(f"{PACKAGE}.{room}" for room in ("outbox", "tracking", "console", "errors"))
 """They keep, show and explain, and make no result."""
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.table import Table
 
 from pipeline.console import console
-from pipeline.data.ledger import Row, read_ledger
-from pipeline.data.ledger_names import read_name
 from pipeline.errors import UserError
 from pipeline.evaluation.audit import Finding, audit
-from pipeline.steps.notes import WARNING, WARNING_NOTE
-from pipeline.tracking.ledger import PastRun, PastRuns
+from pipeline.evaluation.warnings import WARNING, WARNING_NOTE
+from pipeline.ledger.names import read_name
+from pipeline.ledger.reading import Row, read_ledger
+from pipeline.tracking.past_runs import PastRun, PastRuns
 from pipeline.tracking.runs import Run
 from pipeline.tracking.track import adopted, track
 

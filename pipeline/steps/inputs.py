@@ -11,7 +11,7 @@ from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared, load
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
-from pipeline.steps.prepare import find_prepared
+from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.tracking.runs import Run
 
 ARTIFACT = "inputs.json"
@@ -60,7 +60,7 @@ class Inputs:
         try:
             return load(self.fingerprint)
         except UserError:
-            again = find_prepared(self.dataset, self.experiment.split, self.reading)
+            again = prepare_and_tell(self.dataset, self.experiment.split, self.reading)
         if again.dataset.fingerprint != self.fingerprint:
             raise UserError(
                 f"{self.dataset} now has fingerprint {again.dataset.fingerprint}, the run was made "

@@ -8,12 +8,13 @@ from typing import Any
 from pipeline.config import read_suite
 from pipeline.console import timed
 from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.steps.compare import compare
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.prepare import dataset_tags, find_prepared, prepare
+from pipeline.steps.prepare import prepare
 from pipeline.steps.train import train
-from pipeline.tracking.datasets import log_dataset
+from pipeline.tracking.datasets import dataset_tags, log_dataset
 from pipeline.tracking.track import track
 
 
@@ -37,7 +38,7 @@ def main(
         for experiment in experiments:
             if experiment.split != first.split:
                 split, windows = experiment.split, experiment.windows
-                prepared = find_prepared(dataset, split, reading, windows, reuse=reuse)
+                prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
             with timed(f"{experiment.name} done"):
                 inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
                 trained = train(inputs, prepared, reuse=reuse, parent=run)

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from pipeline.console import console
 from pipeline.errors import UserError
-from pipeline.tracking.migration.migrate import KINDS, Migration
-from pipeline.tracking.migration.migrate import migrate as copy
+from pipeline.ops.migration.migrate import KINDS, Migration
+from pipeline.ops.migration.migrate import migrate as copy
 
 
 def migrate(source: str, target: str) -> None:

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from pipeline.console import ProgressBar
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError
-from pipeline.evaluation.answers import ANSWER, Answers, Request
-from pipeline.evaluation.request_files import open_requests
+from pipeline.serving.answers import ANSWER, Answers, Request
+from pipeline.serving.request_files import open_requests
 from pipeline.tracking.models import fetch_model
 from pipeline.tracking.runs import Run
 

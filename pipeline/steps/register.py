@@ -7,25 +7,25 @@ user by user, on the same test.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.compare.comparison import SEED
+from pipeline.compare.contenders import Contender, contenders, per_user
+from pipeline.compare.evidence import gather
+from pipeline.compare.paired_tests import paired_tests
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import bounds, parse_accuracy
-from pipeline.evaluation.significance import ALPHA, Floats, p_words, paired_tests
-from pipeline.steps.card import CARD
-from pipeline.steps.comparison import SEED
-from pipeline.steps.contenders import Contender, contenders, per_user
-from pipeline.steps.evidence import gather
+from pipeline.evaluation.significance import ALPHA, Floats, p_words
 from pipeline.steps.train import Trained
 from pipeline.tracking.registry import (
     COMPARED_ON,
     FINGERPRINT,
     Champion,
-    appoint,
+    Verdict,
     champion,
     compared_before,
+    conclude,
     measured,
     register,
 )
@@ -33,19 +33,6 @@ from pipeline.tracking.runs import Run
 from pipeline.tracking.search import get_evaluated
 
 log = logging.getLogger("pipeline")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a challenger becomes the champion, and what that rests on."""
-
-    wins: bool
-    why: str
-    """In a line."""
-    tags: dict[str, str] = field(default_factory=dict)
-    """The comparison, where there was one."""
-    notes: str = ""
-    """What its reader has to know."""
 
 
 def register_evaluated(trained: Trained, name: str) -> str:
@@ -72,26 +59,6 @@ def register_evaluated(trained: Trained, name: str) -> str:
         verdict = _challenge(run, holder, metric, name, version)
         told = conclude(run, name, version, holder, verdict)
     log.info("%s", told)
-    return told
-
-
-def conclude(run: Run, name: str, version: str, holder: Champion | None, verdict: Verdict) -> str:
-    """Give a version the alias that a verdict means, and keep the verdict with it.
-
-    Returns:
-        The verdict, in a line.
-    """
-    now = "is the champion" if verdict.wins else "is the challenger"
-    told = f"Version {version} of `{name}` {now}: {verdict.why}"
-    about = [
-        f"**{told}.**",
-        *([verdict.notes] if verdict.notes else []),
-        f"Model card: artifact `{CARD}` of run `{run.id}`.",
-    ]
-    appoint(
-        name, version, holder, wins=verdict.wins, tags={**verdict.tags, "verdict": verdict.why},
-        description="\n\n".join(about),
-    )  # fmt: skip
     return told
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from pipeline.errors import UserError
+from pipeline.ops.offline import deliver_offline_store, offline_uri
+from pipeline.outbox.delivery import shown_uri
 from pipeline.steps.migrate import check
-from pipeline.tracking.delivery import shown_uri
-from pipeline.tracking.offline import deliver_offline_store, offline_uri
 from pipeline.tracking.store import deliver_left
 
 log = logging.getLogger("pipeline")

@@ -11,16 +11,17 @@ from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, window_name
+from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models import family
 from pipeline.models.base import Recommender
+from pipeline.outbox.contents import Contents, told
 from pipeline.steps.environment import ENVIRONMENT, log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
-from pipeline.steps.notes import WARNING, WARNING_NOTE, describe, warnings
-from pipeline.steps.prepare import dataset_tags, title_key
-from pipeline.tracking.contents import Contents, told
-from pipeline.tracking.datasets import log_dataset
+from pipeline.steps.notes import describe
+from pipeline.steps.prepare import title_key
+from pipeline.tracking.datasets import dataset_tags, log_dataset
 from pipeline.tracking.models import NAME, log_model
 from pipeline.tracking.runs import NOTE, STEP_KEY, Run, find_finished
 from pipeline.tracking.store import delivering

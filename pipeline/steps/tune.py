@@ -11,31 +11,25 @@ any host, and either side may be killed and started again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import optuna
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pipeline.config import Experiment
 from pipeline.console import console
-from pipeline.steps.beside import fill_wide
-from pipeline.steps.opened_study import Data, Launch, fit_to, opened
-from pipeline.steps.refit import Refitted, refit
+from pipeline.steps.evaluate import evaluate
+from pipeline.steps.inputs import Inputs
+from pipeline.steps.train import train
 from pipeline.tracking.runs import Run
+from pipeline.tuning.beside import fill_wide
+from pipeline.tuning.opened import Data, Launch, fit_to, opened
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.study import Tally, tally
+from pipeline.tuning.refit import Tuned, refit
+from pipeline.tuning.study import tally
 from pipeline.tuning.suggestions import distributions, make_sampler, suggest
 
 SUGGESTIONS = 5  # that a dry run shows
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What came of a study."""
-
-    plan: Plan
-    tally: Tally
-    refitted: Refitted
 
 
 def tune(
@@ -56,9 +50,21 @@ def tune(
     plan = fit_to(fill_wide(plan, beside, data, launch, parent), data)
     with opened(plan, data, launch, parent) as study:
         study.search()
-        refitted = refit(study, data)
+        refitted = refit(study, data, lambda each: train_and_evaluate(each, data, study.parent))
         study.report.results = refitted.lines
         return Tuned(study.plan, tally(study.study), refitted)
+
+
+def train_and_evaluate(experiment: Experiment, data: Data, parent: Run) -> Run:
+    """The run of an experiment on all of training, evaluated once; found where it is there.
+
+    Raises:
+        UserError: as of both steps.
+    """
+    inputs = Inputs(experiment, data.asked, data.reading, data.fingerprint)
+    trained = train(inputs, data.prepared, parent=parent)
+    evaluate(trained, data.prepared)
+    return trained.run
 
 
 def dry_run(plan: Plan) -> None:

@@ -1,15 +1,4 @@
-"""Runs and models on a tracking server: the only room that imports mlflow."""
+"""Runs and models on a tracking server: what the steps log there, and find there."""
 
-import logging
-import os
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# Patience is delivery.py's: MLflow's own pauses grow to a minute, however soon a server is back.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-
-import mlflow  # noqa: F401  # it sets its own log level when it is imported
-
-logging.getLogger("mlflow").setLevel(logging.WARNING)
-
-from pipeline.tracking import schema  # noqa: E402, F401  # every store of SQLite is made by it
+from pipeline import outbox  # noqa: F401  # MLflow as it is to be, before anything imports it
+from pipeline.tracking import schema  # noqa: F401  # every store of SQLite is made by it

@@ -1,10 +1,11 @@
-"""Which data a run used, as MLflow datasets."""
+"""Which data a run used: as an MLflow dataset, and in tags."""
 
 from __future__ import annotations
 
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 
+from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.tracking.runs import Run
 
@@ -15,3 +16,13 @@ def log_dataset(run: Run, prepared: Prepared, context: str) -> None:
     name, digest = prepared.dataset.name, prepared.dataset.fingerprint
     meta = MetaDataset(source, name, digest)  # type: ignore[abstract]
     run.log_input(meta._to_mlflow_entity().to_dictionary(), context)
+
+
+def dataset_tags(dataset: Dataset) -> dict[str, str]:
+    """The tags by which runs on the same data are known."""
+    return {
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "split": dataset.protocol,
+        **dataset.notes,
+    }

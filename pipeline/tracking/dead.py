@@ -11,8 +11,8 @@ import logging
 import mlflow
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.tracking.shown import require_shown
-from pipeline.tracking.writes import ENDED
+from pipeline.outbox.shown import require_shown
+from pipeline.outbox.writes import ENDED
 
 PROCESS = "process"  # the tag with the name of the outbox of the process that runs it
 TRIAL_STATE = "trial_state"

@@ -15,9 +15,9 @@ from mlflow.types.schema import AnyType
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.evaluation.answers import ANSWER, COLUMNS, DEFAULT_K
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
+from pipeline.serving.answers import ANSWER, COLUMNS, DEFAULT_K
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
 

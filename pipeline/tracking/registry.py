@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mlflow
 from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from pipeline.compare.card import CARD
 from pipeline.errors import UserError
-from pipeline.tracking.delivery import shown_uri
+from pipeline.outbox.delivery import shown_uri
 from pipeline.tracking.models import NAME
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
@@ -37,6 +38,19 @@ class Champion:
     version: str
     run_id: str
     tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a challenger becomes the champion, and what that rests on."""
+
+    wins: bool
+    why: str
+    """In a line."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """The comparison, where there was one."""
+    notes: str = ""
+    """What its reader has to know."""
 
 
 def registered_name(*parts: str) -> str:
@@ -180,6 +194,26 @@ def appoint(
             ask(client.set_model_version_tag, name, replaced.version, "beaten_by_version", version)
         if wins and _holds(client, name, CHALLENGER, version):
             ask(client.delete_registered_model_alias, name, CHALLENGER)
+
+
+def conclude(run: Run, name: str, version: str, holder: Champion | None, verdict: Verdict) -> str:
+    """Give a version the alias that a verdict means, and keep the verdict with it.
+
+    Returns:
+        The verdict, in a line.
+    """
+    now = "is the champion" if verdict.wins else "is the challenger"
+    told = f"Version {version} of `{name}` {now}: {verdict.why}"
+    about = [
+        f"**{told}.**",
+        *([verdict.notes] if verdict.notes else []),
+        f"Model card: artifact `{CARD}` of run `{run.id}`.",
+    ]
+    appoint(
+        name, version, holder, wins=verdict.wins, tags={**verdict.tags, "verdict": verdict.why},
+        description="\n\n".join(about),
+    )  # fmt: skip
+    return told
 
 
 def _holds(client: mlflow.MlflowClient, name: str, alias: str, version: str) -> bool:

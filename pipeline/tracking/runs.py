@@ -20,11 +20,11 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.tracking.contents import EMPTY, Contents, contents, last_points, told
-from pipeline.tracking.delivery import shown_uri
-from pipeline.tracking.outbox import Entry, cannot_write
+from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, told
+from pipeline.outbox.delivery import shown_uri
+from pipeline.outbox.journal import Entry, cannot_write
+from pipeline.outbox.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
 from pipeline.tracking.store import ask, delivering, known
-from pipeline.tracking.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
 
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend
     from matplotlib.figure import Figure

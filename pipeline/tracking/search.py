@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from pipeline.compare.evaluated import FROM_LEDGER, EvaluatedRun
 from pipeline.errors import UserError
-from pipeline.tracking.delivery import shown_uri
-from pipeline.tracking.ledger import SOURCE
+from pipeline.outbox.delivery import shown_uri
+from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
 
-SEARCHES = ("tags.step = 'train'", f"tags.source = '{SOURCE}'")
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """What a run with test metrics holds besides its artifacts."""
-
-    id: str
-    name: str
-    started: int
-    """Milliseconds since 1970."""
-    tags: dict[str, str]
-    params: dict[str, str]
-    metrics: dict[str, float]
-
-    @property
-    def from_ledger(self) -> bool:
-        """Whether it was imported; then it has no per-user values."""
-        return self.tags.get("source") == SOURCE
+SEARCHES = ("tags.step = 'train'", f"tags.source = '{FROM_LEDGER}'")
 
 
 def find_evaluated(experiment: str | None, fingerprint: str | None) -> list[EvaluatedRun]:
@@ -86,8 +68,9 @@ def _evaluated(run: MlflowRun) -> EvaluatedRun | None:
     data, info = run.data, run.info
     if not any(key.startswith("test/") for key in data.metrics):
         return None
-    name, started = str(info.run_name), int(info.start_time or 0)
-    return EvaluatedRun(str(info.run_id), name, started, data.tags, data.params, data.metrics)
+    run_id, name, started = str(info.run_id), str(info.run_name), int(info.start_time or 0)
+    fetch = Run(run_id).fetch
+    return EvaluatedRun(run_id, name, started, data.tags, data.params, data.metrics, fetch)
 
 
 def _latest_first(runs: list[EvaluatedRun]) -> list[EvaluatedRun]:

@@ -10,9 +10,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
-from pipeline.evaluation.answers import DEFAULT_K, Answers, read_requests
 from pipeline.models.folder import load_model
-from pipeline.tracking.guard import guard_scoring_server
+from pipeline.serving.answers import DEFAULT_K, Answers, read_requests
+from pipeline.serving.guard import guard_scoring_server
 
 
 class ServedRecommender(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]

@@ -22,13 +22,13 @@ from mlflow.exceptions import MlflowException
 from pipeline.database import read_url
 from pipeline.errors import UserError
 from pipeline.mishaps import OFFLINE
+from pipeline.outbox.delivery import Delivery, deliver, pause, shown_uri
+from pipeline.outbox.journal import DAMAGED, REFUSED, Outbox
+from pipeline.outbox.known import Known
+from pipeline.outbox.replies import is_away, short
+from pipeline.outbox.writes import merged
 from pipeline.process import undisturbed
 from pipeline.tracking.dead import end_dead
-from pipeline.tracking.delivery import Delivery, deliver, pause, shown_uri
-from pipeline.tracking.known import Known
-from pipeline.tracking.outbox import DAMAGED, REFUSED, Outbox
-from pipeline.tracking.replies import is_away, short
-from pipeline.tracking.writes import merged
 
 PATIENCE = "PIPELINE_PATIENCE"
 PATIENCE_SECONDS = 120.0  # for a server that is away, at the end of a run or when it is asked

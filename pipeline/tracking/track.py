@@ -16,14 +16,14 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public name for it
 
 from pipeline.errors import UserError
+from pipeline.outbox.delivery import Delivery, shown_uri
+from pipeline.outbox.journal import OutboxError
+from pipeline.outbox.known import Known
+from pipeline.outbox.writes import ENDED
 from pipeline.process import undisturbed
 from pipeline.tracking.dead import PROCESS
-from pipeline.tracking.delivery import Delivery, shown_uri
-from pipeline.tracking.known import Known
-from pipeline.tracking.outbox import OutboxError
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import HURRY_SECONDS, ask, delivering
-from pipeline.tracking.writes import ENDED
 
 ADOPTED = "MLFLOW_RUN_ID"  # the run that ``mlflow run`` has made for this process
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named

@@ -10,12 +10,12 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
+from pipeline.outbox.delivery import shown_uri
+from pipeline.outbox.writes import ENDED
 from pipeline.tracking.dead import LOST, TRIAL_STATE
-from pipeline.tracking.delivery import shown_uri
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
 from pipeline.tracking.track import Outcome, outcome, track
-from pipeline.tracking.writes import ENDED
 
 STUDY = "study"
 TRIAL = "trial"  # its number in the study

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.ledger import read_ledger
-from pipeline.data.ledger_names import read_name
+from pipeline.ledger.names import read_name
+from pipeline.ledger.reading import read_ledger
 from tests.data.test_ledger import GOOD, HEADER
 from tests.fuzz.damage import LONGEST, damaged, fuzzed, read_or_refused
 

@@ -34,7 +34,7 @@ sys.argv = ["pipeline", *words]
 from pipeline.cli import run
 run()
 """
-ENTRY = "pipeline.tracking.outbox:Outbox.add"
+ENTRY = "pipeline.outbox.journal:Outbox.add"
 
 
 def die(

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as MlflowRun
 
+from pipeline.compare.entrants import Entrant, admitted
+from pipeline.compare.over_time import Backtest, Cut, Refitted
+from pipeline.compare.over_time_tables import csv, section
 from pipeline.config import read_experiment
 from pipeline.errors import UserError
-from pipeline.steps.entrants import Entrant, admitted
-from pipeline.steps.over_time import Backtest, Cut, Refitted
-from pipeline.steps.over_time_tables import csv, section
 from tests.steps.workplace import Workplace
 
 FILES = ("--experiments", "popular.yaml,svd.yaml")

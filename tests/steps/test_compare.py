@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param, RunTag
 
+from pipeline.compare.comparison import compare_runs
+from pipeline.compare.tables import as_json
 from pipeline.errors import UserError
 from pipeline.evaluation.significance import smallest_difference
 from pipeline.steps.compare import compare
-from pipeline.steps.comparison import compare_runs
-from pipeline.steps.comparison_tables import as_json
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated
 from tests.steps.workplace import Workplace
@@ -478,7 +478,7 @@ def test_a_single_experiment_has_nothing_to_differ_from(
 def test_a_run_without_per_user_values_is_left_out_with_a_warning(
     kept: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.steps.contenders.log.propagate", True)
+    monkeypatch.setattr("pipeline.compare.contenders.log.propagate", True)
     run_id = kept.run("svd", per_user=False)
     with pytest.raises(UserError, match=r"No run has per-user values \(test/per_user.parquet\)"):
         compare()

@@ -13,7 +13,7 @@ from mlflow.entities import Run as MlflowRun
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.split import SplitSettings
-from pipeline.steps.everything_page import page
+from pipeline.tuning.page import page
 from pipeline.tuning.suite import read_suite
 from tests.conftest import make_items
 from tests.steps.workplace import ROOT, Workplace, make_project

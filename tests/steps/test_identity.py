@@ -69,7 +69,7 @@ def changed(copy: Path, before: dict[str, str], line: str, *files: str) -> set[s
 
 
 def test_a_comment_in_what_only_shows_redoes_nothing(copy: Path, before: dict[str, str]) -> None:
-    shows = "evaluation/figures.py", "steps/comparison_tables.py", "data/ledger.py"
+    shows = "compare/figures.py", "compare/tables.py", "ledger/reading.py"
     assert changed(copy, before, "# seen better", *shows) == set()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.data.ledger import LEDGER
 from pipeline.errors import UserError
+from pipeline.ledger.reading import LEDGER
 from pipeline.steps.import_ledger import import_ledger
 from pipeline.tracking.dead import PROCESS
 from pipeline.tracking.runs import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.tracking.outbox import ROOT as OUTBOX
+from pipeline.outbox.journal import ROOT as OUTBOX
 from pipeline.tracking.track import track
 from tests.steps.dying import ENTRY, die
 from tests.steps.workplace import Workplace, equal, untimed

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.pyfunc import scoring_server
 
-from pipeline.evaluation.significance import paired_tests
+from pipeline.compare.paired_tests import paired_tests
 from tests.steps.workplace import Outcome, Workplace, make_workplace
 
 NDCG = "ndcg_at_10"

@@ -21,14 +21,14 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.reading import AS_IT_IS
 from pipeline.errors import UserError
 from pipeline.models.popularity import MostPopular
+from pipeline.outbox.journal import Entry, Outbox
+from pipeline.outbox.writes import merged
 from pipeline.steps.evaluate import find_trained
 from pipeline.steps.inputs import Inputs
 from pipeline.tracking.models import log_model
-from pipeline.tracking.outbox import Entry, Outbox
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask, deliver_left, delivering
 from pipeline.tracking.track import track
-from pipeline.tracking.writes import merged
 from tests.steps.workplace import ROOT, Workplace, environment
 from tests.tracking.servers import Server, running
 
@@ -99,7 +99,7 @@ def test_delivery_twice_is_as_delivery_once(
     popular = MostPopular(MostPopular.settings_class.read({}, "here"), seed=1).fit(dataset)
     with track("mine", {"step": "train"}) as run:
         pass
-    monkeypatch.setattr("pipeline.tracking.delivery.Delivery._deliver", lambda self: None)
+    monkeypatch.setattr("pipeline.outbox.delivery.Delivery._deliver", lambda self: None)
     with delivering() as delivery:  # a process that is killed before it delivers anything
         for step in range(3):
             run.log_metrics({"loss": 1 / (step + 1), "odd": float("nan")}, step, time=step)
@@ -139,7 +139,7 @@ def test_what_a_run_has_left_is_delivered_before_it_is_evaluated(
     with track("mine", {"step": "train"}) as run:
         pass
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.tracking.delivery.Delivery._deliver", lambda self: None)
+        patch.setattr("pipeline.outbox.delivery.Delivery._deliver", lambda self: None)
         with delivering():  # a process that is killed before it delivers anything
             inputs.log(run)
     assert not here.client.list_artifacts(run.id)

@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking._tracking_service import utils
 
 from pipeline.errors import UserError
-from pipeline.tracking.offline import DATABASE, FOLDER, use_offline_store
+from pipeline.ops.offline import DATABASE, FOLDER, use_offline_store
 from tests.forks import at_once, killed_at
 from tests.steps.workplace import Workplace
 

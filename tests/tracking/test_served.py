@@ -22,7 +22,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
-from pipeline.tracking.guard import Guard
+from pipeline.serving.guard import Guard
 from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import Run
 from pipeline.tracking.track import track

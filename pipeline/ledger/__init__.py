@@ -1,0 +1,1 @@
+"""The notebook's CSV ledger: read, repaired, its names understood."""

@@ -1,0 +1,1 @@
+"""What keeps a store of runs: a server for a team, backups, moves, work without a server."""

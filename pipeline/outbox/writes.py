@@ -1,0 +1,171 @@
+"""The kinds of write that a run can get, and how the store takes each: twice is as once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlflow
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+)
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from pipeline.outbox.contents import EMPTY, Contents, contents, told
+from pipeline.outbox.journal import Entry
+from pipeline.outbox.shown import is_remote, require_batch, require_files, require_shown
+
+T = TypeVar("T")
+
+log = logging.getLogger("pipeline")
+
+ENDED = "ended"  # the tag that says why a run did not finish
+BATCH, INPUTS, ARTIFACTS, MODEL, END = "batch", "inputs", "artifacts", "model", "end"
+LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
+"""What MLflow takes in one request, of each part of a batch."""
+KEY = "outbox"  # the tag of a logged model by which a second delivery finds it
+MLMODEL = "MLmodel"
+
+
+def batches(part: str, rows: Sequence[T]) -> Iterator[list[T]]:
+    """Rows of one part of a batch, as many at a time as MLflow takes in one request."""
+    for start in range(0, len(rows), LIMITS[part]):
+        yield list(rows[start : start + LIMITS[part]])
+
+
+def write(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None:
+    """Make the store take ``entry``, whose files are in the folder ``files``, and show it.
+
+    Raises:
+        MlflowException, OSError, NotShownError: it does not.
+    """
+    if entry.files is not None and not files.exists():
+        return  # removed once delivered: only the note of it was lost
+    if entry.kind == BATCH:
+        client.log_batch(
+            entry.run,
+            [Metric(*point) for point in entry.content.get("metrics", [])],
+            [Param(key, value) for key, value in entry.content.get("params", [])],
+            [RunTag(key, value) for key, value in entry.content.get("tags", [])],
+        )
+        if is_remote(client):
+            require_batch(client.get_run(entry.run), entry)
+    elif entry.kind == INPUTS:
+        tags = [InputTag(key, value) for key, value in entry.content["tags"].items()]
+        dataset = Dataset.from_dictionary(entry.content["dataset"])
+        client.log_inputs(entry.run, [DatasetInput(dataset, tags)])  # type: ignore[arg-type]
+        held = contents(client, entry.run, EMPTY)
+        require_shown("dataset", [entry.content["dataset"]["digest"]], held.datasets)
+    elif entry.kind == ARTIFACTS:
+        client.log_artifacts(entry.run, str(files))
+        require_files(files, lambda folder: client.list_artifacts(entry.run, folder))
+    elif entry.kind == MODEL:
+        _write_model(client, entry, files)
+    elif entry.kind == END:
+        _write_end(client, entry)
+    else:
+        raise MlflowException.invalid_parameter_value(f"there is no kind of write '{entry.kind}'")
+
+
+def halves(entry: Entry) -> tuple[Entry, Entry | None]:
+    """A batch as two that are half as large; what cannot be divided, alone."""
+    rows = [(part, row) for part in LIMITS for row in entry.content.get(part, [])]
+    if entry.kind != BATCH or len(rows) < 2:
+        return entry, None
+    middle = len(rows) // 2
+
+    def of(some: list[tuple[str, Any]]) -> Entry:
+        content = {part: [row for name, row in some if name == part] for part in LIMITS}
+        return replace(entry, content=content)
+
+    return of(rows[:middle]), of(rows[middle:])
+
+
+def merged(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[Entry, int]]:
+    """The same writes in fewer requests: neighbours of one run are one, up to MLflow's limits.
+
+    The number beside an entry, how much is delivered with it, is that of the last one in it.
+    """
+    held: tuple[Entry, int] | None = None
+    for entry, place in entries:
+        if held is not None and _fit(held[0], entry):
+            content = {
+                part: held[0].content.get(part, []) + entry.content.get(part, []) for part in LIMITS
+            }
+            # Of a tag or parameter that is set twice in a request, MLflow takes any: the last.
+            for part in ("params", "tags"):
+                content[part] = [list(pair) for pair in dict(content[part]).items()]
+            held = replace(entry, content=content), place
+            continue
+        if held is not None:
+            yield held
+        held = entry, place
+    if held is not None:
+        yield held
+
+
+def _fit(one: Entry, other: Entry) -> bool:
+    return (
+        (one.kind, one.run) == (other.kind, other.run)
+        and one.kind == BATCH
+        and all(
+            len(one.content.get(part, [])) + len(other.content.get(part, [])) <= limit
+            for part, limit in LIMITS.items()
+        )
+    )
+
+
+def _write_end(client: mlflow.MlflowClient, entry: Entry) -> None:
+    """End a run; as FINISHED only where the store has all that it must hold."""
+    status, must = entry.content["status"], Contents.read(entry.content.get("must", {}))
+    if must != EMPTY and (lacking := contents(client, entry.run, must).lacks(must)):
+        status, why = "FAILED", f"the store lacks {told(lacking)}"
+        client.set_tag(entry.run, ENDED, why)
+        log.warning("Run %s ends as FAILED: %s.", entry.run, why)
+    client.set_terminated(entry.run, status, entry.content["time"])
+    require_shown("status", [status], [client.get_run(entry.run).info.status])
+
+
+def _write_model(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None:
+    run = client.get_run(entry.run)
+    logged = _logged(client, run, entry.content["key"]) or client.create_logged_model(
+        run.info.experiment_id,
+        name=entry.content["name"],
+        source_run_id=entry.run,
+        tags={KEY: entry.content["key"]},
+        params=dict(run.data.params),
+    )
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if logged.model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(entry.run, [LoggedModelOutput(logged.model_id, 0)])
+    if logged.status == LoggedModelStatus.READY:
+        return
+    model = Model.load(str(files / MLMODEL))
+    model.run_id, model.model_id, model.model_uuid = entry.run, logged.model_id, logged.model_id
+    model.artifact_path = logged.artifact_location
+    model.save(str(files / MLMODEL))
+    client.log_model_artifacts(logged.model_id, str(files))
+    require_files(files, lambda at: client.list_logged_model_artifacts(logged.model_id, at))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    status = str(client.get_logged_model(logged.model_id).status)
+    require_shown("status", [str(LoggedModelStatus.READY)], [status])
+
+
+def _logged(client: mlflow.MlflowClient, run: MlflowRun, key: str) -> LoggedModel | None:
+    found = client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
+    )
+    return next((model for model in found if model.tags.get(KEY) == key), None)

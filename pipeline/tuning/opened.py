@@ -1,0 +1,237 @@
+"""A study with its run: opened or gone on with, searched, and shown as it goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from optuna.exceptions import OptunaError
+from optuna.study import Study
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.config import Experiment
+from pipeline.data.prepared import Prepared
+from pipeline.data.reading import Reading
+from pipeline.data.sizes import Size
+from pipeline.data.split import SplitSettings
+from pipeline.database import hidden, shown
+from pipeline.errors import UserError
+from pipeline.evaluation.prepared import prepare_and_tell, tell_sizes
+from pipeline.evaluation.validation import rolling_windows, window_name
+from pipeline.mishaps import explain
+from pipeline.process import lock
+from pipeline.tracking.datasets import dataset_tags, log_dataset
+from pipeline.tracking.runs import Run, tracking_uri, ui_command
+from pipeline.tracking.track import track
+from pipeline.tracking.trials import STUDY, end_left
+from pipeline.tuning.fitting import fit
+from pipeline.tuning.launcher import search
+from pipeline.tuning.plan import ROLLING_WINDOWS, Plan
+from pipeline.tuning.report import StudyReport
+from pipeline.tuning.storage import VARIABLE, open_storage
+from pipeline.tuning.study import PARENT_RUN, READY, open_study, stored_plan, tally
+from pipeline.tuning.trials import DATASET
+from pipeline.tuning.workers import Workers, available_cores, visible_gpus, worker_environments
+
+STUDIES = Path("data") / "studies"
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How studies are run this time; nothing of it changes what a study is."""
+
+    storage: str
+    """URL, with its password."""
+    name: str | None
+    """Of the study; none: FILE-FINGERPRINT."""
+    workers: int | None
+    workers_per_gpu: int
+
+    def study_name(self, plan: Plan, fingerprint: str) -> str:
+        """What the study is called in the storage."""
+        return self.name or f"{plan.name}-{fingerprint[:8]}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A prepared dataset, and how it was asked for."""
+
+    asked: str
+    reading: Reading
+    split: SplitSettings
+    """As it was asked for, too."""
+    prepared: Prepared
+
+    @classmethod
+    def find(cls, experiment: Experiment, dataset: str, reading: Reading) -> Data:
+        """The dataset under the split of ``experiment``: prepared, or as it was prepared."""
+        chosen = () if experiment.windows == ROLLING_WINDOWS else experiment.windows
+        prepared = prepare_and_tell(dataset, experiment.split, reading, chosen)
+        return cls(dataset, reading, experiment.split, prepared)
+
+    def under(self, experiment: Experiment) -> Data:
+        """The same dataset under the split of ``experiment``."""
+        if experiment.split == self.split:
+            return self
+        return self.find(experiment, self.asked, self.reading)
+
+    def windowed(self, experiment: Experiment) -> Experiment:
+        """The experiment with windows that these data have, where nobody has chosen any.
+
+        Raises:
+            UserError: they have none.
+        """
+        if experiment.windows != ROLLING_WINDOWS:
+            return experiment
+        return experiment.model_copy(update={"windows": self._windows})
+
+    @cached_property
+    def _windows(self) -> tuple[float, ...]:
+        made, why = self.prepared.dataset.possible_windows(ROLLING_WINDOWS)
+        if why:
+            log.warning("%s", why)
+        tell_sizes({window_name(quantile): Size.of(made[quantile]) for quantile in made})
+        return tuple(made)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the prepared dataset."""
+        return self.prepared.dataset.fingerprint
+
+    def for_workers(self) -> dict[str, str]:
+        """What a study keeps of it."""
+        told = {"dataset": self.asked, "fingerprint": self.fingerprint}
+        return {**self.reading.model_dump(), **told}
+
+
+@dataclass(frozen=True)
+class OpenedStudy:
+    """A study that this process owns, and its run."""
+
+    study: Study
+    parent: Run
+    report: StudyReport
+    workers: Workers
+
+    @property
+    def plan(self) -> Plan:
+        """As it is now: the space may have been widened."""
+        return stored_plan(self.study)
+
+    def search(self) -> None:
+        """Run trials until the budget is taken.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came.
+            UserError: trials only fail, or workers only die.
+        """
+        try:
+            search(self.study, self.parent, self.report, self.workers)
+        except KeyboardInterrupt:
+            done = tally(self.study).done
+            told = f"Study {self.study.study_name} is kept, with {done} of {self.plan.budget}"
+            log.warning("%s trials done. The same command goes on with it.", told)
+            raise
+        end_left(self.parent)
+
+
+def fit_to(plan: Plan, data: Data) -> Plan:
+    """The plan with a space that the data can hold; says what was cut.
+
+    Raises:
+        UserError: there is no window, a floor cannot be reached, or nothing is left to search.
+    """
+    experiment = data.windowed(plan.experiment)
+    plan, dataset = plan.model_copy(update={"experiment": experiment}), data.prepared.dataset
+    windows = rolling_windows(dataset, experiment.windows, experiment.k)
+    fitted, told = fit(plan, dataset, windows)
+    for sentence in told:
+        log.info("%s", sentence)
+    return fitted
+
+
+@contextmanager
+def opened(
+    plan: Plan, data: Data, launch: Launch, parent: Run | None = None
+) -> Iterator[OpenedStudy]:
+    """The study of ``plan`` for the time of a ``with`` block: new, or gone on with.
+
+    Raises:
+        UserError: the storage cannot be used, or another study has the name.
+    """
+    environments = _environments(plan, launch)
+    name = launch.study_name(plan, data.fingerprint)
+    with lock(STUDIES / name / "launcher.lock", f"study {name}"), _told(name, launch.storage):
+        storage = open_storage(launch.storage, plan.settings.heartbeat)
+        study = open_study(storage, name, plan, data.for_workers())
+        with _run_of(study, data, parent) as run:
+            log.info("tune %s: run %s, storage %s", name, run.id, shown(launch.storage))
+            report = StudyReport(study, run)
+            workers = Workers(_command(name), environments, STUDIES / name)
+            try:
+                yield OpenedStudy(study, run, report, workers)
+            finally:
+                run.log_json(stored_plan(study).model_dump(mode="json"), "plan.json")
+                report.log()
+            log.info("See the study in the UI: %s", ui_command())
+
+
+@contextmanager
+def _told(name: str, storage: str) -> Iterator[None]:
+    """Make what a database raises while the study runs an error for people."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError) as error:
+        if told := explain(error):  # a file, which need not be that of the study
+            raise UserError(told) from None
+        why = hidden(str(error.__cause__ or error).splitlines()[0], storage)
+        raise UserError(
+            f"Study {name} lost its storage {shown(storage)}: {why}. What it has is kept; the same "
+            f"command goes on with it."
+        ) from None
+
+
+@contextmanager
+def _run_of(study: Study, data: Data, parent: Run | None) -> Iterator[Run]:
+    """The study's run: a new one, or the one that it has, gone on with."""
+    known, plan = study.user_attrs.get(PARENT_RUN), stored_plan(study)
+    experiment, prepared = plan.experiment, data.prepared
+    tags = {
+        "step": "tune", "model": experiment.model, "experiment": experiment.name,
+        STUDY: study.study_name, **dataset_tags(prepared.dataset),
+    }  # fmt: skip
+    resume = Run(known) if known else None
+    with track(f"tune {study.study_name}", tags, parent=parent, resume=resume) as run:
+        study.set_user_attr(PARENT_RUN, run.id)
+        if not study.user_attrs.get(READY):
+            run.log_file(prepared.folder, DATASET)
+            log_dataset(run, prepared, "tuning")
+            settings = plan.settings.model_dump(mode="json")
+            run.log_params({**experiment.flat(), **settings, "dataset": data.asked})
+            study.set_user_attr(READY, True)
+        yield run
+
+
+def _command(study_name: str) -> list[str]:
+    """What a worker runs; its number comes behind it."""
+    worker = ["tune", "--role", "worker", "--study_name", study_name]
+    return [
+        sys.executable, "-m", "pipeline", *worker, "--launcher", str(os.getpid()), "--number"
+    ]  # fmt: skip
+
+
+def _environments(plan: Plan, launch: Launch) -> list[dict[str, str]]:
+    gpus = visible_gpus(plan.experiment.params.model_dump().get("device"))
+    each = worker_environments(
+        launch.workers, launch.workers_per_gpu, gpus, available_cores()
+    )  # fmt: skip
+    shared = {VARIABLE: launch.storage, "MLFLOW_TRACKING_URI": tracking_uri()}
+    return [{**shared, **environment} for environment in each]

@@ -1,0 +1,105 @@
+"""The page of a suite of studies: what every family reached within the same budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.compare.comparison import Row
+from pipeline.data.dataset import Dataset
+from pipeline.evaluation.warnings import WARNING_NOTE
+from pipeline.tracking.runs import Run
+from pipeline.tuning.edges import told
+from pipeline.tuning.refit import Tuned
+from pipeline.tuning.suite import Suite
+
+COLUMNS = (
+    "family", "trials", "seconds", "validation NDCG", "test NDCG", "95 %", "coverage", "edge",
+    "chosen",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one family."""
+
+    name: str
+    runs: Sequence[Run] = ()
+    """Evaluated on the test, one for each seed."""
+    tuned: Tuned | None = None
+    """None for a row without a study."""
+    failed: str = ""
+    """Why there is nothing."""
+
+
+def page(
+    suite: Suite,
+    dataset: Dataset,
+    windows: Sequence[float],
+    outcomes: Sequence[Outcome],
+    rows: Sequence[Row],
+) -> str:
+    """Markdown: a table of the families in the order of ``rows``, best first, and what to mind."""
+    by_run = {run_id: row for row in rows for run_id in row.run_ids}
+    ranked = [each for each in outcomes if each.runs and each.runs[0].id in by_run]
+    ranked.sort(key=lambda each: rows.index(by_run[each.runs[0].id]))
+    quantiles = ", ".join(f"{each:g}" for each in windows)
+    lines = [
+        f"# {suite.name}: {dataset.name} ({dataset.fingerprint})\n",
+        f"{suite.told()}. Protocol: {dataset.protocol}, {len(dataset.test_users):,} test users, "
+        f"{dataset.n_items:,} items; chosen on the windows {quantiles} of the training part, the "
+        f"test looked at once for each configuration that was chosen.\n",
+        *(f"**Note:** {note}\n" for note in dataset.notes.values()),
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{'---|' * len(COLUMNS)}",
+        *(_line(each, by_run[each.runs[0].id]) for each in ranked),
+        "",
+        *(f"- {sentence}" for each in outcomes for sentence in _sentences(each)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(outcome: Outcome, row: Row) -> str:
+    ndcg, coverage = row.cells["ndcg"], row.cells.get("coverage")
+    interval = "" if ndcg.low is None else f"{ndcg.low:.4f} to {ndcg.high:.4f}"
+    cells = {
+        "family": outcome.name,
+        "test NDCG": f"{ndcg.mean:.4f}",
+        "95 %": interval,
+        "coverage": "" if coverage is None else f"{coverage.mean:.4f}",
+    }
+    if outcome.tuned is not None:
+        cells |= _searched(outcome.tuned)
+    return f"| {' | '.join(cells.get(name, '') for name in COLUMNS)} |"
+
+
+def _searched(tuned: Tuned) -> Mapping[str, str]:
+    best, plan = tuned.refitted.best, tuned.plan
+    ends = [f"{each.field} widened" for each in plan.widened]
+    ends += ["**at an edge**"] if tuned.refitted.at_edge else []
+    return {
+        "trials": str(tuned.tally.done),
+        "seconds": f"{tuned.tally.seconds:.0f}",
+        "validation NDCG": f"{best.values[0]:.4f}",
+        "edge": ", ".join(ends) or "inside",
+        "chosen": ", ".join(f"{name} {_short(value)}" for name, value in best.params.items()),
+    }
+
+
+def _sentences(outcome: Outcome) -> Iterator[str]:
+    """What is to be known of a family beside its numbers."""
+    if outcome.failed:
+        yield f"{outcome.name} is left out: {outcome.failed}"
+    if outcome.tuned is not None:
+        widened = told(outcome.tuned.plan)
+        for sentence in (*widened, *outcome.tuned.refitted.notes):
+            yield f"{outcome.name}: {sentence}"
+    for run in outcome.runs[:1]:
+        warning = run.tags.get(WARNING_NOTE)
+        if warning:
+            yield f"{outcome.name}: {warning}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,112 @@
+"""tune's other half: a worker, which joins a study and runs trials, each as a child run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import Trial
+
+from pipeline.data.prepared import receive
+from pipeline.evaluation.validation import Validation, rolling_windows
+from pipeline.process import end_with
+from pipeline.tracking.datasets import dataset_tags
+from pipeline.tracking.runs import Run
+from pipeline.tracking.trials import STUDY, track_trial
+from pipeline.training.checkpoint import Record
+from pipeline.tuning.objective import EPOCHS, configuration, judge, repeat
+from pipeline.tuning.plan import Plan
+from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study, stored_plan
+from pipeline.tuning.suggestions import distributions, suggest
+from pipeline.tuning.work import work
+
+SAME = "same_as_trial"  # an earlier trial that tried the same
+DATASET = "dataset"  # the parent's artifact that workers on other hosts take the data from
+
+log = logging.getLogger("pipeline")
+
+
+def join(storage: str, study_name: str, launcher: int | None, number: int | None) -> None:
+    """Run trials of a study until its budget is taken.
+
+    ``launcher`` is the process that started this one, as its worker ``number``; a worker that joins
+    by itself has neither.
+
+    Raises:
+        UserError: there is no such study, or the data or the parent run cannot be reached.
+    """
+    if launcher is not None:
+        end_with(launcher)
+    if number is None:  # one that no other worker has
+        number = zlib.crc32(f"{platform.node()} {os.getpid()}".encode())
+    study, plan = join_study(storage, study_name, number)
+    log.info("Worker of study %s: %d trials in all", study_name, plan.budget)
+    work(study, _Trials(study, plan), _stopping_on_ctrl_c())
+    stopped = study.user_attrs[STOPPED]
+    log.info("Worker of study %s ends%s", study_name, f": {stopped}" if stopped else "")
+
+
+class _Trials:
+    """Runs a trial; what does not depend on the trial is made once."""
+
+    def __init__(self, study: Study, plan: Plan) -> None:
+        self.study, self.plan = study, plan
+        self.parent = Run(study.user_attrs[PARENT_RUN])
+        dataset = receive(
+            study.user_attrs[DATA]["fingerprint"],
+            lambda folder: self.parent.fetch(DATASET, folder),
+        ).dataset
+        self.windows = rolling_windows(dataset, plan.experiment.windows, plan.experiment.k)
+        self.tags = {
+            "step": "trial", "model": plan.experiment.model, "experiment": plan.experiment.name,
+            STUDY: study.study_name, **dataset_tags(dataset),
+        }  # fmt: skip
+
+    def __call__(self, trial: Trial) -> float | Sequence[float]:
+        name = f"trial {trial.number}"
+        with track_trial(
+            name, self.tags, self.parent, trial.number, pruned=optuna.TrialPruned
+        ) as run:
+            params = suggest(trial, distributions(stored_plan(self.study)))
+            run.log_params(params)
+            earlier = repeat(trial, self.study)
+            if earlier is not None:
+                run.set_tags({SAME: str(earlier.number)})
+                means, epochs = earlier.user_attrs, earlier.user_attrs.get(EPOCHS)
+            else:
+                validation = self._judge(trial, params, run)
+                means, epochs = validation.mean, validation.epochs
+            metrics = {f"val/{key}": value for key, value in means.items() if "_at_" in key}
+            run.log_metrics(metrics | ({"val/epochs": epochs} if epochs else {}), epochs or 0)
+        values = [float(means[metric]) for metric in self.plan.objectives]
+        log.info("%s: %s", name, ", ".join(f"{value:.4f}" for value in values))
+        return values
+
+    def _judge(self, trial: Trial, params: dict[str, Any], run: Run) -> Validation:
+        def watch(fit: str, number: int, record: Record) -> None:
+            run.log_metrics({f"val/{fit}/{key}": record[key] for key in record}, number)
+
+        experiment = configuration(self.plan, params, f"trial {trial.number}")
+        return judge(trial, self.plan, experiment, self.windows, watch)
+
+
+def _stopping_on_ctrl_c() -> Callable[[], bool]:
+    """Whether Ctrl-C was pressed: the first one lets the running trial finish."""
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, before)
+        log.warning("The running trial is finished; Ctrl-C again ends it at once.")
+
+    if before != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    return lambda: bool(asked)

@@ -1,0 +1,163 @@
+"""Figures of comparisons: what is drawn, and that it can be read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from pipeline.compare.figures import (
+    _spread,
+    bars,
+    forest,
+    over_time,
+    pareto_front,
+    trade_off,
+    user_differences,
+)
+
+METRICS = ("ndcg_at_10", "hit_rate_at_10", "coverage_at_10")
+
+
+def boxes(figure: Figure, names: list[str]) -> list[Bbox]:
+    """Where the texts ``names`` stand, once drawn."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    texts = [text for text in figure.findobj(Text) if text.get_text() in names]
+    renderer = canvas.get_renderer()
+    shown = [text for text in texts if text.get_visible()]
+    found = [Text.get_window_extent(text, renderer) for text in shown]  # without its line
+    width, height = canvas.get_width_height()
+    assert all(box.x0 >= 0 and box.x1 <= width for box in found)
+    assert all(box.y0 >= 0 and box.y1 <= height for box in found)
+    return found
+
+
+def overlaps(found: list[Bbox]) -> int:
+    return sum(one.overlaps(other) for i, one in enumerate(found) for other in found[:i])
+
+
+def names_of(n: int) -> list[str]:
+    settings = "embedding_dim=16, learning_rate=0.0001, layers=64,32,16"
+    return [f"experiment_{i} {settings}, dropout=0.{i}" for i in range(n)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 2, 11, 25])
+def test_names_beside_the_trade_off_do_not_overlap(n: int) -> None:
+    """Even where all points but one coincide."""
+    accuracy, coverage = np.full(n, 0.3256), np.full(n, 0.0369)
+    accuracy[0], coverage[0] = 0.36, 0.09
+    found = boxes(trade_off(names_of(n), accuracy, coverage, "ndcg_at_10"), names_of(n))
+    assert len(found) == n
+    assert overlaps(found) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 2, 25])
+def test_names_beside_bars_and_differences_do_not_overlap(n: int) -> None:
+    names, values = names_of(n), np.linspace(0.4, 0.3, n)
+    nothing = np.full(n, np.nan)
+    metrics = dict.fromkeys(METRICS, (values, nothing, nothing))
+    assert overlaps(boxes(bars(names, metrics), names)) == 0
+    grey = np.zeros(n, np.bool_)
+    drawn = forest(names, -values, values, values, grey, baseline="svd", metric="ndcg_at_10")
+    found = boxes(drawn, names)
+    assert len(found) == n
+    assert overlaps(found) == 0
+
+
+def test_a_model_far_below_is_told_instead_of_drawn() -> None:
+    accuracy, coverage = np.array([0.36, 0.33, 0.02]), np.array([0.09, 0.04, 1.0])
+    figure = trade_off(["svd", "most_popular", "random"], accuracy, coverage, "ndcg_at_10")
+    (axes,) = figure.axes
+    assert axes.get_ylim()[0] > 0.3
+    assert axes.get_xlim()[1] < 0.2
+    assert "random: 0.0200 at coverage 1.0000" in figure.get_supxlabel()
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    accuracy = np.array([0.4, 0.3, 0.3, 0.2, 0.4])
+    coverage = np.array([0.1, 0.2, 0.1, 0.3, 0.1])
+    assert pareto_front(accuracy, coverage).tolist() == [True, True, False, True, True]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
+def test_a_point_is_off_the_front_if_and_only_if_another_beats_it(
+    points: list[tuple[int, int]],
+) -> None:
+    one, other = np.array(points, np.float64).T
+    front = pareto_front(one, other)
+    for (x, y), best in zip(points, front, strict=True):
+        beaten = any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
+        assert best == (not beaten)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=25))
+def test_labels_are_spread_in_order_and_inside(wanted: list[float]) -> None:
+    height = min(0.06, 1 / len(wanted))
+    places = _spread(np.sort(wanted), height)
+    assert (np.diff(places) >= height - 1e-9).all()
+    assert places[0] >= 0
+    assert places[-1] <= 1 + 1e-9
+
+
+def test_labels_with_room_stay_where_their_points_are() -> None:
+    assert _spread(np.array([0.1, 0.5, 0.8]), 0.05) == pytest.approx([0.1, 0.5, 0.8])
+
+
+def test_the_forest_colours_what_is_significant() -> None:
+    difference = np.array([-0.05, 0.04, -0.001])
+    figure = forest(
+        ["worse", "better", "same"],
+        difference,
+        difference - 0.01,
+        difference + 0.01,
+        np.array([True, True, False]),
+        baseline="svd",
+        metric="ndcg_at_10",
+    )
+    (axes,) = figure.axes
+    colours = axes.collections[1].get_facecolors()
+    assert len({tuple(colour) for colour in colours}) == 3
+    assert axes.get_title() == "Compared with svd"
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
+
+
+def test_bars_have_a_panel_per_metric() -> None:
+    values = np.array([0.3, 0.2])
+    metrics = {f"{name}_{i}": (values, values, values) for i in range(4) for name in METRICS[:2]}
+    figure = bars(["one", "two"], metrics)
+    assert [axes.get_title() for axes in figure.axes] == [
+        name.replace("_", " ") for name in metrics
+    ]
+
+
+def test_user_differences_tell_shares() -> None:
+    figure = user_differences(np.array([0.5, 0.5, -0.5, 0.0]), "svd", "ease", "ndcg_at_10")
+    (axes,) = figure.axes
+    assert "50% of users have more with svd, 25% less, 25% the same" in axes.get_title()
+    assert sum(patch.get_height() for patch in axes.patches) == 4
+    assert user_differences(np.zeros(3), "a", "b", "ndcg_at_10").axes  # no difference at all
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 4, 14])
+def test_models_over_time_can_all_be_read(n: int) -> None:
+    names, mean = names_of(n), np.linspace(0.3, 0.4, 3 * n).reshape(n, 3)
+    figure = over_time(
+        names, ["0.8", "0.85", "0.9"], mean, mean - 0.02, mean + 0.03, metric="ndcg_at_10"
+    )
+    found = boxes(figure, names)
+    assert len(found) == n
+    assert overlaps(found) == 0
+    (axes,) = figure.axes
+    assert len(axes.containers) == n
+    # The bars of a cut stand beside each other.
+    starts = {line.get_path().vertices[0, 0] for line in axes.lines if line.get_linewidth() == 1}
+    assert len(starts) == n
