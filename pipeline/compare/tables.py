@@ -14,11 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Row
-from pipeline.evaluation.metrics import ACCURACY, METRICS
+from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
 
-HEADS = {metric.name: metric.heading for metric in METRICS if metric.heading}
-"""Metrics that tables for people show, and their heads."""
 NARROW = ("ndcg", "coverage", "popularity_overlap")
 WIDE = 110  # characters of a terminal that has room for all of them
 MARK = "†"
@@ -63,14 +61,14 @@ class Section:
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print the ranked table and what it says, and below it what cannot be ranked with it."""
-    names = list(HEADS if console.width >= WIDE else NARROW)
+    names = [*(_shown() if console.width >= WIDE else NARROW)]
     for section in _sections(comparison, names, detailed=False):
         section.show(console)
 
 
 def markdown(comparison: Comparison) -> str:
     """The same with the interval of each difference and each p-value."""
-    sections = _sections(comparison, list(HEADS), detailed=True)
+    sections = _sections(comparison, _shown(), detailed=True)
     return "\n".join(section.markdown() for section in sections)
 
 
@@ -154,8 +152,8 @@ def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Sec
     metric, *others = [name for name in names if any(name in r.cells for r in comparison.rows)]
     seeded = any(len(row.run_ids) > 1 for row in comparison.rows)
     more = ["its interval", "p permutation", "p Wilcoxon"] if detailed else []
-    heads = ["experiment", HEADS[metric], LEVEL_WORDS, "diff.", *more, "p Holm"]
-    heads += [HEADS[name] for name in others] + (["seeds"] if seeded else [])
+    heads = ["experiment", BY_NAME[metric].heading, LEVEL_WORDS, "diff.", *more, "p Holm"]
+    heads += [BY_NAME[name].heading for name in others] + (["seeds"] if seeded else [])
     rows = []
     for row in comparison.rows:
         cell = row.cells[metric]
@@ -181,7 +179,7 @@ def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Sec
 def _plain(title: str, rows: Sequence[Row], names: Sequence[str]) -> Section:
     return Section(
         title,
-        ["experiment", *(HEADS[name] for name in names)],
+        ["experiment", *(BY_NAME[name].heading for name in names)],
         [
             [
                 (row.name, False),
@@ -198,7 +196,7 @@ def _value(comparison: Comparison, row: Row, name: str) -> tuple[str, bool]:
     if name not in row.cells:
         return "", False
     cell = row.cells[name]
-    mark = MARK if cell.significant and name in ACCURACY else " "
+    mark = MARK if cell.significant and BY_NAME[name].accuracy else " "
     return f"{cell.mean:.4f}{mark}", comparison.is_best(row, name)
 
 
@@ -249,6 +247,11 @@ def _interval(low: float | None, high: float | None, spec: str) -> str:
 
 def _p(value: float | None) -> str:
     return "" if value is None else p_words(value).removeprefix("p ").removeprefix("= ")
+
+
+def _shown() -> list[str]:
+    """The metrics that tables for people show."""
+    return [metric.name for metric in METRICS if metric.heading]
 
 
 def _markdown_row(texts: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
+from pipeline.code import distributions, own_code
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.base import Recommender
@@ -38,8 +40,13 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_model(run: Run, name: str, recommender: Recommender, dataset: Dataset) -> None:
-    """Log a fitted recommender of family ``name`` as the model of ``run``."""
+def log_model(
+    run: Run, name: str, recommender: Recommender, dataset: Dataset, own: Sequence[str] = ()
+) -> None:
+    """Log a fitted recommender of family ``name`` as the model of ``run``.
+
+    ``own`` are the modules of one's own that it needs; their code is logged with it.
+    """
 
     def save(room: Path) -> None:
         folder = Path(temporary) / RECOMMENDER
@@ -49,9 +56,10 @@ def log_model(run: Run, name: str, recommender: Recommender, dataset: Dataset) -
             room,
             python_model=str(PACKAGE / "tracking" / "served.py"),
             artifacts={RECOMMENDER: str(folder)},
-            code_paths=[str(PACKAGE)],
+            code_paths=[str(path) for path in (PACKAGE, *own_code(own))],
             pip_requirements=[
-                f"{package}=={_public(version(package))}" for package in REQUIREMENTS
+                f"{package}=={_public(version(package))}"
+                for package in dict.fromkeys((*REQUIREMENTS, *distributions(own)))
             ],
             signature=SIGNATURE,
             input_example=(dataset.users[:2].astype(str), {"k": 5}),

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
 from pipeline.training.epochs import Epochs, Network
+from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.threads import one_thread
 
@@ -40,6 +41,15 @@ class TrainingSettings(Settings, Method):
     """What an interaction is worth as confidence, and in a start: as of the linear models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
+
+    @field_validator("loss")
+    @classmethod
+    def _is_known(cls, loss: str) -> str:
+        try:
+            find_loss(loss)
+        except UserError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return loss
 
 
 @dataclass(frozen=True)
