@@ -13,7 +13,7 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Row
+from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Standing
 from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
 
@@ -113,7 +113,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _listed(comparison: Comparison) -> Iterator[tuple[str, Row]]:
+def _listed(comparison: Comparison) -> Iterator[tuple[str, Standing]]:
     for row in comparison.rows:
         yield "ranked", row
     for row in comparison.ledger:
@@ -176,7 +176,7 @@ def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Sec
     return Section(_title(comparison), heads, rows, sentences, list(_legend(comparison)))
 
 
-def _plain(title: str, rows: Sequence[Row], names: Sequence[str]) -> Section:
+def _plain(title: str, rows: Sequence[Standing], names: Sequence[str]) -> Section:
     return Section(
         title,
         ["experiment", *(BY_NAME[name].heading for name in names)],
@@ -192,7 +192,7 @@ def _plain(title: str, rows: Sequence[Row], names: Sequence[str]) -> Section:
     )
 
 
-def _value(comparison: Comparison, row: Row, name: str) -> tuple[str, bool]:
+def _value(comparison: Comparison, row: Standing, name: str) -> tuple[str, bool]:
     if name not in row.cells:
         return "", False
     cell = row.cells[name]
@@ -200,7 +200,7 @@ def _value(comparison: Comparison, row: Row, name: str) -> tuple[str, bool]:
     return f"{cell.mean:.4f}{mark}", comparison.is_best(row, name)
 
 
-def _sentences(rows: Sequence[Row]) -> list[str]:
+def _sentences(rows: Sequence[Standing]) -> list[str]:
     return [f"{row.name}: {'; '.join(row.sentences)}." for row in rows if row.sentences]
 
 

@@ -19,7 +19,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
-from pipeline.serving.answers import ANSWER, COLUMNS, DEFAULT_K
+from pipeline.serving.answers import ANSWER, DEFAULT_K, REQUEST_COLUMNS
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
 
@@ -34,7 +34,7 @@ REQUIREMENTS = (
 IDS = AnyType()  # type: ignore[no-untyped-call]
 TYPES = {str: "string", int: "long", float: "double"}
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(IDS, name, required=False) for name in COLUMNS]),
+    inputs=Schema([ColSpec(IDS, name, required=False) for name in REQUEST_COLUMNS]),
     outputs=Schema([ColSpec(TYPES[kind], name) for name, kind in ANSWER.items()]),
     params=ParamSchema([ParamSpec("k", "integer", DEFAULT_K)]),
 )

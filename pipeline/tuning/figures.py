@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedFormatter, LogLocator, MaxNLocator, NullLocat
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.tuning.choice import find_best, is_feasible
+from pipeline.tuning.chosen import find_best, is_feasible
 from pipeline.tuning.objective import EPOCHS, window_steps
 from pipeline.tuning.plan import Plan
 

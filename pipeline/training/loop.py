@@ -39,7 +39,7 @@ class Network(Protocol):
         ...
 
 
-class Epochs:
+class TrainingLoop:
     """Passes of a network over training interactions, all on one device.
 
     On CUDA the device is never waited for, and steps on full batches are replayed from a graph.
