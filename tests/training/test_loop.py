@@ -24,7 +24,7 @@ import sys
 for absent in ("mlflow", "numpy", "pandas", "pydantic", "scipy", "sklearn", "yaml"):
     sys.modules[absent] = None
 
-from tests.training.test_epochs import MADE, epochs
+from tests.training.test_loop import MADE, epochs
 
 print(epochs(MADE).run().tolist())
 """
