@@ -14,9 +14,10 @@ demo: .venv/installed
 server: .venv/installed
 	python -m pipeline server
 
-# Two processes with a thread each: many tests wait for processes of their own.
+# Two processes with a thread each: many tests wait for processes of their own. The long files come
+# first (tests/conftest.py).
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What runs on any machine, one after another, in the order of docs/performance.md.
 bench: .venv/installed-dev

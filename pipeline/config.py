@@ -17,7 +17,7 @@ from pipeline.data.split import Quantile, SplitSettings
 from pipeline.errors import UserError, brief
 from pipeline.evaluation.metrics import use_own
 from pipeline.fields import read_yaml
-from pipeline.models import FAMILIES, family
+from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.own import is_own, module_name
 from pipeline.settings import Settings, unknown_field
@@ -113,10 +113,10 @@ def change(experiment: Experiment, fields: Mapping[str, Any], where: str) -> Exp
 def _override(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """``fields`` on top of ``values``; a penalty given in one unit replaces it in the other."""
     merged = {**values, **fields}
-    model = str(merged.get("model"))
-    gone = (
-        family(model).settings_class.overruled(fields) if model in FAMILIES or is_own(model) else ()
-    )
+    try:
+        gone = family(str(merged.get("model"))).settings_class.overruled(fields)
+    except UserError:
+        gone = set()  # whoever checks the fields says what is wrong with the model
     return {name: value for name, value in merged.items() if name not in gone}
 
 

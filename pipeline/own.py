@@ -6,6 +6,7 @@ my_package.models:Graph      a module that Python finds, in the folder of the co
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,10 +17,12 @@ from typing import Any
 
 from pipeline.errors import UserError, brief
 
+IMPORT_PATH = re.compile(r"[^:{}\[\]]+:[A-Za-z_]\w*")
+
 
 def is_own(name: str) -> bool:
     """Whether a name is an import path and none of the package's own."""
-    return ":" in name
+    return IMPORT_PATH.fullmatch(name) is not None
 
 
 def find(name: str, what: str, fits: Callable[[Any], bool]) -> Any:
