@@ -32,13 +32,14 @@ lint: .venv/installed-dev
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-logo
 
 format: .venv/installed-dev
 	ruff check --fix .
 	ruff format .
 
 clean:
-	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11-3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make demo PYTHON=python3.12")'
