@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.data.numbering import canonical_bytes, numbered
+from pipeline.data.numbering import Numbered, canonical_bytes, indexed, places
 from pipeline.data.sizes import larger_tests
 from pipeline.data.split import (
     COLD,
@@ -90,8 +90,9 @@ class Dataset:
         Raises:
             UserError: they cannot be split so, or nothing is left to train on or to evaluate.
         """
-        parts = split_ratings(name, ratings, split)
-        return cls._numbered(name, parts.settings, parts.settings.word, parts, metadata)
+        rows = Numbered.of(ratings)
+        parts = split_ratings(name, rows.rows, split)
+        return cls._indexed(name, parts.settings, parts.settings.word, parts, rows, metadata)
 
     @classmethod
     def from_existing_split(
@@ -106,40 +107,46 @@ class Dataset:
 
         But for what the user has in training, unless ``repeats`` are kept.
         """
-        parts = split_as_given(train, held_out, split.repeats)
+        rows = Numbered.of(pd.concat([train, held_out], ignore_index=True))
+        parts = split_as_given(rows.rows, len(train), split.repeats)
         settled = split.settled(train["timestamp"])
         if settled.protocol == "random" != split.protocol:
             parts = replace(parts, note=NO_TIMES.format(name, "validation windows are"))
-        return cls._numbered(name, settled, AS_GIVEN, parts, metadata)
+        return cls._indexed(name, settled, AS_GIVEN, parts, rows, metadata)
 
     @classmethod
-    def _numbered(
+    def _indexed(
         cls,
         name: str,
         split: SplitSettings,
         protocol: str,
         parts: Split,
+        rows: Numbered,
         metadata: pd.DataFrame,
     ) -> Dataset:
         train, later = parts.train, parts.later
         notes = {} if parts.note is None else {CUT_NOTE: parts.note}
         if split.protocol != "time" and not protocol.startswith(AS_GIVEN):
             notes[PROTOCOL_NOTE] = FUTURE.format(split.protocol)
-        training_users = np.sort(train["user"].unique())
-        catalogue = pd.Index(np.sort(train["item"].unique()))
-        others = later["user"][~later["user"].isin(training_users)].unique()
-        users = pd.Index(np.concatenate([training_users, np.sort(others)]))
+        trains = np.zeros(len(rows.users), np.bool_)
+        trains[train["user"]] = True
+        comes_later = np.zeros_like(trains)
+        comes_later[later["user"]] = True
+        users = np.flatnonzero(np.stack([trains, comes_later & ~trains])) % len(trains)
+        items = np.flatnonzero(np.bincount(train["item"], minlength=len(rows.items)))
+        of_user, of_item = places(users, len(rows.users)), places(items, len(rows.items))
+        catalogue = rows.items.take(items)
         known = metadata.drop_duplicates("item").set_index("item")
-        items = known.reindex(catalogue).reindex(columns=["title", "genres"]).fillna("")
+        titles = known.reindex(catalogue).reindex(columns=["title", "genres"]).fillna("")
         return cls(
             name,
             split,
             protocol,
-            pd.DataFrame({"user": users}),
-            items.rename_axis("item").reset_index(),
-            numbered(train, users, catalogue),
-            numbered(later, users, catalogue),
-            numbered(parts.superseded, users, catalogue),
+            pd.DataFrame({"user": rows.users.take(users)}),
+            titles.rename_axis("item").reset_index(),
+            indexed(train, of_user, of_item, len(items)),
+            indexed(later, of_user, of_item, len(items)),
+            indexed(parts.superseded, of_user, of_item, len(items)),
             parts.counts,
             notes,
         )
@@ -155,16 +162,12 @@ class Dataset:
         Raises:
             UserError: it has nothing to train on or to evaluate, or there are no times to cut at.
         """
-        rows = self.train_rows
-        ratings = rows.assign(
-            user=self.users["user"].to_numpy()[rows["user"]],
-            item=self.items["item"].to_numpy()[rows["item"]],
-        )
+        rows = Numbered(self.train_rows, pd.Index(self.users["user"]), pd.Index(self.items["item"]))
         name = f"{self.name}/window-{quantile:g}"
         protocol = f"{self.protocol}/window-{quantile:g}"
         rules = self._rules_of_test() if self.protocol == AS_GIVEN else self.split
-        parts = split_ratings(name, ratings, rules, quantile)
-        return self._numbered(name, parts.settings, protocol, parts, self.items)
+        parts = split_ratings(name, rows.rows, rules, quantile)
+        return self._indexed(name, parts.settings, protocol, parts, rows, self.items)
 
     def _rules_of_test(self) -> SplitSettings:
         """The settings, with the least of what the test's users have in both parts."""

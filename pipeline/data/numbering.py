@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+Numbers = npt.NDArray[np.integer]
+OUTSIDE = -1  # the number of an item that is not in the catalogue
 
-def numbered(rows: pd.DataFrame, users: pd.Index, catalogue: pd.Index) -> pd.DataFrame:
-    """``rows`` with indices for ids, in the order of user, item, timestamp and rating."""
-    n_items = len(catalogue) + 1  # with one for all outside the catalogue
-    pairs = users.get_indexer(pd.Index(rows["user"])) * n_items
-    pairs += catalogue.get_indexer(pd.Index(rows["item"])) + 1
+
+@dataclass(frozen=True)
+class Numbered:
+    """Rows (user, item, rating, timestamp) whose users and items are numbers from 0, in the order
+    of their ids. That is done once: whatever is made of the rows looks numbers up in small tables.
+    """
+
+    rows: pd.DataFrame
+    users: pd.Index
+    """The id of each number."""
+    items: pd.Index
+
+    @classmethod
+    def of(cls, ratings: pd.DataFrame) -> Self:
+        """Rows with ids, numbered."""
+        user, users = pd.factorize(ratings["user"], sort=True)
+        item, items = pd.factorize(ratings["item"], sort=True)
+        return cls(ratings.assign(user=user, item=item), pd.Index(users), pd.Index(items))
+
+
+def places(kept: Numbers, of: int) -> npt.NDArray[np.int64]:
+    """Where each number from 0 to ``of`` stands among those that are ``kept``; else OUTSIDE."""
+    found = np.full(of, OUTSIDE, np.int64)
+    found[kept] = np.arange(len(kept))
+    return found
+
+
+def indexed(
+    rows: pd.DataFrame, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], n_items: int
+) -> pd.DataFrame:
+    """``rows`` with indices for numbers, in the order of user, item, timestamp and rating.
+
+    ``users`` and ``items`` are the ``places`` of all numbers, of ``n_items`` items.
+    """
+    n_items += 1  # with one for all outside the catalogue
+    pairs = users[rows["user"].to_numpy()] * n_items
+    pairs += items[rows["item"].to_numpy()] - OUTSIDE
     timestamp, rating = rows["timestamp"].to_numpy(np.int64), rows["rating"].to_numpy(np.float32)
     pairs, order = _ordered(pairs, timestamp, rating)
     user = pairs // n_items
@@ -24,7 +59,7 @@ def numbered(rows: pd.DataFrame, users: pd.Index, catalogue: pd.Index) -> pd.Dat
     both = both.take(order)
     columns = {
         "user": user.astype(np.int32),
-        "item": (pairs - user * n_items - 1).astype(np.int32),
+        "item": (pairs - user * n_items + OUTSIDE).astype(np.int32),
         "rating": both["rating"].copy(),
         "timestamp": both["timestamp"].copy(),
     }

@@ -162,7 +162,7 @@ def split_ratings(
 ) -> Split:
     """Split ``ratings`` (user, item, rating, timestamp) as ``settings`` say.
 
-    Every row has its ids: ``read_ratings`` lets no other pass. The parts are:
+    Users and items are numbers, as of ``Numbered``. The parts are:
 
     training rows of users with ``min_training`` of them;
     held-out rows in segments. Rows of items in the training catalogue, of users with
@@ -186,8 +186,7 @@ def split_ratings(
     timestamp = ratings["timestamp"].to_numpy()
     asked, settings = settings.protocol, settings.settled(ratings["timestamp"])
     draws = settings.protocol != "time"
-    # Ids become numbers once; from then on everything is a look-up in a small table.
-    user, item = (pd.factorize(ratings[key], sort=draws)[0] for key in ("user", "item"))
+    user, item = ratings["user"].to_numpy(), ratings["item"].to_numpy()
     note = NO_TIMES.format(name, "what is held out is") if draws and asked == "auto" else None
     if draws:
         repetition = 0 if window is None else round(window * 1e9)
@@ -214,11 +213,13 @@ def split_ratings(
     raise UserError(_empty(name, split, settings, window is not None))
 
 
-def split_as_given(train: pd.DataFrame, held_out: pd.DataFrame, repeats: str) -> Split:
-    """A split that came with the data: every held-out row of a known user and item is the test."""
-    ratings = pd.concat([train, held_out], ignore_index=True)
-    user, item = (pd.factorize(ratings[key])[0] for key in ("user", "item"))
-    is_held_out = np.arange(len(ratings)) >= len(train)
+def split_as_given(ratings: pd.DataFrame, n_training: int, repeats: str) -> Split:
+    """A split that came with the data: every held-out row of a known user and item is the test.
+
+    ``ratings`` are ``Numbered``; the first ``n_training`` of them train.
+    """
+    user, item = ratings["user"].to_numpy(), ratings["item"].to_numpy()
+    is_held_out = np.arange(len(ratings)) >= n_training
     settings = AS_GIVEN.model_copy(update={"repeats": repeats})
     return _divided(ratings, user, item, is_held_out, settings, None)
 
