@@ -98,7 +98,6 @@ def test_a_folder_of_somebody_else(workplace: Workplace, words: tuple[str, ...],
 
 
 def test_a_server_that_is_down(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.tracking.store._answered", False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for words in (("compare",), ("evaluate", "--run_id=x"), ("prepare", "--dataset=ratings.csv")):
         outcome = workplace.cli(*words, uri="http://127.0.0.1:9")
@@ -153,5 +152,6 @@ def test_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for said, word in {
         "disk is full": "Make room",
         "unable to open": "a folder of your own",
+        "table is locked": "other processes",
     }.items():
         assert word in str(explain(sqlite3.OperationalError(f"database or {said}")))

@@ -12,4 +12,5 @@ import mlflow  # noqa: F401  # it sets its own log level when it is imported
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
-from pipeline.tracking import schema  # noqa: E402, F401  # every store of SQLite is made by it
+# Every store of SQLite is made by the one, every server asked by the other.
+from pipeline.tracking import remote, schema  # noqa: E402, F401

@@ -62,7 +62,7 @@ class Outbox:
             self._delivered = os.open(folder / DELIVERED, flags)
         except OSError as error:
             raise cannot_write(folder, error) from None
-        self._open_runs = 0
+        self.open_runs = 0
         self.size = os.fstat(self._journal).st_size
         number = os.pread(self._delivered, NUMBER, 0)
         # Without a number that can be read everything is delivered again, which harms nothing.
@@ -125,7 +125,7 @@ class Outbox:
         Raises:
             OutboxError: it cannot be noted.
         """
-        self._open_runs += 1
+        self.open_runs += 1
         try:
             (self.folder / RUNS).touch()
             sync(self.folder)
@@ -134,9 +134,7 @@ class Outbox:
 
     def end_run(self) -> None:
         """Note that a run has ended, or was not opened."""
-        self._open_runs -= 1
-        if not self._open_runs:
-            self.end_all_runs()
+        self.open_runs -= 1
 
     def end_all_runs(self) -> None:
         """Note that no run is open."""

@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from math import isnan
 from pathlib import Path
@@ -22,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import UserError
 from pipeline.tracking.contents import EMPTY, Contents, contents, last_points, told
 from pipeline.tracking.delivery import shown_uri
+from pipeline.tracking.fetched import fetch
 from pipeline.tracking.outbox import Entry, cannot_write
 from pipeline.tracking.store import ask, delivering, known
 from pipeline.tracking.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
@@ -212,8 +214,14 @@ class Run:
         Raises:
             UserError: the run has no such artifact.
         """
+
+        def fetch_it() -> Path:
+            location = self.client.get_run(self.id).info.artifact_uri
+            listed = partial(self.client.list_artifacts, self.id)
+            return fetch(self.client, location, listed, artifact, folder)
+
         try:
-            return Path(ask(self.client.download_artifacts, self.id, artifact, str(folder)))
+            return ask(fetch_it)
         except (MlflowException, OSError) as error:
             raise UserError(f"Run {self.id} has no artifact {artifact}: {error}") from None
 
