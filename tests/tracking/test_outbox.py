@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.tracking.outbox import DAMAGED, JOURNAL, Entry, Outbox, OutboxError
-from tests.steps.workplace import ROOT
+from tests.steps.workplace import ROOT, Workplace
 
 STORE = "http://127.0.0.1:5000"
 # Writes entries until it cannot, says how many it has, then waits to be killed.
@@ -47,11 +49,11 @@ def numbers(outbox: Outbox) -> list[int]:
     return [int(each.content["tags"][0][1]) for each, _ in outbox.pending()]
 
 
-def filled(root: Path, count: int) -> Path:
+def filled(root: Path, count: int, store: str = STORE, run: str = "a") -> Path:
     """An outbox that a process has left with so many entries."""
-    outbox = Outbox.create(STORE, root)
+    outbox = Outbox.create(store, root)
     for number in range(count):
-        outbox.add(entry(number))
+        outbox.add(entry(number, run))
     outbox.close()
     return outbox.folder
 
@@ -139,6 +141,29 @@ def test_a_line_that_is_damaged_is_put_aside_and_the_others_are_read(
     assert damaged >= 1
     assert (journal.parent / DAMAGED).read_bytes().strip()
     assert journal.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [os.urandom(3000), bytes(4096), b"00000000 {}\n" * 3, b'1a2b3c4d {"kind": "bat', b"\n\n \n"],
+    ids=["random", "zeroes", "other lines", "half a line", "blank lines"],
+)
+def test_a_tail_of_anything_is_told_and_what_is_whole_is_delivered(
+    workplace: Workplace, tail: bytes
+) -> None:
+    run_id = workplace.client.create_run("0").info.run_id
+    with workplace.entered():
+        folder = filled(Path("data") / "outbox", 5, workplace.uri, run_id)
+        with (workplace.folder / folder / JOURNAL).open("ab") as journal:
+            journal.write(tail)
+    outcome = workplace.cli("sync")
+    assert outcome.status == 1
+    assert re.search(r": \d+ entries are damaged; they are kept", outcome.told)
+    assert f"Remove the folder {folder} when you need it no more." in outcome.told
+    assert "Traceback" not in outcome.told
+    assert workplace.client.get_run(run_id).data.tags["number"] == "4"
+    kept = (workplace.folder / folder / DAMAGED).read_bytes()
+    assert kept.replace(b"\n", b"") == tail.replace(b"\n", b"")
 
 
 @pytest.mark.parametrize("limit", [900, 1_000_000])
