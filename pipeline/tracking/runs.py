@@ -20,6 +20,7 @@ import pandas as pd
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from pipeline.disk import system_error
 from pipeline.errors import UserError
 from pipeline.tracking.contents import EMPTY, Contents, contents, last_points, told
 from pipeline.tracking.delivery import shown_uri
@@ -241,8 +242,11 @@ class Run:
             room = delivery.outbox.room()
             try:
                 fill(room)
-            except OSError as error:
-                raise cannot_write(room.parent, error) from None
+            except Exception as error:  # each library has its own for a disk that is full
+                cause = system_error(error)
+                if cause is None:
+                    raise
+                raise cannot_write(room.parent, cause) from None
             names = [str(p.relative_to(room)) for p in room.rglob("*") if p.is_file()]
             delivery.add(Entry(kind, self.id, dict(content or {}), room.name))
             model = (content or {}).get("name")

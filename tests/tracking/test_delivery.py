@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -27,7 +28,7 @@ from pipeline.models.popularity import MostPopular
 from pipeline.steps.evaluate import find_trained
 from pipeline.steps.inputs import Inputs
 from pipeline.tracking.models import log_model
-from pipeline.tracking.outbox import Entry, Outbox
+from pipeline.tracking.outbox import Entry, Outbox, OutboxError
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask, deliver_left, delivering
 from pipeline.tracking.track import track
@@ -180,6 +181,27 @@ def test_a_run_ends_as_finished_only_with_all_that_it_logged(here: Workplace) ->
     assert run.metrics == {"loss": 0.5, "last": 2.0}
     assert run.status == "FAILED"
     assert run.tags["ended"] == "the store lacks metric no@name"
+
+
+def test_a_model_for_which_there_is_no_room_is_told_in_words(
+    here: Workplace, dataset: Dataset
+) -> None:
+    popular = MostPopular(MostPopular.settings_class.read({}, "here"), seed=1).fit(dataset)
+
+    def log() -> None:
+        with track("mine", {"step": "train"}) as run:
+            made.append(run)
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+            try:
+                log_model(run, "most_popular", popular, dataset)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    made: list[Run] = []
+    with pytest.raises(OutboxError, match=r"File too large\)\. Make room"):
+        log()
+    assert made[0].status == "FAILED"
 
 
 def test_a_point_is_one_point_however_often_it_is_logged(here: Workplace) -> None:
