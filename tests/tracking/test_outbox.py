@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,19 @@ def test_a_folder_that_is_not_ours_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutboxError, match=r"data.outbox: .*Not a directory.*may write"):
         Outbox.create(STORE, tmp_path / "data" / "outbox")
     assert issubclass(OutboxError, UserError)
+
+
+def test_an_outbox_that_has_vanished_under_its_process_is_delivered(tmp_path: Path) -> None:
+    outbox = Outbox.create(STORE, tmp_path)
+    outbox.add(entry(0))
+    shutil.rmtree(tmp_path)
+    outbox.add(entry(1))
+    assert numbers(outbox) == [0, 1]
+    with pytest.raises(OutboxError, match=r"\(No such file or directory\)"):
+        outbox.room()
+    for _, place in outbox.pending():
+        outbox.mark(place)
+    outbox.close()
 
 
 def test_what_is_refused_is_kept_with_the_reason(tmp_path: Path) -> None:
