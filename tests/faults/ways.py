@@ -26,7 +26,7 @@ class Way(Proxy):
     def __init__(self, server: Server, name: str) -> None:
         super().__init__(server.port, 200, HTML)
         self.fault, self.behind = FAULTS[name], server
-        self.guard, self.asked, self.left = threading.Lock(), 0, RARELY.get(name, 1000)
+        self.guard, self.asked, self.left = threading.Lock(), 0, RARELY.get(name, FAULTY)
         self.for_good = False
 
     def disturb(self, request: Passing, body: bytes) -> None:
@@ -37,7 +37,7 @@ class Way(Proxy):
             self.fault(self, request, body)
 
     def often(self, method: str, path: str) -> bool:
-        """Every third request; and a login page is one for everybody."""
+        """Every third request, for a while; and a login page is one for everybody."""
         with self.guard:
             if path.startswith(LOGIN):
                 return True
@@ -151,10 +151,11 @@ FAULTS: dict[str, Fault] = {
     "TLS in the place of HTTP": garbage,
     "server killed": killed,
 }
+FAULTY = 12  # requests, of every third; what takes many requests could never end otherwise
 RARELY = {
     "connection refused": 3,
     "answer after the timeout": 3,
     "no answer": 3,
     "server killed": 2,
 }
-"""How often faults happen that take their time; the others to every third request."""
+"""How often faults happen that take their time."""

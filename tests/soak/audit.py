@@ -17,6 +17,7 @@ from mlflow.entities import Run as MlflowRun
 from tests.steps.workplace import Workplace
 from tests.tracking.stores import OURS
 
+SOURCE_TAGS = "mlflow.source.git."  # of the file that a process was started with
 TIMED = ("epoch_seconds", "examples_per_second")
 # Of what happened to a run, and not of what it is; a copy has a user, whoever that is.
 OWN_TAGS = {"ended", "mlflow.user", *OURS}
@@ -52,7 +53,8 @@ def picture(client: mlflow.MlflowClient, run: MlflowRun, kept: Path | None = Non
     points = {
         key: [
             [p.step, None if key.endswith(TIMED) else repr(p.value)]
-            for p in client.get_metric_history(run.info.run_id, key)
+            # MLflow gives them in the order of their times.
+            for p in sorted(client.get_metric_history(run.info.run_id, key), key=lambda p: p.step)
         ]
         for key in sorted(run.data.metrics)
     }
@@ -66,7 +68,9 @@ def picture(client: mlflow.MlflowClient, run: MlflowRun, kept: Path | None = Non
     return {
         "params": run.data.params,
         "points": points,
-        "tags": sorted(set(run.data.tags) - OWN_TAGS),
+        "tags": sorted(
+            tag for tag in set(run.data.tags) - OWN_TAGS if not tag.startswith(SOURCE_TAGS)
+        ),
         "datasets": [each.dataset.digest for each in run.inputs.dataset_inputs],
         "files": sorted(
             str(path.relative_to(root))
