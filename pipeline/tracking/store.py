@@ -220,8 +220,8 @@ def _end_replaced(outbox: Outbox) -> None:
     """End what nobody knows of the runs that this process has made, where that may be."""
     if not outbox.has_runs or outbox.open_runs or outbox.waiting:
         return
-    client = mlflow.MlflowClient()
     try:
+        client = mlflow.MlflowClient()
         if is_remote(client):
             end_dead(client, outbox.name, REPLACED)
         outbox.end_all_runs()
