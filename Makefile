@@ -1,14 +1,22 @@
-# Commands: `make demo`, `make server`, `make test`, `make bench` and `make soak`. All make .venv
-# first and need Python 3.11-3.13.
+# Commands: `make demo`, `make ui`, `make server`, `make test`, `make bench`, `make soak` and
+# `make faults`. All make .venv first and need Python 3.11-3.13.
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo server test bench soak lint format clean
+# The tracking store, whole or not at all: `mlflow run` and `mlflow ui` would make it bit by bit.
+STORE := python -c 'import mlflow; from pipeline.tracking.schema import make_ready; make_ready(mlflow.get_tracking_uri())'
+
+.PHONY: demo ui server test bench soak faults lint format clean
 
 demo: .venv/installed
+	$(STORE)
 	mlflow run . --env-manager local
+
+ui: .venv/installed
+	$(STORE)
+	mlflow ui
 
 # For a team: docs/server.md. Its password comes from MLFLOW_AUTH_ADMIN_PASSWORD.
 server: .venv/installed
@@ -27,6 +35,10 @@ bench: .venv/installed-dev
 # Kills commands at random moments and audits what is left: docs/reliability.md.
 soak: .venv/installed-dev
 	OMP_NUM_THREADS=1 python -m tests.soak --kills 100
+
+# Meets every fault of a server, a disk, a user or a clock: a table. Mounts need root.
+faults: .venv/installed-dev
+	OMP_NUM_THREADS=1 python -m tests.faults
 
 lint: .venv/installed-dev
 	ruff check .
