@@ -26,9 +26,6 @@ from mlflow.models import Model
 
 from pipeline.outbox.contents import EMPTY, Contents, contents, told
 from pipeline.outbox.journal import Entry
-from pipeline.outbox.shown import is_remote, require_batch, require_files, require_shown
-from pipeline.outbox.contents import EMPTY, Contents, contents, told
-from pipeline.outbox.journal import Entry
 from pipeline.outbox.shown import (
     answers,
     is_remote,

@@ -26,10 +26,7 @@ from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, tol
 from pipeline.outbox.delivery import shown_uri
 from pipeline.outbox.journal import Entry, cannot_write
 from pipeline.outbox.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
-from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, told
-from pipeline.outbox.delivery import shown_uri
 from pipeline.tracking.fetched import fetch
-from pipeline.outbox.journal import Entry, cannot_write
 from pipeline.tracking.store import ask, delivering, known
 
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend

@@ -27,18 +27,12 @@ from pipeline.mishaps import OFFLINE
 from pipeline.outbox.delivery import Delivery, deliver, pause, shown_uri
 from pipeline.outbox.journal import DAMAGED, REFUSED, Outbox
 from pipeline.outbox.known import Known
-from pipeline.outbox.replies import is_away, short
-from pipeline.outbox.writes import merged
-from pipeline.process import undisturbed
-from pipeline.tracking.dead import end_dead
-from pipeline.tracking.dead import REPLACED, end_dead
-from pipeline.outbox.delivery import Delivery, deliver, pause, shown_uri
-from pipeline.outbox.known import Known
-from pipeline.outbox.journal import DAMAGED, REFUSED, Outbox
-from pipeline.tracking.remote import has_answered
 from pipeline.outbox.replies import NotShownError, is_away, is_locked, short
 from pipeline.outbox.shown import is_http, is_remote
 from pipeline.outbox.writes import merged
+from pipeline.process import undisturbed
+from pipeline.tracking.dead import REPLACED, end_dead
+from pipeline.tracking.remote import has_answered
 
 PATIENCE = "PIPELINE_PATIENCE"
 PATIENCE_SECONDS = 120.0  # for a server that is away, at the end of a run or when it is asked

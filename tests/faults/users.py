@@ -10,9 +10,9 @@ import mlflow
 import pandas as pd
 
 from tests.faults.rows import FRESH, Row, Site
+from tests.ops.teams import PASSWORDS, REFUSED, Team, attempts_on, team_server
 from tests.soak.audit import Picture
 from tests.soak.processes import ended
-from tests.ops.teams import PASSWORDS, REFUSED, Team, attempts_on, team_server
 from tests.steps.workplace import Workplace, make_workplace, wait_until
 
 GROUP = "users"

@@ -15,7 +15,6 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from tests.ops.teams import PASSWORDS, Team, team_server
 from tests.ops.teams import PASSWORDS, REFUSED, Team, attempts_on, team_server
 from tests.steps.workplace import Workplace, make_workplace
 

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.outbox.journal import DAMAGED, JOURNAL, Entry, Outbox, OutboxError
-from tests.steps.workplace import ROOT
-from pipeline.outbox.journal import DAMAGED, JOURNAL, Entry, Outbox, OutboxError
 from tests.steps.workplace import ROOT, Workplace
 
 STORE = "http://127.0.0.1:5000"

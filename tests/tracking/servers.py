@@ -124,12 +124,25 @@ class Passing(BaseHTTPRequestHandler):
     server: Proxy
 
     def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         if self.server.out_of_order(self.command, self.path):
             self.server.pages += 1
             self.server.disturb(self, body)
             return
         self.answer(*self.forward(body))
+
+    def _body(self) -> bytes:
+        """What was sent, also in chunks, as an empty file is; it goes on in one piece."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        del self.headers["Transfer-Encoding"]
+        self.headers["Content-Length"] = str(len(body))
+        return body
 
     def forward(self, body: bytes) -> tuple[int, str, bytes]:
         """What the server answers: status, type and content."""

@@ -25,7 +25,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.reading import AS_IT_IS
 from pipeline.errors import UserError
 from pipeline.models.popularity import MostPopular
-from pipeline.outbox.journal import Entry, Outbox
+from pipeline.outbox.journal import Entry, Outbox, OutboxError
 from pipeline.outbox.writes import merged
 from pipeline.steps.evaluate import find_trained
 from pipeline.steps.inputs import Inputs
@@ -33,11 +33,6 @@ from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask, deliver_left, delivering
 from pipeline.tracking.track import track
-from pipeline.outbox.journal import Entry, Outbox, OutboxError
-from pipeline.tracking.runs import Run
-from pipeline.tracking.store import ask, deliver_left, delivering
-from pipeline.tracking.track import track
-from pipeline.outbox.writes import merged
 from tests.steps.test_import_ledger import TEXT as LEDGER
 from tests.steps.workplace import ROOT, Workplace, environment
 from tests.tracking.servers import Server, running
