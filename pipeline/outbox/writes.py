@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import (
@@ -23,6 +24,7 @@ from mlflow.entities import (
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from pipeline.outbox.contents import EMPTY, Contents, contents, told
 from pipeline.outbox.journal import Entry
@@ -42,6 +44,7 @@ ENDED = "ended"  # the tag that says why a run did not finish
 BATCH, INPUTS, ARTIFACTS, MODEL, END = "batch", "inputs", "artifacts", "model", "end"
 LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one request, of each part of a batch."""
+UPLOADING = ".artifact.uploading."  # how MLflow begins the name of a file until it is whole
 KEY = "outbox"  # the tag of a logged model by which a second delivery finds it
 MLMODEL = "MLmodel"
 
@@ -142,7 +145,9 @@ def _write_end(client: mlflow.MlflowClient, entry: Entry) -> None:
         client.set_tag(entry.run, ENDED, why)
         log.warning("Run %s ends as FAILED: %s.", entry.run, why)
     client.set_terminated(entry.run, status, entry.content["time"])
-    require_shown("status", [status], [client.get_run(entry.run).info.status])
+    run = client.get_run(entry.run)
+    require_shown("status", [status], [run.info.status])
+    _sweep(run.info.artifact_uri)
 
 
 def _lacks(client: mlflow.MlflowClient, run_id: str, must: Contents) -> list[str]:
@@ -168,6 +173,7 @@ def _write_model(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None
         model.artifact_path = logged.artifact_location
         model.save(str(files / MLMODEL))
         client.log_model_artifacts(logged.model_id, str(files))
+        _sweep(logged.artifact_location)
         require_files(files, lambda at: client.list_logged_model_artifacts(logged.model_id, at))
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         status = str(client.get_logged_model(logged.model_id).status)
@@ -176,6 +182,17 @@ def _write_model(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None
     for other in _logged(client, run, entry.content["key"]):
         if other.model_id != logged.model_id:
             client.delete_logged_model(other.model_id)
+
+
+def _sweep(location: str | None) -> None:
+    """Remove what a killed process has left of an upload beside the files, which are whole now.
+
+    Only where files are kept in a folder here; nobody else writes to the same run.
+    """
+    if location is not None and urlsplit(location).scheme in ("", "file"):
+        folder = Path(local_file_uri_to_path(location))  # type: ignore[no-untyped-call]
+        for each in folder.rglob(f"{UPLOADING}*"):
+            each.unlink(missing_ok=True)
 
 
 def _create_model(client: mlflow.MlflowClient, run: MlflowRun, entry: Entry) -> LoggedModel:

@@ -17,6 +17,7 @@ from mlflow.utils.credentials import get_default_host_creds
 
 from pipeline.outbox.replies import FOREIGN, is_refusal
 
+NEVER_EMPTY = ("Get", "Create")
 PAGING = "next_page_token"  # an answer without it is the last page
 
 _heard: set[str] = set()  # URLs of servers that have answered
@@ -36,10 +37,12 @@ class Remote(RestStore):
             if is_refusal(error):
                 _heard.add(self.uri)
             raise
-        # Lists may be empty. What is asked for by its id, or has just been made, is not.
+        # Lists may be empty, and so is the answer to a change. What is asked for by its id, or has
+        # just been made, is not.
+        name = str(api.DESCRIPTOR.name)
         single = {field.name for field in answer.DESCRIPTOR.fields if field.has_presence}
-        if single - {PAGING} and not answer.ListFields():
-            raise MlflowException(f"{FOREIGN}{api.DESCRIPTOR.name} was answered with nothing")
+        if name.startswith(NEVER_EMPTY) and single - {PAGING} and not answer.ListFields():
+            raise MlflowException(f"{FOREIGN}{name} was answered with nothing")
         _heard.add(self.uri)
         return answer
 
