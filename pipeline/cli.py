@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -14,8 +15,11 @@ from pipeline.commands.serving import recommend
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
 
+SHORT = "ncf"  # the same command, by its entry point in pyproject.toml
+WIDEST = 140  # characters of a line of help: longer ones are lost on the way back
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST})
 def cli() -> None:
     """Recommender experiments as MLflow runs that can be trusted."""
 
@@ -46,7 +50,8 @@ def run() -> None:
     status = "FAILED"
     try:
         end_on_signals()
-        cli(prog_name="python -m pipeline", standalone_mode=False)
+        short = Path(sys.argv[0]).name == SHORT
+        cli(prog_name=SHORT if short else "python -m pipeline", standalone_mode=False)
         status = "FINISHED"
     except click.ClickException as error:
         error.show()

@@ -70,14 +70,24 @@ class Experiment(Settings):
         return {**values, **split, **params}
 
 
-def read_experiment(config: Path, overrides: Mapping[str, Any]) -> Experiment:
+def read_experiment(config: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     """The experiment that a YAML file describes, with ``overrides`` on top.
+
+    Without a file it is that of the model which ``overrides`` name, with the model's defaults.
 
     Raises:
         UserError: the file is missing or no YAML mapping, or a field is unknown or wrong.
     """
-    where = str(config) + (f" with {_flags(overrides)}" if overrides else "")
+    flags = _flags(overrides)
+    if config is None:
+        return _checked(experiment_name(str(overrides.get("model"))), overrides, flags)
+    where = f"{config} with {flags}" if overrides else str(config)
     return _checked(config.stem, _override(read_yaml(config), overrides), where)
+
+
+def experiment_name(model: str) -> str:
+    """What an experiment without a file is called: as its model, or as the class of one's own."""
+    return model.rpartition(":")[2]
 
 
 def change(experiment: Experiment, fields: Mapping[str, Any], where: str) -> Experiment:

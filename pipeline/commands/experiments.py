@@ -10,6 +10,7 @@ import click
 from pipeline.commands.fields import (
     DATASET,
     REUSE,
+    SPLIT,
     FieldsCommand,
     Groups,
     experiment_fields,
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from pipeline.data.reading import Reading
 
 
-def prepare_fields() -> Groups:
+def prepare_fields(_: str | None) -> Groups:
     from pipeline.steps.prepare import PrepareSettings
 
-    return {"Split": PrepareSettings}
+    return {SPLIT: PrepareSettings}
 
 
 @click.command(cls=FieldsCommand, fields=prepare_fields)
@@ -75,11 +76,14 @@ def train(
             raise UserError("--resume goes on with the run's own settings: give no fields.")
         step_again(resume)
         return
-    if not config:
-        raise UserError("Give --config FILE (as in experiments/ncf.yaml), or --resume RUN_ID.")
+    if not config and "model" not in fields:
+        raise UserError(
+            "Give --config FILE (as in experiments/ncf.yaml), --model NAME (train --help lists "
+            "them), or --resume RUN_ID."
+        )
     if not validate:
         fields["windows"] = ()
-    experiment = read_experiment(Path(config), fields)
+    experiment = read_experiment(Path(config) if config else None, fields)
     split, windows = experiment.split, experiment.windows
     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
@@ -122,10 +126,10 @@ def main(ctx: click.Context, suite: str, dataset: str, reading: Reading, reuse: 
     step(dataset, suite, read_fields(ctx.args), reading, reuse=reuse)
 
 
-def backtest_fields() -> Groups:
+def backtest_fields(model: str | None) -> Groups:
     from pipeline.steps.backtest import BacktestSettings
 
-    return {"Backtest": BacktestSettings, **experiment_fields()}
+    return {"Backtest": BacktestSettings, **experiment_fields(model)}
 
 
 @click.command(cls=FieldsCommand, fields=backtest_fields)
@@ -158,6 +162,8 @@ def backtest(
         raise UserError(f"--run_ids brings the runs' own settings: give no {', '.join(fields)}.")
     found = [read_experiment(Path(file), fields) for file in _words(experiments)]
     found += read_suite(suite, fields) if suite else []
+    if not ids and not found and "model" in fields:
+        found = [read_experiment(None, fields)]
     step(ids, found, dataset, reading, BacktestSettings.read(own, "backtest"), reuse=reuse)
 
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pipeline.tuning.opened import Launch
 
 
-def study_fields() -> Groups:
+def study_fields(model: str | None) -> Groups:
     from pipeline.tuning.plan import StudySettings
 
-    return {"Study": StudySettings, **experiment_fields()}
+    return {"Study": StudySettings, **experiment_fields(model)}
 
 
 @click.command(cls=FieldsCommand, fields=study_fields)

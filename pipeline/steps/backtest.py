@@ -78,7 +78,9 @@ def backtest(
         runs = [(Run(run_id), Inputs.of(Run(run_id))) for run_id in dict.fromkeys(run_ids)]
         found = [*(of_run(*each) for each in runs), *(of_file(each) for each in experiments)]
     if not found:
-        raise UserError("Give --run_ids of finished runs, --experiments (files) or a --suite.")
+        raise UserError(
+            "Give --run_ids of finished runs, --experiments (files), a --suite or a --model."
+        )
     entrants = admitted(found, settings.metric, settings.baseline)
     if dataset == AUTO and runs and not experiments:
         dataset, reading = data_of(runs)
