@@ -1,14 +1,18 @@
-# Commands: `make demo`, `make server`, `make test`, `make bench` and `make soak`. All make .venv
-# first and need Python 3.11-3.13.
+# Commands: `make demo`, `make ui`, `make server`, `make test`, `make bench` and `make soak`. All
+# make .venv first and need Python 3.11-3.13.
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo server test bench soak lint format clean
+.PHONY: demo ui server test bench soak lint format clean
 
 demo: .venv/installed
 	mlflow run . --env-manager local
+
+# On the store in use, for this machine alone.
+ui: .venv/installed
+	python -m pipeline ui
 
 # For a team: docs/server.md. Its password comes from MLFLOW_AUTH_ADMIN_PASSWORD.
 server: .venv/installed

@@ -10,7 +10,7 @@ import click
 
 from pipeline.commands.experiments import backtest, evaluate, main, prepare, train
 from pipeline.commands.records import compare, import_ledger, migrate, sync
-from pipeline.commands.server import backup, restore, server
+from pipeline.commands.server import backup, restore, server, ui
 from pipeline.commands.serving import recommend
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
@@ -26,7 +26,7 @@ def cli() -> None:
 
 for command in (
     *(prepare, train, evaluate, main, tune, compare, backtest, recommend),
-    *(server, backup, restore, migrate, sync, import_ledger),
+    *(ui, server, backup, restore, migrate, sync, import_ledger),
 ):
     cli.add_command(command)
 

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 PLAIN_SECONDS = 2.0  # between the lines that replace a bar where there is no terminal
 
@@ -32,6 +34,15 @@ def set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
+
+
+def house_table(*heads: str, title: str | None = None) -> Table:
+    """An empty table in the one style that tables have: numbers stand at the right."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for number, head in enumerate(heads):
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(head, justify=justify, no_wrap=number > 0, overflow="fold")
+    return table
 
 
 class ProgressBar:

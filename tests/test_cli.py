@@ -63,6 +63,16 @@ def test_help_is_quick_and_names_every_entry_point() -> None:
         assert f"\n  {name} " in told
 
 
+def test_a_python_without_the_packages_is_told_how_to_have_them() -> None:
+    done = subprocess.run(  # -S leaves out what is installed
+        [sys.executable, "-S", "-m", "pipeline", "train"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "make .venv/installed" in line
+    assert "source .venv/bin/activate" in line
+
+
 def test_help_of_evaluate_is_quick() -> None:
     told, imported = helped("evaluate", "--help")
     assert imported == []

@@ -66,6 +66,7 @@ def train(
     """Validate a model on windows of the training part, fit it on all of it, log it."""
     from pipeline.config import read_experiment
     from pipeline.evaluation.prepared import prepare_and_tell
+    from pipeline.steps.ending import end_of_train
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.train import resume as step_again
     from pipeline.steps.train import train as step
@@ -74,7 +75,8 @@ def train(
     if resume:
         if fields:
             raise UserError("--resume goes on with the run's own settings: give no fields.")
-        step_again(resume)
+        trained = step_again(resume)
+        end_of_train(trained.run, trained.inputs.experiment.k[0])
         return
     if not config and "model" not in fields:
         raise UserError(
@@ -87,7 +89,8 @@ def train(
     split, windows = experiment.split, experiment.windows
     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
-    step(inputs, prepared, reuse=reuse)
+    trained = step(inputs, prepared, reuse=reuse)
+    end_of_train(trained.run, experiment.k[0])
 
 
 @click.command()
@@ -101,6 +104,7 @@ def train(
 @offline
 def evaluate(run_id: str | None, model: str | None, register: str | None, reuse: bool) -> None:
     """Rank the whole catalogue for the test users; log metrics and lists on the model's run."""
+    from pipeline.steps.ending import end_of_evaluate
     from pipeline.steps.evaluate import evaluate as step
     from pipeline.steps.evaluate import find_trained
 
@@ -110,6 +114,7 @@ def evaluate(run_id: str | None, model: str | None, register: str | None, reuse:
         from pipeline.steps.register import register_evaluated
 
         register_evaluated(trained, register)
+    end_of_evaluate(trained.run, trained.inputs.experiment.k[0])
 
 
 @click.command(cls=FieldsCommand, fields=experiment_fields)

@@ -68,6 +68,8 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
             raise UserError("role=worker takes its settings from the study: give no fields.")
         join(storage, options["study_name"], options["launcher"], options["number"])
         return
+    from pipeline.space import short
+    from pipeline.steps.ending import end_of_tune
     from pipeline.steps.tune import dry_run
     from pipeline.steps.tune import tune as step
     from pipeline.tuning.opened import Data, Launch
@@ -87,7 +89,10 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
         dry_run(plan)
         return
     data = Data.find(plan.experiment, options["dataset"], options["reading"])
-    step(plan, data, launch, beside=beside)
+    tuned = step(plan, data, launch, beside=beside)
+    best, refitted = tuned.refitted.best, tuned.refitted
+    chosen = ", ".join(f"{name}={short(value)}" for name, value in best.params.items())
+    end_of_tune(tuned.run, f"trial {best.number}, {chosen}", refitted.runs, refitted.notes)
 
 
 def _tune_all(

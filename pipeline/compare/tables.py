@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Row
+from pipeline.console import house_table
 from pipeline.evaluation.metrics import ACCURACY, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
 
@@ -38,10 +37,7 @@ class Section:
 
     def show(self, console: Console) -> None:
         """Print it."""
-        table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-        for i, head in enumerate(self.heads):
-            justify: JustifyMethod = "right" if i else "left"
-            table.add_column(head, justify=justify, no_wrap=i > 0, overflow="fold")
+        table = house_table(*self.heads)
         for row in self.rows:
             table.add_row(*(f"[bold]{escape(x)}[/]" if best else escape(x) for x, best in row))
         console.print(f"\n{self.title}", style="bold", markup=False)

@@ -35,7 +35,8 @@ from pipeline.steps.entrants import data_of, of_file, of_run
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.train import train
-from pipeline.tracking.runs import Run, ui_command
+from pipeline.tracking.links import how_to_see, run_address
+from pipeline.tracking.runs import Run
 from pipeline.tracking.search import get_evaluated
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
@@ -96,7 +97,7 @@ def backtest(
         _log(run, result)
     _tell_runs(run, result)
     section(result, detailed=False).show(console)
-    console.print(f"Look at it in the UI: {ui_command()}", soft_wrap=True)
+    console.print(f"See it: {how_to_see(run_address(run))}", soft_wrap=True)
 
 
 def _prepared(

@@ -13,7 +13,8 @@ from pipeline.compare.tables import as_json, csv, markdown, show
 from pipeline.console import console
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, at
-from pipeline.tracking.runs import Run, ui_command
+from pipeline.tracking.links import how_to_see, run_address
+from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated, get_evaluated
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
@@ -52,7 +53,7 @@ def compare(
         _log(run, comparison, metric, text)
         run.describe(note)
     show(comparison, console)
-    console.print(f"Compare the runs in the UI: {ui_command()}", soft_wrap=True)
+    console.print(f"See it: {how_to_see(run_address(run))}", soft_wrap=True)
     return note
 
 

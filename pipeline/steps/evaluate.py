@@ -19,7 +19,7 @@ from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, told
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.notes import describe
+from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.train import Trained
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
@@ -116,6 +116,9 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     groups = breakdown(warm, dataset, ks[0])
     popular = ranking.evaluate_popularity()
     looks = count_looks(experiment.name, find_evaluated(None, dataset.fingerprint), run.params)
+    remember_popularity(
+        run, {f"test/{name}": value for name, value in popular.evaluation.summary.items()}
+    )
     card = model_card(
         run.id, run.tags, run.metrics, experiment, dataset, warm, popular, metrics, groups, looks
     )

@@ -10,6 +10,7 @@ from pipeline.console import timed
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.steps.compare import compare
+from pipeline.steps.ending import end_of_main
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.prepare import prepare
@@ -45,3 +46,4 @@ def main(
                 evaluate(trained, prepared, reuse=reuse)
             run_ids.append(trained.run.id)
         run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))
+    end_of_main(run, len(run_ids), dataset)

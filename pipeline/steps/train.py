@@ -19,7 +19,7 @@ from pipeline.steps.environment import ENVIRONMENT, log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
-from pipeline.steps.notes import describe
+from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
 from pipeline.tracking.datasets import dataset_tags, log_dataset
 from pipeline.tracking.models import NAME, log_model
@@ -80,8 +80,13 @@ def train(
         run.require(must)
         _log_beginning(run, inputs, prepared, Contents() if resume is None else run.contents(must))
         journal = open_journal(run, resuming=resume is not None)
+        if journal.stand:
+            log.info("Run %s goes on after %s.", run.id, journal.stand)
         try:
             model, validation = fit(experiment, dataset, run, journal)
+        except KeyboardInterrupt:
+            log.warning("To go on with it: python -m pipeline train --resume %s", run.id)
+            raise
         finally:
             if journal.path is not None and journal.path.exists():
                 run.log_file(journal.path, "checkpoint")
@@ -154,6 +159,8 @@ def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: 
     """Log validation's verdict, and warn where the model is not what it is meant to be."""
     if validation.windows:
         _log_validation(run, validation)
+    if validation.popularity is not None:
+        remember_popularity(run, {f"val/{experiment.selection_metric}": validation.popularity})
     if model.personal:
         settings = experiment.params.model_dump()
         found = warnings(experiment.selection_metric, settings, validation, model.collapsed())

@@ -293,9 +293,3 @@ def find_finished(step_key: str, parent: Run | None = None, must: Contents = EMP
 def tracking_uri() -> str:
     """The store in use, as other processes find it by MLFLOW_TRACKING_URI."""
     return mlflow.get_tracking_uri()
-
-
-def ui_command() -> str:
-    """The command that opens the UI on the store in use."""
-    uri = shown_uri()
-    return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

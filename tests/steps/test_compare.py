@@ -186,8 +186,9 @@ def test_what_a_compare_run_leaves_behind(kept: Store, capsys: pytest.CaptureFix
     told = capsys.readouterr().err
     assert "not distinguishable from svd: ease (p " in told
     assert "† differs from the baseline, svd: p < .05" in told
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     assert told.strip().splitlines()[-1] == (
-        f"Compare the runs in the UI: mlflow ui --backend-store-uri {kept.workplace.uri}"
+        f"See it: python -m pipeline ui, then http://127.0.0.1:5000{page}"
     )
 
 

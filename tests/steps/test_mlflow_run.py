@@ -93,8 +93,21 @@ def test_the_comparison_is_printed_and_kept(
         assert found == pytest.approx(metrics["test/coverage_at_10"])
         assert name in parent.data.tags["mlflow.note.content"]
         assert shown in parent.data.tags["mlflow.note.content"]
-    assert f"mlflow ui --backend-store-uri {fresh.uri}" in outcome.told
     assert "Traceback" not in outcome.told
+
+
+def test_the_end_says_what_was_made_and_what_to_type(
+    outcome: Outcome, fresh: Workplace, parent: MlflowRun
+) -> None:
+    end = outcome.told.partition("main two: 2 models, trained, tested and compared\n")[2]
+    assert f"Runs and models: {fresh.uri}\nRun: {parent.info.run_id}\n" in end
+    commands = re.findall(r"^  (python -m pipeline \w+.*)$", end, re.MULTILINE)
+    assert [words.split()[3] for words in commands] == ["ui", "train", "tune"]
+    train, tune = commands[1:]
+    assert train.endswith("--model ncf --embedding_dim 16 --dataset ratings.csv")
+    assert tune.endswith("--model ease --n_trials 10 --dataset ratings.csv")
+    source = re.search(r"^  source (.*)$", end, re.MULTILINE)
+    assert source is None or Path(source[1]).is_file()
 
 
 def test_the_commit_is_a_tag(fresh: Workplace, parent: MlflowRun) -> None:

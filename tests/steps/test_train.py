@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -104,6 +106,20 @@ def test_the_description_is_a_table(run: MlflowRun) -> None:
     assert "| metric | validation | test |" in note
     assert f"| ndcg_at_10 | {run.data.metrics['val/ndcg_at_10']:.4f} |  |" in note
     assert "Warning" not in note
+
+
+def test_the_end_shows_validation_beside_popularity_and_what_is_next(
+    run: MlflowRun, outcome: Outcome
+) -> None:
+    end = outcome.told.partition("small on ratings: validation, at 10\n")[2]
+    metrics, popular = run.data.metrics, json.loads(run.data.tags["most_popular"])
+    names = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
+    shown = " ".join(f"{metrics[f'val/{name}_at_10']:.4f}" for name in names)
+    assert shown in " ".join(end.split())
+    assert re.search(rf"most_popular +{popular['val/ndcg_at_10']:.4f}", end)
+    page = f"http://127.0.0.1:5000/#/experiments/0/runs/{run.info.run_id}"
+    assert f"Run: {run.info.run_id}\nSee it: python -m pipeline ui, then {page}\nNext:\n" in end
+    assert end.endswith(f"  python -m pipeline evaluate --run_id {run.info.run_id}\n")
 
 
 def test_the_run_keeps_checkpoint_and_environment(shared: Workplace, run: MlflowRun) -> None:

@@ -119,6 +119,18 @@ def test_the_parent_shows_the_study(project: Workplace, told: str) -> None:
     assert re.search(r"trial 5 of 5, best 0\.\d+ \(trial \d\)", told)
 
 
+def test_the_end_says_what_was_chosen(project: Workplace, told: str) -> None:
+    study, parent = study_of(project), tuned(project)
+    (run,) = project.runs(step="train")
+    end = told.partition(f"{parent.info.run_name} on ratings: test of what was chosen, at 10\n")[2]
+    best = study.best_trial
+    assert f"Chosen: trial {best.number}, components={best.params['components']}\n" in end
+    assert re.search(rf"mean of 1 seed +{run.data.metrics['test/ndcg_at_10']:.4f} ", end)
+    popular = json.loads(run.data.tags["most_popular"])["test/ndcg_at_10"]
+    assert re.search(rf"most_popular +{popular:.4f} ", end)
+    assert f"python -m pipeline recommend --run_id {run.info.run_id} --output lists.parquet" in end
+
+
 def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None:
     before = {trial.number: trial.params for trial in counting(study_of(project).trials)}
     again = project.call(*TUNE, "--n_trials", "7")

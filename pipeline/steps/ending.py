@@ -1,0 +1,137 @@
+"""What a command says last: what came out beside popularity, what to mind, and what comes next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.console import console, house_table
+from pipeline.evaluation.metrics import METRICS, at
+from pipeline.evaluation.warnings import WARNING_NOTE
+from pipeline.outbox.delivery import shown_uri
+from pipeline.steps.notes import POPULAR, popularity_of
+from pipeline.tracking.links import how_to_see, run_address
+from pipeline.tracking.runs import Run
+
+SHOWN = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
+COMMAND = "python -m pipeline"
+
+
+def end_of_train(run: Run, k: int) -> None:
+    """Validation beside popularity, and how to test the model."""
+    _title(run, "validation" if _has(run, "val") else "fitted, not validated", k)
+    _show_metrics(run, run.name, "val", k)
+    _warn(run)
+    _place(run)
+    show_next([f"{COMMAND} evaluate --run_id {run.id}"])
+
+
+def end_of_evaluate(run: Run, k: int) -> None:
+    """The test beside popularity, and what to do with a model that is tested."""
+    _title(run, "test", k)
+    _show_metrics(run, run.name, "test", k)
+    _warn(run)
+    _place(run)
+    show_next(
+        [
+            f"{COMMAND} compare",
+            f"{COMMAND} recommend --run_id {run.id} --output lists.parquet",
+            f"{COMMAND} evaluate --run_id {run.id} --register {run.tags['model']}",
+        ]
+    )
+
+
+def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequence[str]) -> None:
+    """What a study has chosen, the test of that, and how to go on."""
+    k = min(int(name.rpartition("_")[2]) for name in study.metrics if name.startswith("test/"))
+    _title(study, "test of what was chosen", k)
+    console.print(f"Chosen: {chosen}", markup=False)
+    seeds = f"{len(refitted)} seeds" if len(refitted) > 1 else "1 seed"
+    _show_metrics(study, f"mean of {seeds}", "test", k, popularity_of(refitted[0]))
+    for note in notes:
+        console.print(f"Warning: {note}", style="yellow", markup=False)
+    _warn(refitted[0])
+    _place(study)
+    ids = ",".join(run.id for run in refitted)
+    show_next(
+        [
+            f"{COMMAND} compare --run_ids {ids}",
+            f"{COMMAND} recommend --run_id {refitted[0].id} --output lists.parquet",
+        ]
+    )
+
+
+def end_of_main(run: Run, models: int, dataset: str) -> None:
+    """What was made, where, and three commands to type next."""
+    data = "" if dataset == "auto" else f" --dataset {shlex.quote(dataset)}"
+    told = f"\n{run.name}: {models} models, trained, tested and compared"
+    console.print(told, style="bold", markup=False)
+    console.print(f"Runs and models: {shown_uri()}", soft_wrap=True, markup=False)
+    _place(run)
+    show_next(
+        [
+            f"{COMMAND} ui",
+            f"{COMMAND} train --model ncf --embedding_dim 16{data}",
+            f"{COMMAND} tune --model ease --n_trials 10{data}",
+        ]
+    )
+
+
+def show_next(commands: Sequence[str]) -> None:
+    """Commands, each on a line of its own, as they can be typed here."""
+    console.print("Next:", markup=False)
+    for command in (*_activation(), *commands):
+        console.print(f"  {command}", style="bold", markup=False, soft_wrap=True)
+
+
+def _title(run: Run, part: str, k: int) -> None:
+    console.print(
+        f"\n{run.name} on {run.tags.get('dataset')}: {part}, at {k}", style="bold", markup=False
+    )
+
+
+def _show_metrics(
+    run: Run, name: str, part: str, k: int, popular: Mapping[str, float] | None = None
+) -> None:
+    """A row for the run, and one for the most popular items where that is known."""
+    shown = [metric for metric in METRICS if metric.name in SHOWN]
+    keys = {metric.heading: f"{part}/{at(metric, k)}" for metric in shown}
+    keys = {heading: key for heading, key in keys.items() if key in run.metrics}
+    if not keys:
+        return
+    popular = popularity_of(run) if popular is None else popular
+    table = house_table("", *keys)
+    table.add_row(name, *(f"{run.metrics[key]:.4f}" for key in keys.values()))
+    if popular and run.tags.get("model") != POPULAR:
+        row = (f"{popular[key]:.4f}" if key in popular else "" for key in keys.values())
+        table.add_row(POPULAR, *row)
+    console.print(table)
+
+
+def _has(run: Run, part: str) -> bool:
+    return any(name.startswith(f"{part}/") for name in run.metrics)
+
+
+def _warn(run: Run) -> None:
+    note = run.tags.get(WARNING_NOTE)
+    if note:
+        console.print(f"Warning: {note}", style="yellow", markup=False)
+
+
+def _place(run: Run) -> None:
+    console.print(f"Run: {run.id}", markup=False)
+    console.print(f"See it: {how_to_see(run_address(run))}", markup=False, soft_wrap=True)
+
+
+def _activation() -> list[str]:
+    """How this environment is entered, where the shell has not."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    entered = os.environ.get("VIRTUAL_ENV") == sys.prefix
+    if entered or sys.prefix == sys.base_prefix or not script.exists():
+        return []
+    here = Path.cwd()
+    path = script.relative_to(here) if script.is_relative_to(here) else script
+    return [f"source {shlex.quote(str(path))}"]
