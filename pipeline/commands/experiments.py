@@ -70,13 +70,15 @@ def train(
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.train import resume as step_again
     from pipeline.steps.train import train as step
+    from pipeline.tracking.store import delivering
 
     fields = read_fields(ctx.args)
     if resume:
         if fields:
             raise UserError("--resume goes on with the run's own settings: give no fields.")
-        trained = step_again(resume)
-        end_of_train(trained.run, trained.inputs.experiment.k[0])
+        with delivering():  # what the run holds need not be asked of its server
+            trained = step_again(resume)
+            end_of_train(trained.run, trained.inputs.experiment.k[0])
         return
     if not config and "model" not in fields:
         raise UserError(
@@ -89,8 +91,9 @@ def train(
     split, windows = experiment.split, experiment.windows
     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
-    trained = step(inputs, prepared, reuse=reuse)
-    end_of_train(trained.run, experiment.k[0])
+    with delivering():
+        trained = step(inputs, prepared, reuse=reuse)
+        end_of_train(trained.run, experiment.k[0])
 
 
 @click.command()

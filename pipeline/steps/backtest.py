@@ -95,9 +95,10 @@ def backtest(
         ]
         result = Backtest.of(settings.metric, cuts, _joined(at_cuts), settings.baseline)
         _log(run, result)
+        page = run_address(run)
     _tell_runs(run, result)
     section(result, detailed=False).show(console)
-    console.print(f"See it: {how_to_see(run_address(run))}", soft_wrap=True)
+    console.print(f"See it: {how_to_see(page)}", soft_wrap=True)
 
 
 def _prepared(

@@ -52,8 +52,9 @@ def compare(
     with track("compare", {"step": "compare", "model": "none"}, parent=parent) as run:
         _log(run, comparison, metric, text)
         run.describe(note)
+        page = run_address(run)
     show(comparison, console)
-    console.print(f"See it: {how_to_see(run_address(run))}", soft_wrap=True)
+    console.print(f"See it: {how_to_see(page)}", soft_wrap=True)
     return note
 
 
