@@ -47,20 +47,22 @@ def run() -> None:
     name_store()
     hide_password()
     set_up_logging()
-    status = "FAILED"
+    status, why = "FAILED", ""
     try:
         end_on_signals()
         short = Path(sys.argv[0]).name == SHORT
         cli(prog_name=SHORT if short else "python -m pipeline", standalone_mode=False)
         status = "FINISHED"
     except click.ClickException as error:
+        why = error.format_message()
         error.show()
         sys.exit(error.exit_code)
     except UserError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        why = str(error)
+        console.print(f"error: {why}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as interruption:
-        status = "KILLED"
+        status, why = "KILLED", "It was interrupted before it began."
         console.print("Interrupted.")
         # click turns every interruption into an Abort of its own.
         terminated = isinstance(interruption.__cause__ or interruption, TerminatedError)
@@ -69,6 +71,7 @@ def run() -> None:
         told = explain(error)
         if told is None:
             raise
+        why = told
         console.print(f"error: {told}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     finally:
@@ -76,6 +79,6 @@ def run() -> None:
             from pipeline.tracking.track import end_unopened
 
             try:
-                end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status)
+                end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status, why)
             except UserError as error:  # ``mlflow run`` ends the run as failed by itself
                 console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)

@@ -19,6 +19,9 @@ from pipeline.fields import read_yaml
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender
 from pipeline.settings import Settings, unknown_field
+from pipeline.space import short
+
+SHOWN = 4  # fields in the title of an experiment
 
 
 class Experiment(Settings):
@@ -52,6 +55,16 @@ class Experiment(Settings):
         """The unfitted model, with some of its settings changed."""
         params = self.params.model_copy(update=changes)
         return family(self.model)(params, self.seed)
+
+    def title(self, given: Iterable[str]) -> str:
+        """Its name with what differs from its file: the fields that were ``given``, if it has them.
+
+        The model is no difference: an experiment without a file is called by it.
+        """
+        values = self.flat()
+        names = [name for name in given if name in values and name != "model"]
+        told = [f"{name}={short(values[name])}" for name in names[:SHOWN]]
+        return " ".join([self.name, *told, *(["..."] if len(names) > SHOWN else [])])
 
     @classmethod
     def restore(cls, values: Mapping[str, Any], where: str) -> Experiment:

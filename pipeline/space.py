@@ -29,7 +29,7 @@ def short(value: object) -> str:
     if isinstance(value, float):
         return re.sub(r"e([+-])0*", lambda sign: f"e{sign[1].strip('+')}", f"{value:.3g}")
     if isinstance(value, list | tuple):
-        return ",".join(map(short, value))
+        return ",".join(map(short, value)) or "none"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

@@ -92,7 +92,7 @@ def train(
     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
     with delivering():
-        trained = step(inputs, prepared, reuse=reuse)
+        trained = step(inputs, prepared, reuse=reuse, title=experiment.title(fields))
         end_of_train(trained.run, experiment.k[0])
 
 
@@ -110,8 +110,11 @@ def evaluate(run_id: str | None, model: str | None, register: str | None, reuse:
     from pipeline.steps.ending import end_of_evaluate
     from pipeline.steps.evaluate import evaluate as step
     from pipeline.steps.evaluate import find_trained
+    from pipeline.tracking.track import explain_adopted
 
     trained = find_trained(run_id or None, model or None)
+    of, name = trained.run, trained.inputs.experiment.name
+    explain_adopted(f"evaluate {name}", f"The test is on the run of the model: {of.id}.", of)
     step(trained, reuse=reuse)
     if register:
         from pipeline.steps.register import register_evaluated

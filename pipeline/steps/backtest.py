@@ -152,8 +152,12 @@ def _refitted(
     by_run: dict[str, Entrant] = {}
     with timed(f"cut {cut.name} done"):
         for entrant in entrants:
-            inputs = Inputs(entrant.at(cut.quantile), dataset, reading, cut.fingerprint)
-            trained = train(inputs, prepared, reuse=reuse, parent=parent, step=BACKTEST)
+            experiment = entrant.at(cut.quantile)
+            inputs = Inputs(experiment, dataset, reading, cut.fingerprint)
+            title = experiment.title(["test_cut", "seed"])
+            trained = train(
+                inputs, prepared, reuse=reuse, parent=parent, step=BACKTEST, title=title
+            )
             evaluate(trained, prepared, reuse=reuse)
             by_run.setdefault(trained.run.id, entrant)
     compared = compare_runs(get_evaluated(list(by_run)), metric, None)

@@ -46,7 +46,8 @@ def main(
                     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
                 with timed(f"{experiment.name} done"):
                     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
-                    trained = train(inputs, prepared, reuse=reuse, parent=run)
+                    title = experiment.title(overrides)
+                    trained = train(inputs, prepared, reuse=reuse, parent=run, title=title)
                     evaluate(trained, prepared, reuse=reuse)
                 run_ids.append(trained.run.id)
             run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))

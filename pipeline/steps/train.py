@@ -50,10 +50,12 @@ def train(
     resume: Run | None = None,
     parent: Run | None = None,
     step: str = TRAIN,
+    title: str | None = None,
 ) -> Trained:
     """Train one experiment, or find the finished run of the same one.
 
-    ``step`` is what the run is made for: ``compare`` finds those of ``train`` alone.
+    ``step`` is what the run is made for: ``compare`` finds those of ``train`` alone. ``title`` is
+    what it is called in the UI, if not as the experiment.
 
     Raises:
         UserError: training diverged, or the checkpoint to resume from cannot be read.
@@ -73,7 +75,9 @@ def train(
         "step": step, "model": experiment.model, "experiment": experiment.name, "mask": mask
     }  # fmt: skip
     with (
-        track(experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume) as run,
+        track(
+            title or experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume
+        ) as run,
         nullcontext() if resume else one_writer(run),
     ):
         log.info("train %s: run %s", experiment.name, run.id)

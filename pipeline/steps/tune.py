@@ -61,7 +61,8 @@ def train_and_evaluate(experiment: Experiment, data: Data, parent: Run) -> Run:
         UserError: as of both steps.
     """
     inputs = Inputs(experiment, data.asked, data.reading, data.fingerprint)
-    trained = train(inputs, data.prepared, parent=parent)
+    title = experiment.title(["seed"])
+    trained = train(inputs, data.prepared, parent=parent, title=title)
     evaluate(trained, data.prepared)
     return trained.run
 

@@ -79,6 +79,7 @@ def test_a_trial_is_a_child_run(project: Workplace, told: str) -> None:
         assert run.data.tags["trial_state"] == trial.state.name.lower()
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params == {"components": str(trial.params["components"])}
+        assert run.info.run_name == f"trial {trial.number}: components={trial.params['components']}"
         same = run.data.tags.get("same_as_trial")
         assert ("val/window_0.7/ndcg_at_10" in run.data.metrics) == (same is None)
         assert same is None or study.trials[int(same)].params == trial.params
@@ -92,6 +93,7 @@ def test_the_best_is_refitted_evaluated_and_the_champion(project: Workplace, tol
     (run,) = project.runs(step="train")
     assert run.data.params["components"] == str(study.best_params["components"])
     assert run.data.tags["experiment"] == "study_tuned"
+    assert run.info.run_name == "study_tuned seed=42"
     assert run.data.metrics["val/ndcg_at_10"] == pytest.approx(study.best_value, abs=1e-12)
     parent = tuned(project)
     assert parent.info.status == "FINISHED"
