@@ -6,6 +6,7 @@ import logging
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared
@@ -15,7 +16,7 @@ from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, told
-from pipeline.steps.environment import ENVIRONMENT, log_environment
+from pipeline.steps.environment import ENVIRONMENT, chosen_device, log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
@@ -29,6 +30,7 @@ from pipeline.tracking.track import track
 
 TRAIN = "train"
 VALIDATION = "validation.json"
+AUTO = "auto"
 
 log = logging.getLogger("pipeline")
 
@@ -64,7 +66,7 @@ def train(
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
     content |= title_key(dataset)  # a model answers with titles
     key = step_key(step, content, [fit, *experiment.recommender().made_by])
-    must = must_hold(inputs, prepared)
+    must = must_hold(inputs)
     earlier = find_finished(key, parent, must) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
@@ -101,12 +103,10 @@ def train(
     return Trained(run, inputs, model)
 
 
-def must_hold(inputs: Inputs, prepared: Prepared) -> Contents:
+def must_hold(inputs: Inputs) -> Contents:
     """What a run must hold before it is finished, and to be reused."""
     experiment = inputs.experiment
-    metrics = set(_data_metrics(prepared))
-    if experiment.windows:
-        metrics |= {f"val/{experiment.selection_metric}"}
+    metrics = [f"val/{experiment.selection_metric}"] if experiment.windows else []
     return Contents.named(
         params=[*experiment.flat(), "dataset"],
         metrics=metrics,
@@ -122,17 +122,24 @@ def _log_beginning(run: Run, inputs: Inputs, prepared: Prepared, held: Contents)
     beginning may have any part of that."""
     if ARTIFACT not in held.files:
         inputs.log(run)
-    run.log_params({**inputs.experiment.flat(), "dataset": inputs.dataset})
+    run.log_params(_params(inputs, prepared))
+    if "values" in (asked := inputs.experiment.params.model_dump()):
+        own = asked["values"]
+        run.set_tags({"values": prepared.dataset.values_taken if own == AUTO else own})
     if inputs.fingerprint not in held.datasets:
         log_dataset(run, prepared, "training")
-    counts = _data_metrics(prepared)
-    run.log_metrics({name: n for name, n in counts.items() if name not in held.metrics})
     if not held.files.issuperset(ENVIRONMENT) or "device" not in held.tags:
         log_environment(run, inputs.experiment)
 
 
-def _data_metrics(prepared: Prepared) -> dict[str, int]:
-    return {f"data/{what}": n for what, n in prepared.counts.items()}
+def _params(inputs: Inputs, prepared: Prepared) -> dict[str, Any]:
+    """All fields as they are known now: what "auto" was taken for, where it makes no other run."""
+    experiment, dataset = inputs.experiment, prepared.dataset
+    params = {**experiment.flat(), "dataset": inputs.dataset}
+    known = {"dataset": dataset.name, "protocol": dataset.split.protocol}
+    if params.get("device") == AUTO:
+        known["device"] = chosen_device(experiment)
+    return params | {name: value for name, value in known.items() if params[name] == AUTO}
 
 
 def resume(run_id: str) -> Trained:
@@ -150,7 +157,7 @@ def resume(run_id: str) -> Trained:
         inputs = Inputs.of(run)
         prepared = inputs.prepared()
         if finished:
-            must = must_hold(inputs, prepared)
+            must = must_hold(inputs)
             lacking = run.contents(must).lacks(must)
             if not lacking:
                 raise UserError(f"Run {run_id} is finished: there is nothing to resume.")

@@ -111,7 +111,7 @@ class Run:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, except those that ``mlflow run`` has logged in the user's spelling."""
         have = self.params
-        self._add(params=[[key, str(value)] for key, value in params.items() if key not in have])
+        self._add(params=[[key, _text(value)] for key, value in params.items() if key not in have])
 
     def log_metrics(
         self, metrics: Mapping[str, float], step: int = 0, time: int | None = None
@@ -254,6 +254,12 @@ class Run:
                 mine = known(self.id)
                 if mine is not None:
                     mine.note(part, some)
+
+
+def _text(value: Any) -> str:
+    """A parameter's value; of a list of one that one, by which the UI can then sort."""
+    alone = isinstance(value, list | tuple) and len(value) == 1
+    return str(value[0] if alone else value)
 
 
 def _now() -> int:

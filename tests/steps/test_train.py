@@ -55,6 +55,11 @@ def test_parameters_are_the_whole_experiment_and_the_dataset(run: MlflowRun) -> 
     assert params["learning_rate"] == "0.01"
     assert params["layers"] == "[8, 4]"
     assert params["windows"] == "[0.7, 0.85]"
+    assert params["k"] == "10"  # a list of one is a number, by which the UI can sort
+    assert params["device"] in ("cpu", "cuda")  # and not auto, of which it was made
+    assert params["protocol"] == "time"
+    assert run.data.tags["values"] == "ratings"
+    assert not [name for name in run.data.metrics if name.startswith("data/")]
     assert params["min_held_out"] == "10"
     assert params["weight_decay"] == "0.0"  # a default
     assert params["dataset"] == "ratings.csv"
