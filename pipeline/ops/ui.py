@@ -7,9 +7,10 @@ import sys
 
 from pipeline.console import console
 from pipeline.ops.server import check_port
-from pipeline.tracking.links import address
+from pipeline.tracking.links import leaderboard_address
 from pipeline.tracking.runs import tracking_uri
 from pipeline.tracking.schema import make_ready
+from pipeline.tracking.views import current_experiment
 
 HOST = "127.0.0.1"
 
@@ -22,11 +23,12 @@ def ui(port: int) -> None:
     """
     uri = tracking_uri()
     if uri.startswith("http"):
-        console.print(f"The UI of the tracking server: {address()}", soft_wrap=True)
+        console.print(f"{leaderboard_address(current_experiment())}", soft_wrap=True)
         return
     make_ready(uri)
     check_port(HOST, port)
-    console.print(f"The UI, until Ctrl-C: {address(port)}", soft_wrap=True)
+    page = leaderboard_address(current_experiment(), port)
+    console.print(f"The leaderboard, until Ctrl-C: {page}", soft_wrap=True)
     flags = ["--host", HOST, "--port", str(port), "--workers", "1"]
     # In the place of this process, and with the URL, which may hold a password, where no other
     # user of the machine sees it.

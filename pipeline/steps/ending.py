@@ -13,8 +13,9 @@ from pipeline.evaluation.metrics import METRICS, at
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.outbox.delivery import shown_uri
 from pipeline.steps.notes import POPULAR, popularity_of
-from pipeline.tracking.links import how_to_see, run_address
+from pipeline.tracking.links import how_to_see, leaderboard_address, run_address
 from pipeline.tracking.runs import Run
+from pipeline.tracking.views import show_experiment
 
 SHOWN = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
 COMMAND = "python -m pipeline"
@@ -23,7 +24,7 @@ COMMAND = "python -m pipeline"
 def end_of_train(run: Run, k: int) -> None:
     """Validation beside popularity, and how to test the model."""
     _title(run, "validation" if _has(run, "val") else "fitted, not validated", k)
-    _show_metrics(run, run.name, "val", k)
+    _show_metrics(run, run.tags["experiment"], "val", k)
     _warn(run)
     _place(run)
     show_next([f"{COMMAND} evaluate --run_id {run.id}"])
@@ -32,9 +33,10 @@ def end_of_train(run: Run, k: int) -> None:
 def end_of_evaluate(run: Run, k: int) -> None:
     """The test beside popularity, and what to do with a model that is tested."""
     _title(run, "test", k)
-    _show_metrics(run, run.name, "test", k)
+    _show_metrics(run, run.tags["experiment"], "test", k)
     _warn(run)
     _place(run)
+    place_leaderboard(run, k)
     show_next(
         [
             f"{COMMAND} compare",
@@ -55,6 +57,7 @@ def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequenc
         console.print(f"Warning: {note}", style="yellow", markup=False)
     _warn(refitted[0])
     _place(study)
+    place_leaderboard(study, k)
     ids = ",".join(run.id for run in refitted)
     show_next(
         [
@@ -64,13 +67,14 @@ def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequenc
     )
 
 
-def end_of_main(run: Run, models: int, dataset: str) -> None:
+def end_of_main(run: Run, models: int, dataset: str, k: int) -> None:
     """What was made, where, and three commands to type next."""
     data = "" if dataset == "auto" else f" --dataset {shlex.quote(dataset)}"
     told = f"\n{run.name}: {models} models, trained, tested and compared"
     console.print(told, style="bold", markup=False)
     console.print(f"Runs and models: {shown_uri()}", soft_wrap=True, markup=False)
     _place(run)
+    place_leaderboard(run, k)
     show_next(
         [
             f"{COMMAND} ui",
@@ -78,6 +82,13 @@ def end_of_main(run: Run, models: int, dataset: str) -> None:
             f"{COMMAND} tune --model ease --n_trials 10{data}",
         ]
     )
+
+
+def place_leaderboard(run: Run, k: int) -> None:
+    """Where all models of the run's experiment are, brought up to date."""
+    show_experiment(run.experiment_id, k)
+    page = leaderboard_address(run.experiment_id)
+    console.print(f"All models: {how_to_see(page)}", markup=False, soft_wrap=True)
 
 
 def show_next(commands: Sequence[str]) -> None:

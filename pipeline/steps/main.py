@@ -51,4 +51,4 @@ def main(
                     evaluate(trained, prepared, reuse=reuse)
                 run_ids.append(trained.run.id)
             run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))
-        end_of_main(run, len(run_ids), dataset)
+        end_of_main(run, len(run_ids), dataset, first.k[0])

@@ -103,7 +103,7 @@ def test_the_run_knows_what_popularity_has(
         assert known[f"test/{name}"] == pytest.approx(metrics[f"test/{name}"], abs=1e-6)
     assert re.search(rf"most_popular +{metrics['test/ndcg_at_10']:.4f} ", outcome.told)
     again = shared.cli("evaluate", "--run_id", run.info.run_id).told
-    ends = [each.partition("small on ratings: test")[2] for each in (again, outcome.told)]
+    ends = [each.partition(" on ratings: test")[2] for each in (again, outcome.told)]
     assert ends[0] == ends[1] != ""
 
 
