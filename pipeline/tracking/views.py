@@ -56,6 +56,7 @@ class View:
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
             "selectedColumns": list(self.columns),
+            "columnOrder": list(self.columns),  # else they are in alphabetical order
             "runsHiddenMode": "FIRST_20_RUNS",
         }
         times = {"createdAt": CREATED, "updatedAt": CREATED}

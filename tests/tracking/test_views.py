@@ -59,6 +59,7 @@ def test_the_leaderboard_shows_what_differs_sorted_by_ndcg(here: Workplace) -> N
         *(f"metrics.`test/{name}_at_10`" for name in names),
         "tags.`dataset`", "tags.`split`", "params.`model`", "params.`components`", "params.`seed`",
     ]  # fmt: skip
+    assert view["columnOrder"] == view["selectedColumns"]  # NDCG comes first
     tags = tags_of(here)
     assert tags["mlflow.experiment.primaryMetric.name"] == "test/ndcg_at_10"
     # The filter and the order are ones that the store takes.
