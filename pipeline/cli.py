@@ -33,7 +33,7 @@ for command in (
 
 def run() -> None:
     """Run the command; mistakes are told in a line, interruptions have a shell's exit status."""
-    from pipeline.console import console, set_up_logging
+    from pipeline.console import say, set_up_logging
     from pipeline.mishaps import explain
     from pipeline.process import (
         TerminatedError,
@@ -59,11 +59,11 @@ def run() -> None:
         sys.exit(error.exit_code)
     except UserError as error:
         why = str(error)
-        console.print(f"error: {why}", style="red", markup=False, soft_wrap=True)
+        say(f"error: {why}", "red")
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as interruption:
         status, why = "KILLED", "It was interrupted before it began."
-        console.print("Interrupted.")
+        say("Interrupted.")
         # click turns every interruption into an Abort of its own.
         terminated = isinstance(interruption.__cause__ or interruption, TerminatedError)
         sys.exit(143 if terminated else 130)
@@ -72,7 +72,7 @@ def run() -> None:
         if told is None:
             raise
         why = told
-        console.print(f"error: {told}", style="red", markup=False, soft_wrap=True)
+        say(f"error: {told}", "red")
         sys.exit(1)
     finally:
         if "MLFLOW_RUN_ID" in os.environ:  # a step that opens its run takes this away
@@ -81,4 +81,4 @@ def run() -> None:
             try:
                 end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status, why)
             except UserError as error:  # ``mlflow run`` ends the run as failed by itself
-                console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+                say(f"error: {error}", "red")

@@ -199,7 +199,11 @@ def _value(comparison: Comparison, row: Row, name: str) -> tuple[str, bool]:
 
 
 def _sentences(rows: Sequence[Row]) -> list[str]:
-    return [f"{row.name}: {'; '.join(row.sentences)}." for row in rows if row.sentences]
+    """What there is to say of rows, once for those of which it is the same."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        names.setdefault(tuple(row.sentences), []).append(row.name)
+    return [f"{', '.join(of)}: {'; '.join(said)}." for said, of in names.items() if said]
 
 
 def _legend(comparison: Comparison) -> Iterator[str]:

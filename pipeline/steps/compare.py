@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pipeline.compare import figures
 from pipeline.compare.comparison import Comparison, compare_runs, with_looks
 from pipeline.compare.tables import as_json, csv, markdown, show
-from pipeline.console import console
+from pipeline.console import console, waiting
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, at
 from pipeline.tracking.links import how_to_see, run_address
@@ -44,7 +44,8 @@ def compare(
         raise UserError("--run_ids names the runs: give no --experiment and no --fingerprint.")
     with delivering():  # first of what the runs' processes may have left
         runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
-    comparison = compare_runs(runs, metric, baseline)
+    with waiting(f"Comparing {len(runs)} runs"):
+        comparison = compare_runs(runs, metric, baseline)
     evaluated = find_evaluated(None, comparison.protocol.fingerprint)
     comparison = with_looks(comparison, runs, evaluated)
     text = markdown(comparison)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from pipeline.console import console, house_table
+from pipeline.console import console, house_table, say, show_next
 from pipeline.evaluation.metrics import METRICS, at
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.outbox.delivery import shown_uri
@@ -50,11 +47,11 @@ def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequenc
     """What a study has chosen, the test of that, and how to go on."""
     k = min(int(name.rpartition("_")[2]) for name in study.metrics if name.startswith("test/"))
     _title(study, "test of what was chosen", k)
-    console.print(f"Chosen: {chosen}", markup=False)
+    say(f"Chosen: {chosen}")
     seeds = f"{len(refitted)} seeds" if len(refitted) > 1 else "1 seed"
     _show_metrics(study, f"mean of {seeds}", "test", k, popularity_of(refitted[0]))
     for note in notes:
-        console.print(f"Warning: {note}", style="yellow", markup=False)
+        say(f"Warning: {note}", "yellow")
     _warn(refitted[0])
     _place(study)
     place_leaderboard(study, k)
@@ -91,13 +88,6 @@ def place_leaderboard(run: Run, k: int) -> None:
     console.print(f"All models: {how_to_see(page)}", markup=False, soft_wrap=True)
 
 
-def show_next(commands: Sequence[str]) -> None:
-    """Commands, each on a line of its own, as they can be typed here."""
-    console.print("Next:", markup=False)
-    for command in (*_activation(), *commands):
-        console.print(f"  {command}", style="bold", markup=False, soft_wrap=True)
-
-
 def _title(run: Run, part: str, k: int) -> None:
     console.print(
         f"\n{run.name} on {run.tags.get('dataset')}: {part}, at {k}", style="bold", markup=False
@@ -129,20 +119,9 @@ def _has(run: Run, part: str) -> bool:
 def _warn(run: Run) -> None:
     note = run.tags.get(WARNING_NOTE)
     if note:
-        console.print(f"Warning: {note}", style="yellow", markup=False)
+        say(f"Warning: {note}", "yellow")
 
 
 def _place(run: Run) -> None:
-    console.print(f"Run: {run.id}", markup=False)
+    say(f"Run: {run.id}")
     console.print(f"See it: {how_to_see(run_address(run))}", markup=False, soft_wrap=True)
-
-
-def _activation() -> list[str]:
-    """How this environment is entered, where the shell has not."""
-    script = Path(sys.prefix) / "bin" / "activate"
-    entered = os.environ.get("VIRTUAL_ENV") == sys.prefix
-    if entered or sys.prefix == sys.base_prefix or not script.exists():
-        return []
-    here = Path.cwd()
-    path = script.relative_to(here) if script.is_relative_to(here) else script
-    return [f"source {shlex.quote(str(path))}"]

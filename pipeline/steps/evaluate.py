@@ -8,6 +8,7 @@ from pipeline.compare.card import CARD, model_card
 from pipeline.compare.evidence import EVIDENCE, LISTS, PER_USER, evidence_tag
 from pipeline.compare.looks import count_looks
 from pipeline.config import Experiment
+from pipeline.console import waiting
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.split import COLD, LOW_ACTIVITY
@@ -55,7 +56,8 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
             _require_beginning(run, inputs)
         dataset = (prepared or inputs.prepared()).dataset
         model = trained.recommender or fetch_model(run).recommender
-        log_test(run, model, dataset, inputs.experiment)
+        with waiting(f"Testing {inputs.experiment.name}"):
+            log_test(run, model, dataset, inputs.experiment)
         run.set_tags({EVALUATED: key})
         run.describe(describe(run))
 

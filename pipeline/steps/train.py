@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Experiment
+from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, window_name
@@ -91,7 +92,7 @@ def train(
         try:
             model, validation = fit(experiment, dataset, run, journal)
         except KeyboardInterrupt:
-            log.warning("To go on with it: python -m pipeline train --resume %s", run.id)
+            show_next([f"python -m pipeline train --resume {run.id}"])
             raise
         finally:
             if journal.path is not None and journal.path.exists():

@@ -16,6 +16,7 @@ from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import Experiment
+from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
 from pipeline.data.sizes import Size
@@ -139,7 +140,8 @@ class OpenedStudy:
         except KeyboardInterrupt:
             done = tally(self.study).done
             told = f"Study {self.study.study_name} is kept, with {done} of {self.plan.budget}"
-            log.warning("%s trials done. To go on with it: %s", told, same_command())
+            log.warning("%s trials done.", told)
+            show_next([same_command()])
             raise
         end_left(self.parent)
 

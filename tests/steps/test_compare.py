@@ -192,6 +192,21 @@ def test_what_a_compare_run_leaves_behind(kept: Store, capsys: pytest.CaptureFix
     )
 
 
+def test_what_is_the_same_of_many_is_said_once(
+    kept: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = "not distinguishable from svd at any of 4 cuts"
+    for name in ("als", "ease", "slim"):
+        kept.run(name, backtest_holds=held if name != "slim" else "below svd at 4 of 4 cuts")
+    compare()
+    told = capsys.readouterr().err
+    (line,) = [line for line in told.splitlines() if held in line]
+    names, _, said = line.partition(": ")
+    assert sorted(names.split(", ")) == ["als", "ease"]
+    assert said == f"in a backtest: {held}."
+    assert "slim: in a backtest: below svd at 4 of 4 cuts." in told
+
+
 def test_lists_have_neither_interval_nor_test(kept: Store) -> None:
     kept.run("svd")
     kept.run("ease")

@@ -111,7 +111,7 @@ def interrupt(
     assert outcome.status == 130
     run = workplace.runs(step="train")[0]
     assert run.info.status == "KILLED"
-    assert f"To go on with it: python -m pipeline train --resume {run.info.run_id}" in outcome.told
+    assert f"\n  python -m pipeline train --resume {run.info.run_id}\n" in outcome.told
     return run
 
 
