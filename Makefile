@@ -5,7 +5,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo ui server test bench soak lint format clean
+.PHONY: demo ui server test test-ui bench soak lint format clean
 
 demo: .venv/installed
 	mlflow run . --env-manager local
@@ -21,6 +21,11 @@ server: .venv/installed
 # Two processes with a thread each: many tests wait for processes of their own.
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+
+# MLflow's pages in a browser, Debian's Chromium or Chrome; pictures of them go to docs/images.
+test-ui: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ui]'
+	OMP_NUM_THREADS=1 python -m pytest -m ui tests/ui
 
 # What runs on any machine, one after another, in the order of docs/performance.md.
 bench: .venv/installed-dev

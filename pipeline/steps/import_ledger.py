@@ -155,12 +155,12 @@ def _describe(row: Row) -> str:
 
 def _show(counts: Counter[str], own: Run | None) -> None:
     shown = ("imported", "already there", "changed", "repaired", "flagged", "left out")
-    table = house_table("", *shown)
-    cells = [str(counts[name]) for name in shown]
-    table.add_row("rows of the ledger", *cells)
+    table = house_table("", "rows")
+    for name in shown:
+        table.add_row(name, str(counts[name]))
     console.print(table)
     if own is not None:
-        lines = (shown, ["---"] * len(shown), cells)
+        lines = (shown, ["---"] * len(shown), [str(counts[name]) for name in shown])
         own.describe("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 

@@ -8,6 +8,7 @@ from pipeline.tracking.runs import Run
 
 LOCAL = "http://127.0.0.1:{port}"
 PORT = 5000
+TRAINING = "workflowType=machine_learning"  # the page of models; without it, that of GenAI
 LEADERBOARD = "leaderboard"  # the saved view that links open
 OFFLINE = "data/offline/mlflow.db"
 
@@ -22,13 +23,13 @@ def ui_command() -> str | None:
 
 def run_address(run: Run) -> str:
     """The page of a run."""
-    return f"{address()}/#/experiments/{run.experiment_id}/runs/{run.id}"
+    return f"{address()}/#/experiments/{run.experiment_id}/runs/{run.id}?{TRAINING}"
 
 
 def leaderboard_address(experiment_id: str, port: int = PORT) -> str:
     """The runs of an experiment's models, the best first."""
-    view = f"workflowType=machine_learning&viewStateShareKey={LEADERBOARD}"
-    return f"{address(port)}/#/experiments/{experiment_id}/runs?{view}"
+    page = f"{address(port)}/#/experiments/{experiment_id}/runs"
+    return f"{page}?{TRAINING}&viewStateShareKey={LEADERBOARD}"
 
 
 def address(port: int = PORT) -> str:

@@ -187,6 +187,7 @@ def test_what_a_compare_run_leaves_behind(kept: Store, capsys: pytest.CaptureFix
     assert "not distinguishable from svd: ease (p " in told
     assert "† differs from the baseline, svd: p < .05" in told
     page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    page += "?workflowType=machine_learning"
     assert told.strip().splitlines()[-1] == (
         f"See it: python -m pipeline ui, then http://127.0.0.1:5000{page}"
     )

@@ -123,6 +123,7 @@ def test_the_end_shows_validation_beside_popularity_and_what_is_next(
     assert shown in " ".join(end.split())
     assert re.search(rf"most_popular +{popular['val/ndcg_at_10']:.4f}", end)
     page = f"http://127.0.0.1:5000/#/experiments/0/runs/{run.info.run_id}"
+    page += "?workflowType=machine_learning"
     assert f"Run: {run.info.run_id}\nSee it: python -m pipeline ui, then {page}\nNext:\n" in end
     assert end.endswith(f"  python -m pipeline evaluate --run_id {run.info.run_id}\n")
 
