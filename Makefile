@@ -22,7 +22,8 @@ server: .venv/installed
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
-# MLflow's pages in a browser, Debian's Chromium or Chrome; pictures of them go to docs/images.
+# MLflow's pages in a browser, Debian's Chromium or Chrome. With PICTURES=docs/images it makes the
+# pictures of the README anew.
 test-ui: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ui]'
 	OMP_NUM_THREADS=1 python -m pytest -m ui tests/ui

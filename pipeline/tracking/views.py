@@ -30,6 +30,7 @@ PRIMARY = "mlflow.experiment.primaryMetric."
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # and not "GenAI", an empty page
 SHOWN = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
 MOST_RUNS, MOST_PARAMS = 100, 8  # whose parameters are looked at; that are columns
+WIDTH = 130  # pixels of a column, for heads such as test/ndcg_at_10
 LONGEST = 4500  # letters of a tag, of 5000 that MLflow keeps
 
 log = logging.getLogger("pipeline")
@@ -57,6 +58,7 @@ class View:
             "modelVersionFilter": "All Runs",
             "selectedColumns": list(self.columns),
             "columnOrder": list(self.columns),  # else they are in alphabetical order
+            "columnWidths": dict.fromkeys(self.columns, WIDTH),
             "runsHiddenMode": "FIRST_20_RUNS",
         }
         times = {"createdAt": CREATED, "updatedAt": CREATED}

@@ -1,6 +1,7 @@
 """MLflow's pages as a person meets them, in a real browser: ``make test-ui``.
 
-The pictures that it takes are left in ``PICTURES``.
+The pictures that it takes are left in the folder ``PICTURES``; those of the README are in
+docs/images.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.steps.workplace import Workplace, answering, free_port, make_workplac
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="make test-ui installs Playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PICTURES = Path(os.environ.get("PICTURES", "docs/images"))
+PICTURES = Path(os.environ.get("PICTURES", "data/pictures"))
 SLOW = 60_000  # milliseconds, for what takes a second or two
 
 pytestmark = [
