@@ -25,9 +25,10 @@ Value = bool | int | float | str | None
 
 
 def short(value: object) -> str:
-    """A value of a field in few letters: 1e6, .05 as 0.05, a list with commas."""
+    """A value of a field in few letters: three digits, 1e6 and 1e-5, a list with commas."""
     if isinstance(value, float):
-        return re.sub(r"e([+-])0*", lambda sign: f"e{sign[1].strip('+')}", f"{value:.3g}")
+        rounded = f"{float(f'{value:.3g}'):g}"
+        return re.sub(r"e([+-])0*", lambda sign: f"e{sign[1].strip('+')}", rounded)
     if isinstance(value, list | tuple):
         return ",".join(map(short, value)) or "none"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
