@@ -12,7 +12,7 @@ from pipeline.outbox.delivery import shown_uri
 from pipeline.steps.notes import POPULAR, popularity_of
 from pipeline.tracking.links import how_to_see, leaderboard_address, run_address
 from pipeline.tracking.runs import Run
-from pipeline.tracking.views import show_experiment
+from pipeline.tracking.views import current_experiment, show_experiment
 
 SHOWN = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
 COMMAND = "python -m pipeline"
@@ -33,14 +33,19 @@ def end_of_evaluate(run: Run, k: int) -> None:
     _show_metrics(run, run.tags["experiment"], "test", k)
     _warn(run)
     _place(run)
-    place_leaderboard(run, k)
+    _place_leaderboard(run, k)
     show_next(
         [
             f"{COMMAND} compare",
             f"{COMMAND} recommend --run_id {run.id} --output lists.parquet",
-            f"{COMMAND} evaluate --run_id {run.id} --register {run.tags['model']}",
+            f"{COMMAND} evaluate --run_id {run.id} --register {run.tags['experiment']}",
         ]
     )
+
+
+def end_of_compare(k: int) -> None:
+    """Where all models of the experiment in use are."""
+    _all_models(current_experiment(k))
 
 
 def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequence[str]) -> None:
@@ -54,7 +59,7 @@ def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequenc
         say(f"Warning: {note}", "yellow")
     _warn(refitted[0])
     _place(study)
-    place_leaderboard(study, k)
+    _place_leaderboard(study, k)
     ids = ",".join(run.id for run in refitted)
     show_next(
         [
@@ -71,7 +76,7 @@ def end_of_main(run: Run, models: int, dataset: str, k: int) -> None:
     console.print(told, style="bold", markup=False)
     console.print(f"Runs and models: {shown_uri()}", soft_wrap=True, markup=False)
     _place(run)
-    place_leaderboard(run, k)
+    _place_leaderboard(run, k)
     show_next(
         [
             f"{COMMAND} ui",
@@ -81,10 +86,14 @@ def end_of_main(run: Run, models: int, dataset: str, k: int) -> None:
     )
 
 
-def place_leaderboard(run: Run, k: int) -> None:
+def _place_leaderboard(run: Run, k: int) -> None:
     """Where all models of the run's experiment are, brought up to date."""
     show_experiment(run.experiment_id, k)
-    page = leaderboard_address(run.experiment_id)
+    _all_models(run.experiment_id)
+
+
+def _all_models(experiment_id: str) -> None:
+    page = leaderboard_address(experiment_id)
     console.print(f"All models: {how_to_see(page)}", markup=False, soft_wrap=True)
 
 

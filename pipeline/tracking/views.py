@@ -84,14 +84,14 @@ def show_experiment(experiment_id: str, k: int = 10) -> None:
         log.debug("The views of experiment %s are as they were: %s", experiment_id, error)
 
 
-def current_experiment() -> str:
+def current_experiment(k: int = 10) -> str:
     """The id of the MLflow experiment in use, its views brought up to date.
 
     Raises:
         UserError: the store does not answer.
     """
     found = str(ask(_get_experiment_id) or "0")
-    show_experiment(found)
+    show_experiment(found, k)
     return found
 
 

@@ -90,8 +90,11 @@ def test_what_a_person_has_written_stays(here: Workplace) -> None:
     assert state(here, "studies")["searchFilter"] == "tags.step = 'tune'"
 
 
-def test_a_store_that_is_away_is_no_matter(here: Workplace) -> None:
+def test_a_store_that_is_away_is_no_matter(
+    here: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add("svd", 0.3, {})
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     show_experiment("0")
 
