@@ -230,7 +230,13 @@ def _legend(comparison: Comparison) -> Iterator[str]:
             f"times in five, by the median pair."
         )
     if comparison.looks:
-        told = ", ".join(f"{name} {looks}" for name, looks in comparison.looks.items())
+        names: dict[str, list[str]] = {}
+        for name, looks in comparison.looks.items():
+            names.setdefault(str(looks), []).append(name)
+        told = "; ".join(
+            f"{', '.join(of)} {looks}{' each' if len(of) > 1 else ''}"
+            for looks, of in names.items()
+        )
         yield (
             f"Evaluated on this test so far: {told}. The more there are, the more the best of them "
             f"owes to chance."

@@ -24,7 +24,7 @@ def leaderboard(runs: Sequence[MlflowRun], k: int) -> str:
     told = f"{TITLE}: {tags.get('dataset')}, {tags.get('split')}, test, at {k}"
     more = len(runs) - len(alike)
     if more:
-        told += f" ({more} runs on other data or splits are not in it)"
+        told += f" ({more} with other data, another split or mask left out)"
     metrics = [metric for metric in METRICS if metric.name in SHOWN]
     heads = ["run", *(metric.heading for metric in metrics)]
     lines = [told, "", f"| {' | '.join(heads)} |", "|---" + "|--:" * len(metrics) + "|"]

@@ -206,6 +206,7 @@ def test_what_is_the_same_of_many_is_said_once(
     assert sorted(names.split(", ")) == ["als", "ease"]
     assert said == f"in a backtest: {held}."
     assert "slim: in a backtest: below svd at 4 of 4 cuts." in told
+    assert told.count("1 configuration (1 run)") == told.count("1 configuration (1 run) each") == 1
 
 
 def test_lists_have_neither_interval_nor_test(kept: Store) -> None:

@@ -75,7 +75,7 @@ def test_the_description_is_a_leaderboard_of_what_can_be_ranked(here: Workplace)
         add(f"svd components={number}", number / 100, {})
     show_experiment("0")
     first, *lines = tags_of(here)[NOTE].splitlines()
-    assert first.startswith(f"{TITLE}: ratings, time-0.8-5-15-10, test, at 10 (1 runs on other")
+    assert first.startswith(f"{TITLE}: ratings, time-0.8-5-15-10, test, at 10 (1 with other data")
     rows = [line for line in lines if line.startswith("| svd")]
     assert len(rows) == 10
     assert rows[0] == "| svd components=11 | 0.1100 | 0.1000 | 0.4000 |"
