@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models.neumf import NCFMethod, NCFNetwork
-from pipeline.training.epochs import Epochs
+from pipeline.training.loop import TrainingLoop
 
 HEAD = 50  # popular items that are about as popular as the first; the others fall off as 1 / rank
 
@@ -56,12 +56,12 @@ def _drawn(
     return found.clip(max=len(weights) - 1)
 
 
-def epochs(size: Size, plan: NCFMethod, device: str, seed: int = 0) -> Epochs:
+def epochs(size: Size, plan: NCFMethod, device: str, seed: int = 0) -> TrainingLoop:
     """Epochs of a new network over generated interactions."""
     torch.manual_seed(seed)
     users, items = (part.to(device) for part in interactions(size))
     generator = torch.Generator(device).manual_seed(seed)
-    return Epochs(
+    return TrainingLoop(
         NCFNetwork(size.users, size.items, plan, generator).to(device),
         users,
         items,

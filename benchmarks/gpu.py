@@ -19,7 +19,7 @@ from benchmarks.gpu_ranking import evaluate, held_out
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from benchmarks.trials import together
 from pipeline.models.neumf import NCFMethod, NCFNetwork
-from pipeline.training.epochs import Epochs
+from pipeline.training.loop import TrainingLoop
 from pipeline.training.method import Precision
 
 EPOCH_SECONDS, SAMPLES, EVALUATION_MS, GAIN = 0.1, 60.0, 50.0, 3.0  # the bars
@@ -113,7 +113,7 @@ class Measured:
         }
 
 
-def measure(run: Run, sides: dict[str, Epochs], rounds: int, device: str) -> list[Measured]:
+def measure(run: Run, sides: dict[str, TrainingLoop], rounds: int, device: str) -> list[Measured]:
     """The best epoch of each side, which take turns; the first of each is not timed."""
     taken: dict[str, list[float]] = {side: [] for side in sides}
     losses = {side: made.run() for side, made in sides.items()}
@@ -126,7 +126,7 @@ def measure(run: Run, sides: dict[str, Epochs], rounds: int, device: str) -> lis
     ]
 
 
-def _replayed(made: Epochs) -> bool:
+def _replayed(made: TrainingLoop) -> bool:
     return made.replayed is not None and made.replayed.replay is not None
 
 

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, field_validator
 
 from pipeline.data.split import Quantile, SplitSettings
 from pipeline.errors import UserError, brief
+from pipeline.evaluation.metrics import use_own
 from pipeline.fields import read_yaml
-from pipeline.models import FAMILIES, family
+from pipeline.models import family
 from pipeline.models.base import Recommender
+from pipeline.own import is_own, module_name
 from pipeline.settings import Settings, unknown_field
 from pipeline.space import short
 
@@ -38,6 +40,8 @@ class Experiment(Settings):
     windows: tuple[Quantile, ...] = (0.85,)
     """Quantiles of the training part at which validation windows are cut; empty for none. Where
     the split is not in time, each is one more draw, and only their number matters."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of one's own beside the usual ones, as my_file.py:long_tail."""
     split: SplitSettings = SplitSettings()
     params: SerializeAsAny[Settings]
 
@@ -45,6 +49,22 @@ class Experiment(Settings):
     def given(cls) -> list[str]:
         """The name comes from the file's name, split and params from their own fields."""
         return [name for name in super().given() if name not in ("name", "split", "params")]
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        for name in metrics:
+            try:
+                use_own(name)
+            except UserError as error:
+                raise ValueError(str(error).partition(": ")[2]) from None
+        return metrics
+
+    @property
+    def own_modules(self) -> list[str]:
+        """The modules of what is one's own: the model, a loss, metrics."""
+        names = [self.model, str(self.params.model_dump().get("loss", "")), *self.metrics]
+        return [module_name(name) for name in names if is_own(name)]
 
     @property
     def selection_metric(self) -> str:
@@ -78,7 +98,7 @@ class Experiment(Settings):
 
     def flat(self) -> dict[str, Any]:
         """All fields under their flat names, as they would stand in a file."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude=set() if self.metrics else {"metrics"})
         split, params = values.pop("split"), values.pop("params")
         return {**values, **split, **params}
 
@@ -116,8 +136,10 @@ def change(experiment: Experiment, fields: Mapping[str, Any], where: str) -> Exp
 def _override(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """``fields`` on top of ``values``; a penalty given in one unit replaces it in the other."""
     merged = {**values, **fields}
-    model = str(merged.get("model"))
-    gone = family(model).settings_class.overruled(fields) if model in FAMILIES else ()
+    try:
+        gone = family(str(merged.get("model"))).settings_class.overruled(fields)
+    except UserError:
+        gone = set()  # whoever checks the fields says what is wrong with the model
     return {name: value for name, value in merged.items() if name not in gone}
 
 

@@ -69,6 +69,9 @@ def set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
+    # It prints the traceback of what it raises, as a database that is locked for a moment; whoever
+    # catches that says it in words.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def house_table(*heads: str, title: str | None = None) -> Table:

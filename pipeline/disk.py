@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,24 @@ from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+
+NUMBER = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """What the system said behind a library's own error; None where it said nothing.
+
+    One that copies many files, and one written in Rust, tell its number in their text alone.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause
+        if found := NUMBER.search(str(cause)):
+            number = int(found[1] or found[2])
+            return OSError(number, os.strerror(number))
+        cause = cause.__cause__
+    return None
 
 
 def sync(path: Path) -> None:

@@ -79,6 +79,8 @@ def _of_database(error: BaseException) -> str | None:
             f"A SQLite database cannot be written below {Path.cwd()} ({told}). Run the command in "
             f"a folder of your own, or have this one made yours."
         )
+    if "locked" in told:
+        return f"A SQLite database is kept by other processes ({told}). Let them end; {AGAIN}."
     if "full" in told or "disk I/O" in told:
         return f"A SQLite database cannot be written ({told}). Make room; {AGAIN}."
     return None

@@ -14,6 +14,10 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.split import SplitSettings
 
+LONG = (
+    "test_study_faults", "test_parity", "test_outage", "test_tune", "test_migrate", "test_backup",
+    "test_mlflow_run", "test_everything", "test_extending", "test_main", "test_offline",
+)  # fmt: skip
 YEAR = 365 * 24 * 3600
 GROUP = 10  # users, and items, in each half of a checkerboard
 
@@ -89,7 +93,12 @@ def checkerboard() -> Dataset:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are left out where there is none, as if they had not been asked for."""
+    """Files whose tests take long come first, so that no process is left alone with one.
+
+    Tests that need a GPU are left out where there is none, as if they had not been asked for.
+    """
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
     for_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not for_gpu:
         return

@@ -217,7 +217,7 @@ def test_what_a_file_cannot_set_is_not_offered(name: str, tmp_path: Path) -> Non
         ("epochs: 0", "epochs=0: Input should be greater than or equal to 1"),
         ("layers: 15,8", "expected an even input width and at least one further width"),
         ("layers: [16]", "expected an even input width and at least one further width"),
-        ("loss: hinge", "loss='hinge': Input should be 'bpr', 'bpr_sigmoid', 'bce' or 'softmax'"),
+        ("loss: hinge", "loss='hinge': expected bpr, bpr_sigmoid, bce, softmax, or one's own"),
     ],
 )
 def test_a_wrong_value_in_any_group(text: str, content: str, tmp_path: Path) -> None:

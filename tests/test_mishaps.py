@@ -16,6 +16,7 @@ import torch
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.disk import system_error
 from pipeline.mishaps import explain
 from tests.steps.conftest import store
 from tests.steps.workplace import SMALL, Outcome, Workplace, environment, make_workplace
@@ -98,7 +99,6 @@ def test_a_folder_of_somebody_else(workplace: Workplace, words: tuple[str, ...],
 
 
 def test_a_server_that_is_down(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.tracking.store._answered", False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for words in (("compare",), ("evaluate", "--run_id=x"), ("prepare", "--dataset=ratings.csv")):
         outcome = workplace.cli(*words, uri="http://127.0.0.1:9")
@@ -129,7 +129,12 @@ def test_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(OSError, match="No space"), open("/dev/full", "w") as file:
         file.write("x" * 100_000)
+    many = shutil.Error([("a", "b", f"[Errno {errno.ENOSPC}] No space left on device: 'b'")])
     behind = RuntimeError("a library's own")
+    behind.__cause__ = many
+    assert getattr(system_error(behind), "errno", None) == errno.ENOSPC
+    assert getattr(system_error(ValueError("I/O error (os error 5)")), "errno", None) == errno.EIO
+    assert system_error(ValueError("a mistake of ours")) is None
     behind.__cause__ = full
     assert "No space left" in str(explain(behind))
     assert explain(OSError(errno.ENOENT, "not there", "x")) is None
@@ -153,5 +158,6 @@ def test_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for said, word in {
         "disk is full": "Make room",
         "unable to open": "a folder of your own",
+        "table is locked": "other processes",
     }.items():
         assert word in str(explain(sqlite3.OperationalError(f"database or {said}")))

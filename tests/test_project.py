@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -63,27 +62,3 @@ def test_mlproject_commands_are_nothing_but_python_m_pipeline() -> None:
     for name, entry in project["entry_points"].items():
         flags = "".join(f" --{flag} {{{flag}}}" for flag in entry["parameters"])
         assert entry["command"] == f"python -m pipeline {name}{flags}"
-
-
-def test_imports_point_one_way() -> None:
-    order: list[set[str]] = [
-        {"data"}, {"training"}, {"models"}, {"evaluation"}, {"compare", "serving", "ledger"},
-        {"outbox"}, {"tracking"}, {"tuning", "ops"}, {"steps"}, {"commands"},
-    ]  # fmt: skip
-    assert set().union(*order) == {
-        folder.name for folder in (ROOT / "pipeline").iterdir() if (folder / "__init__.py").exists()
-    }
-    for place, rooms in enumerate(order):
-        above = set().union(*order[place + 1 :])
-        for room in rooms:
-            for file in (ROOT / "pipeline" / room).rglob("*.py"):
-                found = re.findall(r"^\s*from pipeline\.(\w+)", file.read_text(), re.MULTILINE)
-                wrong = set(found) & (above | rooms - {room})
-                assert not wrong, f"{file.relative_to(ROOT)} imports from {wrong}"
-
-
-def test_only_what_speaks_to_a_tracking_server_imports_mlflow() -> None:
-    pipeline = ROOT / "pipeline"
-    for file in pipeline.rglob("*.py"):
-        if file.relative_to(pipeline).parts[0] not in ("outbox", "tracking", "ops"):
-            assert not re.search(r"^\s*(import|from) mlflow", file.read_text(), re.MULTILINE), file

@@ -18,14 +18,12 @@ from pipeline.config import Experiment
 from pipeline.data.dataset import AS_GIVEN, Dataset
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
-from pipeline.evaluation.metrics import BY_NAME, METRICS, at, bounds
+from pipeline.evaluation.metrics import BY_NAME, METRICS, Metric, at, bounds
 from pipeline.evaluation.significance import ALPHA, p_words
 from pipeline.evaluation.warnings import WARNING_NOTE, recommends_popularity
 from pipeline.models import family
 
 CARD = "model_card.md"
-OF_USERS = [metric for metric in METRICS if metric.per_user]
-OF_ALL_LISTS = [metric for metric in METRICS if not metric.per_user]
 HELD_OUT = {
     "time": "One moment for all users, the {:g} quantile of the timestamps, ends the training.",
     "random": "Of each user a share of {:g} trains, drawn; the rest is held out.",
@@ -61,9 +59,9 @@ def model_card(
         looks: of the experiment at this test, with this one.
     """
     k = experiment.k[0]
-    names = [at(metric, k) for metric in OF_USERS]
+    names = [at(metric, k) for metric in _of_users()]
     values = np.stack([each.evaluation.per_user[names].to_numpy() for each in (warm, popular)], 1)
-    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(OF_USERS))
+    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(_of_users()))
     warning = [f"**Warning:** {tags[WARNING_NOTE]}", ""] if WARNING_NOTE in tags else []
     return "\n".join(
         [
@@ -134,11 +132,12 @@ def _metrics(
             f"{tests.low[0, i]:.4f} to {tests.high[0, i]:.4f}",
             metric.meaning,
         )
-        for i, (metric, name) in enumerate(zip(OF_USERS, names, strict=True))
+        for i, (metric, name) in enumerate(zip(_of_users(), names, strict=True))
     ]
     rows += [
         (at(metric, k), metrics[f"test/{at(metric, k)}"], "", metric.meaning)
-        for metric in OF_ALL_LISTS
+        for metric in METRICS
+        if not metric.per_user
     ]
     return [
         "## Metrics",
@@ -164,7 +163,7 @@ def _popularity(
     head = ["## Compared with popularity", ""]
     if not family(experiment.model).personal:
         return [*head, "This model is not personal: it is what others are compared with.", ""]
-    ndcg, shared = (OF_USERS.index(BY_NAME[name]) for name in ("ndcg", "popularity_overlap"))
+    ndcg, shared = (_of_users().index(BY_NAME[name]) for name in ("ndcg", "popularity_overlap"))
     overlap = tests.mean[0, shared]
     low, high = tests.difference_low[0, 1, ndcg], tests.difference_high[0, 1, ndcg]
     told = (
@@ -265,6 +264,10 @@ def _use(run_id: str) -> list[str]:
         "```",
         "",
     ]
+
+
+def _of_users() -> list[Metric]:
+    return [metric for metric in METRICS if metric.per_user]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -58,7 +58,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class Standing:
     """An experiment and its metrics, by name without k."""
 
     name: str
@@ -76,7 +76,7 @@ class Comparison:
     metric: str
     """What they are ranked by, without k."""
     protocol: Protocol
-    rows: list[Row]
+    rows: list[Standing]
     baseline: int
     """The row that the others are compared with."""
     tested: list[str]
@@ -85,10 +85,10 @@ class Comparison:
     """[users, rows, tested]"""
     tests: PairedTests
     """Of rows and tested metrics, in their order."""
-    ledger: list[Row]
-    apart: dict[str, list[Row]]
+    ledger: list[Standing]
+    apart: dict[str, list[Standing]]
     """By what makes them incomparable."""
-    refused: list[Row]
+    refused: list[Standing]
     """Runs whose results do not fit together, with what does not."""
     smallest: float | None
     """The smallest difference that this test can be expected to find; None without a pair."""
@@ -102,7 +102,7 @@ class Comparison:
         """Pairs of rows, over which p-values are corrected."""
         return len(self.rows) * (len(self.rows) - 1) // 2
 
-    def is_best(self, row: Row, name: str) -> bool:
+    def is_best(self, row: Standing, name: str) -> bool:
         """Whether no other row has more of a metric of which more is better."""
         if not BY_NAME[name].more_is_better:
             return False
@@ -234,8 +234,8 @@ def _place(group: Sequence[Contender], baseline: str) -> int:
     return places[0]
 
 
-def _row(each: Contender, cells: dict[str, Cell], sentences: list[str]) -> Row:
-    return Row(each.name, each.model, each.run_ids, each.protocol.k, cells, sentences)
+def _row(each: Contender, cells: dict[str, Cell], sentences: list[str]) -> Standing:
+    return Standing(each.name, each.model, each.run_ids, each.protocol.k, cells, sentences)
 
 
 def _cells(
@@ -261,9 +261,9 @@ def _cells(
 
 def _unranked(
     found: Sequence[Contender], protocol: Protocol
-) -> tuple[list[Row], dict[str, list[Row]]]:
+) -> tuple[list[Standing], dict[str, list[Standing]]]:
     """Rows of the ledger on the same data, and all others by what makes them incomparable."""
-    ledger: list[Row] = []
+    ledger: list[Standing] = []
     apart: dict[str, list[Contender]] = defaultdict(list)
     for each in found:
         if each.runs[0].from_ledger and _may_stand_beside(each.protocol, protocol):
@@ -278,7 +278,7 @@ def _unranked(
     }
 
 
-def _refused(found: Sequence[Contender], edited: Mapping[str, list[str]]) -> list[Row]:
+def _refused(found: Sequence[Contender], edited: Mapping[str, list[str]]) -> list[Standing]:
     """A row per run that was edited."""
     alone = [replace(each, runs=(run,)) for each in found for run in each.runs]
     return [

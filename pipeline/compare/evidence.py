@@ -21,7 +21,7 @@ from pipeline.evaluation.metrics import parse
 PER_USER, LISTS = "test/per_user.parquet", "test/recommendations.parquet"
 EVIDENCE = "test_evidence"
 """The tag with the size of the catalogue and the checksums of both files."""
-COLUMNS = {PER_USER: None, LISTS: ["user", "rank", "item", "hit"]}  # that are needed
+NEEDED = {PER_USER: None, LISTS: ["user", "rank", "item", "hit"]}  # that are needed
 NUMBERS = {"rank": "iu", "hit": "b"}  # kinds of columns; those of metrics are floats
 THREADS = 8
 
@@ -79,7 +79,7 @@ def _read(run: EvaluatedRun) -> Evidence | None:
             if told.sha256.get(name) not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
                 findings.append(f"{name} is not the file that evaluate wrote")
             try:
-                table = pd.read_parquet(path, columns=COLUMNS[name])
+                table = pd.read_parquet(path, columns=NEEDED[name])
             except (ValueError, KeyError, OSError):
                 findings.append(f"{name} cannot be read")
                 continue

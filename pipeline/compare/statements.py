@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.compare.contenders import KNOWS_FUTURE, Contender
 from pipeline.compare.paired_tests import PairedTests
 from pipeline.data.dataset import AS_GIVEN
-from pipeline.evaluation.metrics import ACCURACY
+from pipeline.evaluation.metrics import BY_NAME
 from pipeline.evaluation.significance import ALPHA, Floats, p_words, smallest_difference
 from pipeline.evaluation.warnings import BACKTEST_HOLDS, ONE_LIST, WARNING, recommends_popularity
 
@@ -43,7 +43,7 @@ def alike(
     names: Sequence[str], baseline: int, metric: str, tested: Sequence[str], tests: PairedTests
 ) -> list[str]:
     """Who cannot be told from the baseline, and from the best: a line for each of these."""
-    accuracy = [tested.index(each) for each in ACCURACY if each in tested]
+    accuracy = [place for place, each in enumerate(tested) if BY_NAME[each].accuracy]
     lines = []
     for one in dict.fromkeys((baseline, 0)):  # the best is the first
         p = tests.p_holm[one]

@@ -11,13 +11,11 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Row
+from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Standing
 from pipeline.console import house_table
-from pipeline.evaluation.metrics import ACCURACY, METRICS
+from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
 
-HEADS = {metric.name: metric.heading for metric in METRICS if metric.heading}
-"""Metrics that tables for people show, and their heads."""
 NARROW = ("ndcg", "coverage", "popularity_overlap")
 WIDE = 110  # characters of a terminal that has room for all of them
 MARK = "†"
@@ -59,14 +57,14 @@ class Section:
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print the ranked table and what it says, and below it what cannot be ranked with it."""
-    names = list(HEADS if console.width >= WIDE else NARROW)
+    names = [*(_shown() if console.width >= WIDE else NARROW)]
     for section in _sections(comparison, names, detailed=False):
         section.show(console)
 
 
 def markdown(comparison: Comparison) -> str:
     """The same with the interval of each difference and each p-value."""
-    sections = _sections(comparison, list(HEADS), detailed=True)
+    sections = _sections(comparison, _shown(), detailed=True)
     return "\n".join(section.markdown() for section in sections)
 
 
@@ -111,7 +109,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _listed(comparison: Comparison) -> Iterator[tuple[str, Row]]:
+def _listed(comparison: Comparison) -> Iterator[tuple[str, Standing]]:
     for row in comparison.rows:
         yield "ranked", row
     for row in comparison.ledger:
@@ -150,8 +148,8 @@ def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Sec
     metric, *others = [name for name in names if any(name in r.cells for r in comparison.rows)]
     seeded = any(len(row.run_ids) > 1 for row in comparison.rows)
     more = ["its interval", "p permutation", "p Wilcoxon"] if detailed else []
-    heads = ["experiment", HEADS[metric], LEVEL_WORDS, "diff.", *more, "p Holm"]
-    heads += [HEADS[name] for name in others] + (["seeds"] if seeded else [])
+    heads = ["experiment", BY_NAME[metric].heading, LEVEL_WORDS, "diff.", *more, "p Holm"]
+    heads += [BY_NAME[name].heading for name in others] + (["seeds"] if seeded else [])
     rows = []
     for row in comparison.rows:
         cell = row.cells[metric]
@@ -174,10 +172,10 @@ def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Sec
     return Section(_title(comparison), heads, rows, sentences, list(_legend(comparison)))
 
 
-def _plain(title: str, rows: Sequence[Row], names: Sequence[str]) -> Section:
+def _plain(title: str, rows: Sequence[Standing], names: Sequence[str]) -> Section:
     return Section(
         title,
-        ["experiment", *(HEADS[name] for name in names)],
+        ["experiment", *(BY_NAME[name].heading for name in names)],
         [
             [
                 (row.name, False),
@@ -190,15 +188,15 @@ def _plain(title: str, rows: Sequence[Row], names: Sequence[str]) -> Section:
     )
 
 
-def _value(comparison: Comparison, row: Row, name: str) -> tuple[str, bool]:
+def _value(comparison: Comparison, row: Standing, name: str) -> tuple[str, bool]:
     if name not in row.cells:
         return "", False
     cell = row.cells[name]
-    mark = MARK if cell.significant and name in ACCURACY else " "
+    mark = MARK if cell.significant and BY_NAME[name].accuracy else " "
     return f"{cell.mean:.4f}{mark}", comparison.is_best(row, name)
 
 
-def _sentences(rows: Sequence[Row]) -> list[str]:
+def _sentences(rows: Sequence[Standing]) -> list[str]:
     """What there is to say of rows, once for those of which it is the same."""
     names: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
@@ -255,6 +253,11 @@ def _interval(low: float | None, high: float | None, spec: str) -> str:
 
 def _p(value: float | None) -> str:
     return "" if value is None else p_words(value).removeprefix("p ").removeprefix("= ")
+
+
+def _shown() -> list[str]:
+    """The metrics that tables for people show."""
+    return [metric.name for metric in METRICS if metric.heading]
 
 
 def _markdown_row(texts: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from pipeline.data.numbering import Numbered, canonical_bytes, indexed, places
 from pipeline.data.sizes import larger_tests
 from pipeline.data.split import (
     COLD,
@@ -89,8 +90,9 @@ class Dataset:
         Raises:
             UserError: they cannot be split so, or nothing is left to train on or to evaluate.
         """
-        parts = split_ratings(name, ratings, split)
-        return cls._numbered(name, parts.settings, parts.settings.word, parts, metadata)
+        rows = Numbered.of(ratings)
+        parts = split_ratings(name, rows.rows, split)
+        return cls._indexed(name, parts.settings, parts.settings.word, parts, rows, metadata)
 
     @classmethod
     def from_existing_split(
@@ -105,40 +107,46 @@ class Dataset:
 
         But for what the user has in training, unless ``repeats`` are kept.
         """
-        parts = split_as_given(train, held_out, split.repeats)
+        rows = Numbered.of(pd.concat([train, held_out], ignore_index=True))
+        parts = split_as_given(rows.rows, len(train), split.repeats)
         settled = split.settled(train["timestamp"])
         if settled.protocol == "random" != split.protocol:
             parts = replace(parts, note=NO_TIMES.format(name, "validation windows are"))
-        return cls._numbered(name, settled, AS_GIVEN, parts, metadata)
+        return cls._indexed(name, settled, AS_GIVEN, parts, rows, metadata)
 
     @classmethod
-    def _numbered(
+    def _indexed(
         cls,
         name: str,
         split: SplitSettings,
         protocol: str,
         parts: Split,
+        rows: Numbered,
         metadata: pd.DataFrame,
     ) -> Dataset:
         train, later = parts.train, parts.later
         notes = {} if parts.note is None else {CUT_NOTE: parts.note}
         if split.protocol != "time" and not protocol.startswith(AS_GIVEN):
             notes[PROTOCOL_NOTE] = FUTURE.format(split.protocol)
-        training_users = np.sort(train["user"].unique())
-        catalogue = pd.Index(np.sort(train["item"].unique()))
-        others = later["user"][~later["user"].isin(training_users)].unique()
-        users = pd.Index(np.concatenate([training_users, np.sort(others)]))
+        trains = np.zeros(len(rows.users), np.bool_)
+        trains[train["user"]] = True
+        comes_later = np.zeros_like(trains)
+        comes_later[later["user"]] = True
+        users = np.flatnonzero(np.stack([trains, comes_later & ~trains])) % len(trains)
+        items = np.flatnonzero(np.bincount(train["item"], minlength=len(rows.items)))
+        of_user, of_item = places(users, len(rows.users)), places(items, len(rows.items))
+        catalogue = rows.items.take(items)
         known = metadata.drop_duplicates("item").set_index("item")
-        items = known.reindex(catalogue).reindex(columns=["title", "genres"]).fillna("")
+        titles = known.reindex(catalogue).reindex(columns=["title", "genres"]).fillna("")
         return cls(
             name,
             split,
             protocol,
-            pd.DataFrame({"user": users}),
-            items.rename_axis("item").reset_index(),
-            _indexed(train, users, catalogue),
-            _indexed(later, users, catalogue),
-            _indexed(parts.superseded, users, catalogue),
+            pd.DataFrame({"user": rows.users.take(users)}),
+            titles.rename_axis("item").reset_index(),
+            indexed(train, of_user, of_item, len(items)),
+            indexed(later, of_user, of_item, len(items)),
+            indexed(parts.superseded, of_user, of_item, len(items)),
             parts.counts,
             notes,
         )
@@ -154,16 +162,12 @@ class Dataset:
         Raises:
             UserError: it has nothing to train on or to evaluate, or there are no times to cut at.
         """
-        rows = self.train_rows
-        ratings = rows.assign(
-            user=self.users["user"].to_numpy()[rows["user"]],
-            item=self.items["item"].to_numpy()[rows["item"]],
-        )
+        rows = Numbered(self.train_rows, pd.Index(self.users["user"]), pd.Index(self.items["item"]))
         name = f"{self.name}/window-{quantile:g}"
         protocol = f"{self.protocol}/window-{quantile:g}"
         rules = self._rules_of_test() if self.protocol == AS_GIVEN else self.split
-        parts = split_ratings(name, ratings, rules, quantile)
-        return self._numbered(name, parts.settings, protocol, parts, self.items)
+        parts = split_ratings(name, rows.rows, rules, quantile)
+        return self._indexed(name, parts.settings, protocol, parts, rows, self.items)
 
     def _rules_of_test(self) -> SplitSettings:
         """The settings, with the least of what the test's users have in both parts."""
@@ -367,7 +371,7 @@ class Dataset:
         # Where no pair came again, the fingerprint is that of before these rows were kept.
         for table in tables + ([] if self.superseded.empty else [self.superseded]):
             for column in table.columns:
-                digest.update(_canonical_bytes(table[column]))
+                digest.update(canonical_bytes(table[column]))
         return digest.hexdigest()[:16]
 
     @cached_property
@@ -395,77 +399,6 @@ def _distinct(windows: Mapping[float, Dataset]) -> dict[float, Dataset]:
     for quantile, window in windows.items():
         first.setdefault(replace(window, protocol="").fingerprint, quantile)
     return {quantile: windows[quantile] for quantile in first.values()}
-
-
-def _indexed(rows: pd.DataFrame, users: pd.Index, catalogue: pd.Index) -> pd.DataFrame:
-    """``rows`` with indices for ids, in the order of user, item, timestamp and rating."""
-    n_items = len(catalogue) + 1  # with one for all outside the catalogue
-    pairs = users.get_indexer(pd.Index(rows["user"])) * n_items
-    pairs += catalogue.get_indexer(pd.Index(rows["item"])) + 1
-    timestamp, rating = rows["timestamp"].to_numpy(np.int64), rows["rating"].to_numpy(np.float32)
-    pairs, order = _ordered(pairs, timestamp, rating)
-    user = pairs // n_items
-    # Of a large table every look-up waits for memory: one for both, not one for each.
-    both = np.empty(len(rows), [("timestamp", np.int64), ("rating", np.float32)])
-    both["timestamp"], both["rating"] = timestamp, rating
-    both = both.take(order)
-    columns = {
-        "user": user.astype(np.int32),
-        "item": (pairs - user * n_items - 1).astype(np.int32),
-        "rating": both["rating"].copy(),
-        "timestamp": both["timestamp"].copy(),
-    }
-    if "segment" in rows:
-        columns["segment"] = rows["segment"].array.take(order)
-    return pd.DataFrame(columns, copy=False)  # pandas would copy all of it together
-
-
-def _ordered(
-    pairs: npt.NDArray[np.int64],
-    timestamp: npt.NDArray[np.int64],
-    rating: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-    """The pairs in their order, and the order of rows by pair, timestamp and rating, [n].
-
-    One number for each user and item sorts several times as fast as four columns do. Only where
-    a pair is there twice, as all items outside the catalogue are one, do the others count.
-    """
-    ordered, order = _sorted(pairs)
-    same = ordered[1:] == ordered[:-1]
-    again = np.flatnonzero(np.append(same, False) | np.append(False, same))
-    rows = order[again]
-    order[again] = rows[np.lexsort((rating[rows], timestamp[rows], pairs[rows]))]
-    return ordered, order
-
-
-def _sorted(
-    numbers: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-    """Numbers that are not negative in their order, and ``np.argsort``, in a third of its time.
-
-    A number and its place share 64 bits where both fit, and are sorted as one.
-    """
-    bits = len(numbers).bit_length()
-    if int(numbers.max(initial=0)).bit_length() + bits > 63:
-        order = np.argsort(numbers, kind="stable")
-        return numbers[order], order
-    together = numbers << bits
-    together |= np.arange(len(numbers))
-    together.sort()
-    ordered = together >> bits
-    together &= (1 << bits) - 1
-    return ordered, together
-
-
-def _canonical_bytes(column: pd.Series[Any]) -> bytes | memoryview:
-    """Little-endian numbers, or texts as a JSON list; what a digest takes."""
-    if column.dtype.kind in "iuf":
-        values = column.to_numpy()
-        return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
-    # Segments are a few texts in many rows, so each text is spelled once.
-    codes, distinct = pd.factorize(column, use_na_sentinel=False)
-    spelled = np.array([json.dumps(str(text)) for text in distinct], object)
-    return f"[{', '.join(spelled[codes])}]".encode()
 
 
 def _moment(timestamp: int) -> str:

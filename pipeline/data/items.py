@@ -17,7 +17,7 @@ from pipeline.data.layouts import Sample, find_layout, is_number, width
 from pipeline.data.text import Layout, require_text, rows
 from pipeline.errors import UserError
 
-COLUMNS = ("item", "title", "genres")
+TITLE_COLUMNS = ("item", "title", "genres")
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "item": (*RATINGS["item"], "id"),
     "title": (
@@ -44,7 +44,7 @@ def read_items(part: Part | None) -> pd.DataFrame:
         UserError: the file has no column of ids, or a row with a wrong number of fields.
     """
     found = [] if part is None else [tuple(map(str.strip, row)) for row in _read(part)]
-    table = pd.DataFrame(found, columns=list(COLUMNS), dtype="str")
+    table = pd.DataFrame(found, columns=list(TITLE_COLUMNS), dtype="str")
     table["genres"] = table["genres"].replace("(no genres listed)", "")
     return table[table["item"] != ""].drop_duplicates("item", ignore_index=True)
 
@@ -90,7 +90,7 @@ def _text(part: Part) -> Iterator[tuple[str, str, str]]:
     at = _columns(part, header)
     is_recbole = part.suffix == ".item"
     for fields in lines:
-        item, title, genres = (fields[at[name]] if name in at else "" for name in COLUMNS)
+        item, title, genres = (fields[at[name]] if name in at else "" for name in TITLE_COLUMNS)
         yield item, title, "|".join(genres.split()) if is_recbole else genres
 
 
@@ -98,14 +98,14 @@ def _unnamed(sample: Sample) -> tuple[str, ...] | None:
     """Names for columns whose first row, with a number where the id is, names none."""
     if not sample or find_titles(sample[0]).keys() & {"item"} or not any(map(is_number, sample[0])):
         return None
-    return COLUMNS[: width(sample)]
+    return TITLE_COLUMNS[: width(sample)]
 
 
 def _parquet(part: Part) -> Iterator[tuple[str, str, str]]:
     _, _, table = read_columns(part, lambda header: _columns(part, header))
     cells = {name: _texts(part, name, table.column(name)) for name in table.column_names}
     empty = [""] * len(table)
-    yield from zip(*(cells.get(name, empty) for name in COLUMNS), strict=True)
+    yield from zip(*(cells.get(name, empty) for name in TITLE_COLUMNS), strict=True)
 
 
 def _texts(part: Part, name: str, column: Any) -> list[str]:

@@ -43,7 +43,7 @@ class Prepared:
     """Whether it was found prepared."""
 
 
-class Record(BaseModel):
+class MetaFile(BaseModel):
     """What the folder of a prepared dataset says of it in ``meta.json``, and is needed again."""
 
     inputs: dict[str, Any]
@@ -183,9 +183,9 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     return Prepared(dataset, folder, told, record.counts, reused=True)
 
 
-def _read_record(folder: Path) -> Record:
+def _read_record(folder: Path) -> MetaFile:
     try:
-        return Record.model_validate_json((folder / META).read_bytes())
+        return MetaFile.model_validate_json((folder / META).read_bytes())
     except (OSError, ValidationError) as error:
         raise _damaged(folder, error) from None
 

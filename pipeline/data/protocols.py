@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Numbers = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
@@ -41,6 +42,50 @@ def cut_moment(timestamps: npt.NDArray[np.int64], quantile: float) -> int:
 def is_far(share: float, asked: float) -> bool:
     """Whether a training part with this share of the rows is ``FAR`` from the one asked for."""
     return abs(share - asked) > FAR * min(asked, 1 - asked)
+
+
+def drawn(
+    ratings: pd.DataFrame,
+    user: Numbers,
+    item: Numbers,
+    share: float | None,
+    generator: np.random.Generator,
+    pairs_go_together: bool,
+    is_window: bool,
+) -> Mask:
+    """What random or leave_one_out hold out, whatever the order of the rows, [rows].
+
+    Args:
+        ratings: rating and timestamp of each row.
+        user, item: [rows], numbers from 0 in the order of their ids.
+        share: of each user's units that is held out; none: the latest row of each.
+        generator: of the draw.
+        pairs_go_together: whether all rows of a user and item are on one side.
+        is_window: whether the latest row is held out of half of the users only: without a draw all
+            windows would be the same.
+    """
+    both = pairs(user, item)
+    if share is not None and pairs_go_together:
+        return share_of_each(user, np.unique(both, return_inverse=True)[1], share, generator)
+    order = np.lexsort((ratings["rating"], ratings["timestamp"], both))
+    if share is not None:
+        found = share_of_each(user[order], np.arange(len(user)), share, generator)
+    else:
+        among = generator.random(int(user.max(initial=-1)) + 1) < (0.5 if is_window else 1)
+        found = latest_of_each(
+            user[order], ratings["timestamp"].to_numpy()[order], among, generator
+        )
+    held_out = np.empty(len(user), np.bool_)
+    held_out[order] = found
+    return held_out
+
+
+def pairs(user: Numbers, item: Numbers) -> npt.NDArray[np.int64]:
+    """One number for each user and item together."""
+    both: npt.NDArray[np.int64] = user.astype(np.int64)
+    both *= int(item.max(initial=0)) + 1
+    both += item
+    return both
 
 
 def share_of_each(

@@ -1,6 +1,6 @@
 """Ratings as a checked table, whatever file they come from.
 
-    choice.choose -> formats.read_raw -> checks of every row -> ids
+    which_files.choose -> formats.read_raw -> checks of every row -> ids
 
 Rows that share user and item stay: which of them counts depends on the split.
 
@@ -22,12 +22,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.choice import Choice, choose
 from pipeline.data.columns import ALIASES, plain
 from pipeline.data.formats import BadRow, RawTable, bad_rows, read_raw
 from pipeline.data.items import matching, read_items
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.times import Times, expected, read_times
+from pipeline.data.which_files import ChosenFiles, choose
 from pipeline.errors import UserError, brief
 
 _SHOWN = 5
@@ -95,7 +95,7 @@ def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
     )
 
 
-def _require_alike(choice: Choice, parts: Sequence[_Checked]) -> None:
+def _require_alike(choice: ChosenFiles, parts: Sequence[_Checked]) -> None:
     for what in ("times", "rated"):
         had = [getattr(part, what) for part in parts]
         if len(set(had)) > 1:

@@ -22,9 +22,9 @@ from pathlib import Path
 import pooch
 import requests
 
-from pipeline.data.choice import choose
 from pipeline.data.files import Part, open_zip
 from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.which_files import choose
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError, brief
 

@@ -26,14 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from pipeline.data.protocols import (
-    Mask,
-    Numbers,
-    cut_moment,
-    is_far,
-    latest_of_each,
-    share_of_each,
-)
+from pipeline.data.protocols import Mask, Numbers, cut_moment, drawn, is_far, pairs
 from pipeline.data.sizes import RULES, larger_tests, looser
 from pipeline.errors import UserError
 from pipeline.settings import Settings
@@ -169,7 +162,7 @@ def split_ratings(
 ) -> Split:
     """Split ``ratings`` (user, item, rating, timestamp) as ``settings`` say.
 
-    Every row has its ids: ``read_ratings`` lets no other pass. The parts are:
+    Users and items are numbers, as of ``Numbered``. The parts are:
 
     training rows of users with ``min_training`` of them;
     held-out rows in segments. Rows of items in the training catalogue, of users with
@@ -193,11 +186,16 @@ def split_ratings(
     timestamp = ratings["timestamp"].to_numpy()
     asked, settings = settings.protocol, settings.settled(ratings["timestamp"])
     draws = settings.protocol != "time"
-    # Ids become numbers once; from then on everything is a look-up in a small table.
-    user, item = (pd.factorize(ratings[key], sort=draws)[0] for key in ("user", "item"))
+    user, item = ratings["user"].to_numpy(), ratings["item"].to_numpy()
     note = NO_TIMES.format(name, "what is held out is") if draws and asked == "auto" else None
     if draws:
-        held_out = _drawn(ratings, user, item, settings, window)
+        repetition = 0 if window is None else round(window * 1e9)
+        generator = np.random.default_rng([settings.split_seed, repetition])
+        share = None if settings.protocol == "leave_one_out" else 1 - settings.test_cut
+        pairs_go_together = settings.repeats == "drop"
+        held_out = drawn(
+            ratings, user, item, share, generator, pairs_go_together, window is not None
+        )
     else:
         quantile = settings.test_cut if window is None else window
         held_out, note = _after_the_cut(name, timestamp, quantile)
@@ -215,11 +213,13 @@ def split_ratings(
     raise UserError(_empty(name, split, settings, window is not None))
 
 
-def split_as_given(train: pd.DataFrame, held_out: pd.DataFrame, repeats: str) -> Split:
-    """A split that came with the data: every held-out row of a known user and item is the test."""
-    ratings = pd.concat([train, held_out], ignore_index=True)
-    user, item = (pd.factorize(ratings[key])[0] for key in ("user", "item"))
-    is_held_out = np.arange(len(ratings)) >= len(train)
+def split_as_given(ratings: pd.DataFrame, n_training: int, repeats: str) -> Split:
+    """A split that came with the data: every held-out row of a known user and item is the test.
+
+    ``ratings`` are ``Numbered``; the first ``n_training`` of them train.
+    """
+    user, item = ratings["user"].to_numpy(), ratings["item"].to_numpy()
+    is_held_out = np.arange(len(ratings)) >= n_training
     settings = AS_GIVEN.model_copy(update={"repeats": repeats})
     return _divided(ratings, user, item, is_held_out, settings, None)
 
@@ -245,34 +245,6 @@ def _after_the_cut(
             f"asked for. If that is no split to learn from, --protocol random needs no times."
         )
     return held_out, None
-
-
-def _drawn(
-    ratings: pd.DataFrame,
-    user: Numbers,
-    item: Numbers,
-    settings: SplitSettings,
-    window: float | None,
-) -> Mask:
-    """What random or leave_one_out hold out, whatever the order of the rows."""
-    repetition = 0 if window is None else round(window * 1e9)
-    generator = np.random.default_rng([settings.split_seed, repetition])
-    pairs = _pairs(user, item)
-    if settings.protocol == "random" and settings.repeats == "drop":
-        unit = np.unique(pairs, return_inverse=True)[1]
-        return share_of_each(user, unit, 1 - settings.test_cut, generator)
-    order = np.lexsort((ratings["rating"], ratings["timestamp"], pairs))
-    if settings.protocol == "random":
-        drawn = share_of_each(user[order], np.arange(len(user)), 1 - settings.test_cut, generator)
-    else:
-        n_users = int(user.max(initial=-1)) + 1
-        among = generator.random(n_users) < (1 if window is None else 0.5)
-        drawn = latest_of_each(
-            user[order], ratings["timestamp"].to_numpy()[order], among, generator
-        )
-    held_out = np.empty(len(user), np.bool_)
-    held_out[order] = drawn
-    return held_out
 
 
 def _divided(
@@ -307,31 +279,23 @@ def _divided(
     return Split(train, earlier, later, counts, settings, note)
 
 
-def _pairs(user: Numbers, item: Numbers) -> npt.NDArray[np.int64]:
-    """One number for each user and item together."""
-    pairs: npt.NDArray[np.int64] = user.astype(np.int64)
-    pairs *= int(item.max(initial=0)) + 1
-    pairs += item
-    return pairs
-
-
 def _repeated(
     user: Numbers, item: Numbers, held_out: Mask, timestamp: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """The rows that a later one of the same part and pair supersedes (on a tie, the last of the
     file stays), and the held-out rows of pairs that are in the training part."""
-    ordered = _pairs(user, item)
+    ordered = pairs(user, item)
     ordered.sort()
     several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(several) == 0:
         nothing = np.empty(0, np.intp)
         return nothing, nothing
     del ordered  # before there is another of its size
-    pairs = _pairs(user, item)
-    rows = np.flatnonzero(pd.Series(pairs, copy=False).isin(several))
+    numbers = pairs(user, item)
+    rows = np.flatnonzero(pd.Series(numbers, copy=False).isin(several))
     # By pair, the training part first; stable, so in the order of the file on a tie.
-    rows = rows[np.lexsort((timestamp[rows], held_out[rows], pairs[rows]))]
-    pair, side = pairs[rows], held_out[rows]
+    rows = rows[np.lexsort((timestamp[rows], held_out[rows], numbers[rows]))]
+    pair, side = numbers[rows], held_out[rows]
     same = pair[1:] == pair[:-1]
     superseded = rows[:-1][same & (side[1:] == side[:-1])]
     begins = np.append(True, ~same)

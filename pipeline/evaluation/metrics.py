@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
+from pipeline.own import find
 
 Hits = npt.NDArray[np.bool_]
 """bool[n_users, k]: whether the item at each rank of a list is in R_u."""
@@ -179,7 +180,7 @@ def _mean_over_list(values: npt.NDArray[np.generic], listed: npt.NDArray[np.bool
     return means
 
 
-METRICS = (
+METRICS = [
     Metric(
         name="ndcg",
         of=lambda judged: ndcg(judged.hits, judged.n_relevant),
@@ -269,10 +270,23 @@ METRICS = (
         meaning="how unevenly items are recommended, from 0 to 1",
         per_user=False,
     ),
-)
-"""All of them, in the order in which they are shown."""
+]
+"""All of them, in the order in which they are shown; those of one's own come behind."""
 BY_NAME = {metric.name: metric for metric in METRICS}
-ACCURACY = tuple(metric.name for metric in METRICS if metric.accuracy)
+
+
+def use_own(name: str) -> Metric:
+    """The metric of one's own with this import path, from now on one of ``METRICS``.
+
+    Raises:
+        UserError: there is no such metric, or another one has its name.
+    """
+    own: Metric = find(name, "metric", lambda each: isinstance(each, Metric))
+    if BY_NAME.setdefault(own.name, own) is not own:
+        raise UserError(f"metric={name}: there is another metric {own.name}: name it otherwise.")
+    if own not in METRICS:
+        METRICS.append(own)
+    return own
 
 
 def at(metric: Metric, k: int) -> str:
@@ -297,7 +311,7 @@ def parse_accuracy(name: str) -> tuple[Metric, int]:
     if found is None or not found[0].accuracy:
         raise UserError(
             f"metric={name}: expected one of accuracy with its k, as in ndcg_at_10; these are "
-            f"{', '.join(ACCURACY)}."
+            f"{', '.join(metric.name for metric in METRICS if metric.accuracy)}."
         )
     return found
 

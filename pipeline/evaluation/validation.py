@@ -28,7 +28,7 @@ from pipeline.evaluation.lists import Evaluation
 from pipeline.evaluation.significance import Gain
 from pipeline.models.base import Recommender
 from pipeline.models.fitting import EpochDone, fit
-from pipeline.training.checkpoint import Journal, Record
+from pipeline.training.checkpoint import EpochMetrics, Journal
 
 OVER_POPULAR, OVER_STRANGERS = "over_popular", "over_strangers"
 """A user's own list against the user's most popular unseen items, and another user's list."""
@@ -46,13 +46,13 @@ class Validation:
 
     epochs: int | None
     """The number of epochs with the best mean over windows; None for models without epochs."""
-    windows: dict[float, Record]
+    windows: dict[float, EpochMetrics]
     """What each window's fit recorded at that number of epochs, by quantile."""
     repeats: float = 1.0
     """How many times users are among the windows' users, the mean over these."""
 
     @property
-    def mean(self) -> Record:
+    def mean(self) -> EpochMetrics:
         """The mean over windows of each metric of the lists; empty without windows."""
         records = list(self.windows.values())
         names = [name for name in records[0] if "_at_" in name] if records else []
@@ -121,7 +121,7 @@ class Window:
         return self.ranking.evaluate_popularity().evaluation
 
     @property
-    def popularity(self) -> Record:
+    def popularity(self) -> EpochMetrics:
         """What the popularity lists are worth in the mean."""
         return self.popular.summary
 
@@ -160,13 +160,13 @@ def validate(
     ``Validation.gain``, which are no metrics and which ``on_epoch`` is not told.
     """
 
-    def is_stale(curve: list[Record]) -> bool:
+    def is_stale(curve: list[EpochMetrics]) -> bool:
         return patience is not None and _stale(curve, metric) >= patience
 
     for window in windows:
         if window.name in journal.finished:
             continue
-        curve = journal.epochs.get(window.name, [])
+        curve = journal.records.get(window.name, [])
         if not curve or not is_stale(curve):
             model = make()
             fit(
@@ -179,7 +179,7 @@ def validate(
                 stop=is_stale,
             )
         journal.finish(window.name)
-    curves = {window.quantile: journal.epochs[window.name] for window in windows}
+    curves = {window.quantile: journal.records[window.name] for window in windows}
     if not curves:
         return Validation(None, {})
     length = min(len(curve) for curve in curves.values())
@@ -192,12 +192,12 @@ def validate(
     return Validation(chosen + 1 if in_epochs else None, records, _repeats(windows))
 
 
-def _measured(model: Recommender, window: Window, metric: str) -> tuple[Record, Record]:
+def _measured(model: Recommender, window: Window, metric: str) -> tuple[EpochMetrics, EpochMetrics]:
     ranked = window.ranking.evaluate(model)
     return ranked.evaluation.summary, _gains(model, window, ranked, metric)
 
 
-def _gains(model: Recommender, window: Window, ranked: Ranked, metric: str) -> Record:
+def _gains(model: Recommender, window: Window, ranked: Ranked, metric: str) -> EpochMetrics:
     """Sums by which a model's own lists are compared with those that are not personal.
 
     Strangers' lists take two more rankings, so they are made where there is a doubt: where most
@@ -230,7 +230,7 @@ def _repeats(windows: Sequence[Window]) -> float:
     return float((times**2).sum() / times.sum())
 
 
-def _stale(curve: list[Record], metric: str) -> int:
+def _stale(curve: list[EpochMetrics], metric: str) -> int:
     """Epochs since the best one."""
     values = [record[metric] for record in curve]
     return len(values) - 1 - values.index(max(values))

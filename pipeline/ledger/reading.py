@@ -33,7 +33,7 @@ _JSON_FILE = re.compile(rf"(?P<{NAME}>.+)_(?P<{TIMESTAMP}>{_STAMP.pattern})\.jso
 
 
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """One model of the ledger.
 
     ``metrics`` are exactly as written, in 0..1, under the project's names (ndcg_at_10). ``time``
@@ -58,7 +58,7 @@ class Row:
 class Ledger:
     """Rows that could be read, and for each that could not, where it stands and why."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LedgerRow] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
@@ -78,7 +78,7 @@ def read_ledger(paths: Iterable[Path]) -> Ledger:
             raw = _read(file)
             rows = _csv_rows(file, raw) if file.suffix == ".csv" else _json_rows(file, raw)
             for where, result in rows:
-                if isinstance(result, Row):
+                if isinstance(result, LedgerRow):
                     ledger.rows.append(result)
                 else:
                     ledger.left_out.append(f"{where}: {result}")
@@ -104,7 +104,7 @@ def _read(file: Path) -> bytes:
         raise UserError(f"{file}: this cannot be read: {error.strerror}") from None
 
 
-Result = tuple[str, Row | str]  # where, and the row or why there is none
+Result = tuple[str, LedgerRow | str]  # where, and the row or why there is none
 
 
 def _csv_rows(file: Path, raw: bytes) -> Iterator[Result]:
@@ -170,7 +170,7 @@ def _fields(header: list[str], cells: list[str]) -> dict[str, str]:
     return dict(zip(header, [*first, ",".join(date)], strict=True))
 
 
-def _row(where: str, fields: Mapping[str, Any], raw_name: str, raw: bytes) -> Row:
+def _row(where: str, fields: Mapping[str, Any], raw_name: str, raw: bytes) -> LedgerRow:
     name = fields.get(NAME)
     if not isinstance(name, str) or not name:
         raise _BadRowError(f"{NAME} is empty")
@@ -194,7 +194,7 @@ def _row(where: str, fields: Mapping[str, Any], raw_name: str, raw: bytes) -> Ro
         for what in ("n_items", "n_users")
         if isinstance(text := fields.get(what), str) and re.fullmatch(r"[1-9]\d{0,17}", text)
     }
-    return Row(where, name, key, time, metrics, counts, repairs, raw_name, raw)
+    return LedgerRow(where, name, key, time, metrics, counts, repairs, raw_name, raw)
 
 
 def _metric(column: str, text: Any) -> Decimal:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
+from pipeline.own import find, is_own
 
 if TYPE_CHECKING:  # a network's module is to load with torch alone
     from pipeline.models.base import Recommender
@@ -27,11 +28,23 @@ FAMILIES = {
 
 
 def family(name: str) -> type[Recommender]:
-    """The class of the model called ``name``.
+    """The class of the model called ``name``, or of one's own by its import path.
 
     Raises:
         UserError: there is no such model.
     """
+    if is_own(name):
+        from pipeline.models.base import Recommender
+
+        def fits(each: object) -> bool:
+            return (
+                isinstance(each, type)
+                and issubclass(each, Recommender)
+                and each.__module__.partition(".")[0] != __name__.partition(".")[0]
+            )
+
+        own: type[Recommender] = find(name, "model", fits)
+        return own
     if name not in FAMILIES:
         from pipeline.settings import unknown_field
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.dataset import Dataset
 from pipeline.models.base import EpochRecommender, Recommender
-from pipeline.training.checkpoint import Journal, Record
+from pipeline.training.checkpoint import EpochMetrics, Journal
 
 if TYPE_CHECKING:  # so that a change of the trainer is none of the models without a network
     from pipeline.training.trainer import Epoch
 
-EpochDone = Callable[[str, int, Record], None]
+EpochDone = Callable[[str, int, EpochMetrics], None]
 """Told the fit's name, the number of the epoch and its record.
 
 A fit without epochs is told of once: number 0, and a record without a loss.
 """
-Measure = Callable[[], tuple[Record, Record]]
+Measure = Callable[[], tuple[EpochMetrics, EpochMetrics]]
 """What the model is worth as it is now: what is told, and what is journalled beside that."""
 
 
@@ -29,7 +29,7 @@ def fit(
     *,
     on_epoch: EpochDone | None = None,
     measure: Measure | None = None,
-    stop: Callable[[list[Record]], bool] | None = None,
+    stop: Callable[[list[EpochMetrics]], bool] | None = None,
 ) -> None:
     """Fit ``model`` to ``dataset`` from where the fit ``name`` of ``journal`` stands.
 
@@ -37,7 +37,7 @@ def fit(
     far, and what ``on_epoch`` raises ends the fit.
     """
 
-    def note(number: int, training: Record, state: dict[str, Any]) -> None:
+    def note(number: int, training: EpochMetrics, state: dict[str, Any]) -> None:
         found, beside = ({}, {}) if measure is None else measure()
         record = {**found, **training}
         if on_epoch is not None:  # before the checkpoint: what is told twice beats what is lost
@@ -46,7 +46,7 @@ def fit(
 
     def after(epoch: Epoch) -> bool:
         note(epoch.number, epoch.record(), epoch.state())
-        return stop is not None and stop(journal.epochs[name])
+        return stop is not None and stop(journal.records[name])
 
     if isinstance(model, EpochRecommender):
         model.fit(dataset, after, journal.state(name))

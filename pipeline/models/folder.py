@@ -25,6 +25,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError, brief
 from pipeline.models import family
 from pipeline.models.base import Recommender
+from pipeline.own import portable
 
 ITEM_COLUMNS = ("item", "title", "genres", "popularity")
 
@@ -51,7 +52,7 @@ def save_model(name: str, recommender: Recommender, dataset: Dataset, folder: Pa
     dataset.users[: dataset.n_users].to_parquet(folder / "users.parquet", index=False)
     catalogue = dataset.items.assign(popularity=dataset.popularity)
     catalogue.to_parquet(folder / "items.parquet", index=False)
-    (folder / "family.json").write_text(json.dumps({"model": name}) + "\n")
+    (folder / "family.json").write_text(json.dumps({"model": portable(name)}) + "\n")
 
 
 def load_model(folder: Path) -> FittedModel:

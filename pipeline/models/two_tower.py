@@ -20,9 +20,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.models.base import Arrays, EpochRecommender
+from pipeline.models.base import Arrays
+from pipeline.models.network import NetworkRecommender
 from pipeline.space import Choice, Range, Space
-from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
+from pipeline.training.trainer import OnEpoch, TrainingSettings
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
@@ -80,7 +81,7 @@ class TwoTowerNetwork(nn.Module):
         return normalize(self.users.t(), dim=1), normalize(self.tower(self.features), dim=1)
 
 
-class TwoTower(EpochRecommender):
+class TwoTower(NetworkRecommender):
     """The two towers as a recommender."""
 
     settings_class = TwoTowerSettings
@@ -93,6 +94,13 @@ class TwoTower(EpochRecommender):
         "scale": Range(low=1, high=30, log=True),
     }
     settings: TwoTowerSettings
+    network: TwoTowerNetwork
+    features: npt.NDArray[np.float32]
+    """[n_items, F]."""
+
+    def make(self, n_users: int, n_items: int) -> TwoTowerNetwork:
+        """The towers, on the features of the items that they are fitted to."""
+        return TwoTowerNetwork(n_users, self.features, self.settings)
 
     def fit(
         self,
@@ -101,26 +109,12 @@ class TwoTower(EpochRecommender):
         state: dict[str, Any] | None = None,
     ) -> Self:
         """Train on the chosen device."""
-        device = choose_device(self.settings.device)
-        features = item_features(dataset.items, self.settings.title_components, self.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = TwoTowerNetwork(dataset.n_users, features, self.settings).to(device)
-        generator = torch.Generator(device).manual_seed(self.seed)
-        trainer = Trainer(network, dataset, self.settings, generator)
-        if state is not None:
-            trainer.load_state(state)
+        self.features = item_features(dataset.items, self.settings.title_components, self.seed)
+        return super().fit(dataset, on_epoch, state)
 
-        def after(epoch: Epoch) -> bool:
-            self._take_vectors(network)
-            return on_epoch(epoch) if on_epoch is not None else False
-
-        self._take_vectors(network)
-        trainer.run(after)
-        return self
-
-    def _take_vectors(self, network: TwoTowerNetwork) -> None:
-        self.users, self.items = (part.cpu().numpy() for part in network.vectors())
+    def after_epoch(self) -> None:
+        """Take the vectors: they are all that scores need."""
+        self.users, self.items = (part.cpu().numpy() for part in self.network.vectors())
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Cosines, [len(users), n_items]."""

@@ -27,10 +27,10 @@ from pipeline.console import console
 from pipeline.database import hidden, is_sqlite, shown, without_password
 from pipeline.disk import unfinished
 from pipeline.errors import UserError
-from pipeline.ops.store import Store, find_store, private_files
+from pipeline.ops.store import ServerStore, find_store, private_files
 
 DATABASES = {"sqlite": "mlflow.db", "postgresql": "mlflow.dump"}
-ARTIFACTS = "artifacts.tar"
+ARTIFACTS_FILE = "artifacts.tar"
 CONTENTS = "backup.json"
 NAME = "backup"  # of what is unfinished
 
@@ -54,7 +54,7 @@ def backup(folder: Path, artifacts: str | None, to: Path) -> Path:
     with _filled(made) as new:
         _copy_database(store, new / DATABASES[kind])
         if isinstance(store.artifacts, Path):
-            _pack(store.artifacts, new / ARTIFACTS)
+            _pack(store.artifacts, new / ARTIFACTS_FILE)
         else:
             console.print(f"{store.artifacts} is left to the object store's own backup.")
         files = {file.name: _digest(file) for file in sorted(new.iterdir())}
@@ -84,8 +84,8 @@ def restore(source: Path, folder: Path, artifacts: str | None) -> None:
         if not (source / name).is_file() or _digest(source / name) != expected:
             raise UserError(f"{source / name} is missing or damaged: take another backup.")
     # Artifacts first: a server that is started too early finds no run without its files.
-    if isinstance(store.artifacts, Path) and (source / ARTIFACTS).exists():
-        with _filled(store.artifacts) as new, tarfile.open(source / ARTIFACTS) as packed:
+    if isinstance(store.artifacts, Path) and (source / ARTIFACTS_FILE).exists():
+        with _filled(store.artifacts) as new, tarfile.open(source / ARTIFACTS_FILE) as packed:
             _check_members(packed)
             packed.extractall(new)
     _restore_database(store, source / DATABASES[kind])
@@ -121,7 +121,7 @@ def _filled(target: Path) -> Iterator[Path]:
         raise UserError(f"The artifacts could not be unpacked: {error}") from None
 
 
-def _copy_database(store: Store, file: Path) -> None:
+def _copy_database(store: ServerStore, file: Path) -> None:
     if is_sqlite(store.database):
         with closing(sqlite3.connect(str(store.database.database))) as database:
             database.execute("VACUUM INTO ?", (str(file),))
@@ -130,7 +130,7 @@ def _copy_database(store: Store, file: Path) -> None:
     _call(store, "pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={file}")
 
 
-def _restore_database(store: Store, file: Path) -> None:
+def _restore_database(store: ServerStore, file: Path) -> None:
     if is_sqlite(store.database):
         path = Path(str(store.database.database))
         try:
@@ -146,7 +146,7 @@ def _restore_database(store: Store, file: Path) -> None:
     _call(store, "pg_restore", *words, str(file))
 
 
-def _call(store: Store, program: str, *words: str) -> None:
+def _call(store: ServerStore, program: str, *words: str) -> None:
     """Run a program of PostgreSQL; the password goes through its environment.
 
     Raises:
@@ -182,7 +182,7 @@ def _pack(artifacts: Path, file: Path) -> None:
                 continue  # deleted since it was listed
 
 
-def _check_empty(store: Store) -> None:
+def _check_empty(store: ServerStore) -> None:
     """Refuse to restore over what somebody may need.
 
     Raises:

@@ -27,7 +27,7 @@ from pipeline.tracking.store import deliver_left
 
 FOLDER = Path("data") / "offline"
 DATABASE = "mlflow.db"
-ARTIFACTS = "artifacts"
+ARTIFACTS_FOLDER = "artifacts"
 ELSEWHERE = ("MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID")  # what names something on a server
 STUDIES = "OPTUNA_STORAGE"  # where it names a server, studies are kept in a file meanwhile
 
@@ -84,7 +84,7 @@ def _make_store(experiment: str) -> None:
     """Make sure that the store is there, and that its experiment keeps artifacts beside it."""
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        artifacts = (FOLDER / ARTIFACTS).resolve()
+        artifacts = (FOLDER / ARTIFACTS_FOLDER).resolve()
         # By a client, the experiment that MLflow makes would keep its files elsewhere.
         place = str(artifacts) if quote(str(artifacts)) == str(artifacts) else artifacts.as_uri()
         make_ready(offline_uri(), place)

@@ -18,7 +18,7 @@ from typing import NoReturn
 from pipeline.console import console
 from pipeline.database import is_sqlite, shown, without_password
 from pipeline.errors import UserError
-from pipeline.ops.store import Store, find_store, private_files
+from pipeline.ops.store import ServerStore, find_store, private_files
 from pipeline.passwords import weakness
 from pipeline.tracking.schema import make_ready
 
@@ -127,7 +127,7 @@ def kept_key(path: Path) -> str:
     return path.read_text()
 
 
-def configure(path: Path, store: Store) -> tuple[Path, dict[str, str]]:
+def configure(path: Path, store: ServerStore) -> tuple[Path, dict[str, str]]:
     """Write the configuration of users; it and the environment that is returned belong together."""
     if is_sqlite(store.database):
         database, variables = store.database, dict[str, str]()
@@ -148,7 +148,7 @@ def write_privately(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def flags(store: Store, host: str, port: int, names: Sequence[str]) -> list[str]:
+def flags(store: ServerStore, host: str, port: int, names: Sequence[str]) -> list[str]:
     """Those of ``mlflow server``."""
     hosts = [f"localhost:{port}", f"127.0.0.1:{port}", *names]
     # Browsers send the page's origin with what they post. A name without a port is that of a proxy

@@ -15,13 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.database import hidden, is_sqlite, read_url, shown
 from pipeline.errors import UserError
 
-VARIABLE = "DATABASE_URL"
+DATABASE_URL = "DATABASE_URL"
 EMBEDDED = "mlflow.db"  # in the server's folder, where there is no PostgreSQL
 CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Store:
+class ServerStore:
     """Where runs, models, users and permissions are (one database), and where files are."""
 
     database: URL
@@ -58,7 +58,7 @@ def private_files() -> Iterator[None]:
         os.umask(before)
 
 
-def find_store(folder: Path, artifacts: str | None) -> Store:
+def find_store(folder: Path, artifacts: str | None) -> ServerStore:
     """The store that DATABASE_URL, ``artifacts`` and else ``folder`` name.
 
     Raises:
@@ -66,14 +66,14 @@ def find_store(folder: Path, artifacts: str | None) -> Store:
     """
     folder = folder.absolute()
     database = URL.create("sqlite", database=str(folder / EMBEDDED))
-    if given := os.environ.get(VARIABLE):
+    if given := os.environ.get(DATABASE_URL):
         database = read_url(given)
         if database.get_backend_name() != "postgresql":
             raise UserError(
-                f"{VARIABLE} names a database of {database.get_backend_name()}: expected "
+                f"{DATABASE_URL} names a database of {database.get_backend_name()}: expected "
                 f"postgresql://user:password@host/database. Without it, the server keeps a SQLite "
                 f"file in its folder."
             )
     if artifacts and "://" in artifacts:
-        return Store(database, artifacts)
-    return Store(database, Path(artifacts).absolute() if artifacts else folder / "artifacts")
+        return ServerStore(database, artifacts)
+    return ServerStore(database, Path(artifacts).absolute() if artifacts else folder / "artifacts")

@@ -29,6 +29,7 @@ ROOT = Path("data") / "outbox"
 JOURNAL, DELIVERED, STORE, LOCK = "journal", "delivered", "store", "lock"
 DAMAGED, REFUSED = "damaged", "refused"
 RUNS = "runs"  # is there while runs of the process may be open
+PIECE = 1 << 20  # bytes of the journal that are read at a time
 NUMBER = 20  # digits of the number in ``delivered``, so that it is written over in one piece
 
 
@@ -62,7 +63,7 @@ class Outbox:
             self._delivered = os.open(folder / DELIVERED, flags)
         except OSError as error:
             raise cannot_write(folder, error) from None
-        self._open_runs = 0
+        self.open_runs = 0
         self.size = os.fstat(self._journal).st_size
         number = os.pread(self._delivered, NUMBER, 0)
         # Without a number that can be read everything is delivered again, which harms nothing.
@@ -125,7 +126,7 @@ class Outbox:
         Raises:
             OutboxError: it cannot be noted.
         """
-        self._open_runs += 1
+        self.open_runs += 1
         try:
             (self.folder / RUNS).touch()
             sync(self.folder)
@@ -134,9 +135,7 @@ class Outbox:
 
     def end_run(self) -> None:
         """Note that a run has ended, or was not opened."""
-        self._open_runs -= 1
-        if not self._open_runs:
-            self.end_all_runs()
+        self.open_runs -= 1
 
     def end_all_runs(self) -> None:
         """Note that no run is open."""
@@ -182,20 +181,28 @@ class Outbox:
 
         A line that is damaged, as the last one may be after a power cut, is put aside.
         """
-        with (self.folder / JOURNAL).open("rb") as journal:
-            place = self.delivered
-            journal.seek(place)
-            while place < self.size:
-                line = journal.readline()
-                if not line:
-                    return
-                place += len(line)
-                entry = _entry(line)
-                if entry is None:
-                    self.put_aside(DAMAGED, line)
-                    self.mark(place)
-                else:
-                    yield entry, place
+        place = self.delivered
+        for line in self._lines(place):
+            place += len(line)
+            entry = _entry(line)
+            if entry is None:
+                self.put_aside(DAMAGED, line)
+                self.mark(place)
+            else:
+                yield entry, place
+
+    def _lines(self, place: int) -> Iterator[bytes]:
+        """Lines of the journal from a place on, the last perhaps without its end.
+
+        They are read from the file that is open, for its folder may be gone.
+        """
+        rest = b""
+        while piece := os.pread(self._journal, min(PIECE, self.size - place), place):
+            place += len(piece)
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from (line + b"\n" for line in whole)
+        if rest:
+            yield rest
 
     def mark(self, delivered: int) -> None:
         """Remember how much the store has taken."""

@@ -6,11 +6,13 @@ MLflow has taken something, or that it never will.
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, ErrorCode
+from sqlalchemy.exc import OperationalError
 
 UNAUTHORIZED, FORBIDDEN, TIMEOUT, TOO_MANY = 401, 403, 408, 429
 FOREIGN = (
@@ -32,9 +34,16 @@ def is_refusal(error: Exception) -> bool:
 def is_away(error: Exception) -> bool:
     """Whether the store may take the same in a moment: it cannot be reached, or is busy.
 
-    With another password it might, too, but not by itself.
+    With another password it might, too, but not by itself: of these answers, only a proxy's page
+    may pass. MLflow's own are plain text.
     """
-    return not is_refusal(error) and _status(error) not in (UNAUTHORIZED, FORBIDDEN)
+    closed = _status(error) in (UNAUTHORIZED, FORBIDDEN) and "<html" not in str(error).lower()
+    return not is_refusal(error) and not closed
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether a file of SQLite is being written by other processes, for longer than is waited."""
+    return isinstance(error, MlflowException | OperationalError) and "is locked" in str(error)
 
 
 def is_about_a_part(error: Exception) -> bool:
@@ -44,11 +53,13 @@ def is_about_a_part(error: Exception) -> bool:
 
 
 def short(error: BaseException) -> str:
-    """An error in a line: HTTP libraries wrap theirs many times, and say most in the first."""
+    """An error in a line: libraries wrap theirs many times, and say most in the first."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
             return inner.strerror
+        if isinstance(inner, sqlite3.Error):
+            return str(inner)
         inner = inner.__cause__ or inner.__context__
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 

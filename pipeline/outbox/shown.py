@@ -13,6 +13,8 @@ from pipeline.outbox.contents import last_points
 from pipeline.outbox.journal import Entry
 from pipeline.outbox.replies import NotShownError
 
+ANSWERS = 3  # of a server, before something counts as not there
+
 
 def require_shown(what: str, wanted: Iterable[str], shown: Iterable[str]) -> None:
     """Compare names.
@@ -43,15 +45,19 @@ def require_batch(run: MlflowRun, entry: Entry) -> None:
     require_shown("metric", (key for key, *_ in points), shown)
 
 
-def require_files(folder: Path, list_files: Callable[[str | None], list[FileInfo]]) -> None:
-    """Look for the files of a folder, with their sizes, in what the store lists.
+def require_files(
+    folder: Path, list_files: Callable[[str | None], list[FileInfo]], below: str = ""
+) -> None:
+    """Look for the files of a folder, with their sizes, in what the store lists; for those that are
+    ``below`` a path in it, where that is given.
 
     Raises:
         NotShownError: one is not there, or is of another size.
     """
+    root = folder / below
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in folder.rglob("*")
+        for path in [root, *root.rglob("*")]
         if path.is_file()
     }
     folders = {str(PurePosixPath(name).parent) for name in sizes}
@@ -66,7 +72,18 @@ def require_files(folder: Path, list_files: Callable[[str | None], list[FileInfo
 
 def is_remote(client: mlflow.MlflowClient) -> bool:
     """Whether something may stand between a client and its store."""
-    return str(client.tracking_uri).startswith("http")
+    return is_http(str(client.tracking_uri))
+
+
+def answers(client: mlflow.MlflowClient) -> int:
+    """How often a store is asked before something counts as not there: what one answer does not
+    show, another may, for a proxy's empty page looks like an empty folder."""
+    return ANSWERS if is_remote(client) else 1
+
+
+def is_http(uri: str) -> bool:
+    """Whether a store is a server."""
+    return uri.startswith("http")
 
 
 def _is_cut(given: str, shown: str | None) -> bool:

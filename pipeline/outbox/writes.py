@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import (
@@ -23,10 +24,17 @@ from mlflow.entities import (
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from pipeline.outbox.contents import EMPTY, Contents, contents, told
 from pipeline.outbox.journal import Entry
-from pipeline.outbox.shown import is_remote, require_batch, require_files, require_shown
+from pipeline.outbox.shown import (
+    answers,
+    is_remote,
+    require_batch,
+    require_files,
+    require_shown,
+)
 
 T = TypeVar("T")
 
@@ -36,6 +44,7 @@ ENDED = "ended"  # the tag that says why a run did not finish
 BATCH, INPUTS, ARTIFACTS, MODEL, END = "batch", "inputs", "artifacts", "model", "end"
 LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one request, of each part of a batch."""
+UPLOADING = ".artifact.uploading."  # how MLflow begins the name of a file until it is whole
 KEY = "outbox"  # the tag of a logged model by which a second delivery finds it
 MLMODEL = "MLmodel"
 
@@ -131,41 +140,78 @@ def _fit(one: Entry, other: Entry) -> bool:
 def _write_end(client: mlflow.MlflowClient, entry: Entry) -> None:
     """End a run; as FINISHED only where the store has all that it must hold."""
     status, must = entry.content["status"], Contents.read(entry.content.get("must", {}))
-    if must != EMPTY and (lacking := contents(client, entry.run, must).lacks(must)):
+    if lacking := _lacks(client, entry.run, must):
         status, why = "FAILED", f"the store lacks {told(lacking)}"
         client.set_tag(entry.run, ENDED, why)
         log.warning("Run %s ends as FAILED: %s.", entry.run, why)
     client.set_terminated(entry.run, status, entry.content["time"])
-    require_shown("status", [status], [client.get_run(entry.run).info.status])
+    run = client.get_run(entry.run)
+    require_shown("status", [status], [run.info.status])
+    _sweep(run.info.artifact_uri)
+
+
+def _lacks(client: mlflow.MlflowClient, run_id: str, must: Contents) -> list[str]:
+    """What a run lacks of what it must hold."""
+    held = EMPTY
+    for _ in range(answers(client)):
+        if not held.lacks(must):
+            break
+        held |= contents(client, run_id, must)
+    return held.lacks(must)
 
 
 def _write_model(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None:
     run = client.get_run(entry.run)
-    logged = _logged(client, run, entry.content["key"]) or client.create_logged_model(
+    made = _logged(client, run, entry.content["key"])
+    logged = made[0] if made else _create_model(client, run, entry)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if logged.model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(entry.run, [LoggedModelOutput(logged.model_id, 0)])
+    if logged.status != LoggedModelStatus.READY:
+        model = Model.load(str(files / MLMODEL))
+        model.run_id, model.model_id, model.model_uuid = entry.run, logged.model_id, logged.model_id
+        model.artifact_path = logged.artifact_location
+        model.save(str(files / MLMODEL))
+        client.log_model_artifacts(logged.model_id, str(files))
+        _sweep(logged.artifact_location)
+        require_files(files, lambda at: client.list_logged_model_artifacts(logged.model_id, at))
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+        status = str(client.get_logged_model(logged.model_id).status)
+        require_shown("status", [str(LoggedModelStatus.READY)], [status])
+    # Of one whose answer was lost, MLflow's client makes another by itself.
+    for other in _logged(client, run, entry.content["key"]):
+        if other.model_id != logged.model_id:
+            client.delete_logged_model(other.model_id)
+
+
+def _sweep(location: str | None) -> None:
+    """Remove what a killed process has left of an upload beside the files, which are whole now.
+
+    Only where files are kept in a folder here; nobody else writes to the same run.
+    """
+    if location is not None and urlsplit(location).scheme in ("", "file"):
+        folder = Path(local_file_uri_to_path(location))  # type: ignore[no-untyped-call]
+        for each in folder.rglob(f"{UPLOADING}*"):
+            each.unlink(missing_ok=True)
+
+
+def _create_model(client: mlflow.MlflowClient, run: MlflowRun, entry: Entry) -> LoggedModel:
+    return client.create_logged_model(
         run.info.experiment_id,
         name=entry.content["name"],
         source_run_id=entry.run,
         tags={KEY: entry.content["key"]},
         params=dict(run.data.params),
     )
-    outputs = run.outputs.model_outputs if run.outputs else []
-    if logged.model_id not in {output.model_id for output in outputs}:
-        client.log_outputs(entry.run, [LoggedModelOutput(logged.model_id, 0)])
-    if logged.status == LoggedModelStatus.READY:
-        return
-    model = Model.load(str(files / MLMODEL))
-    model.run_id, model.model_id, model.model_uuid = entry.run, logged.model_id, logged.model_id
-    model.artifact_path = logged.artifact_location
-    model.save(str(files / MLMODEL))
-    client.log_model_artifacts(logged.model_id, str(files))
-    require_files(files, lambda at: client.list_logged_model_artifacts(logged.model_id, at))
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    status = str(client.get_logged_model(logged.model_id).status)
-    require_shown("status", [str(LoggedModelStatus.READY)], [status])
 
 
-def _logged(client: mlflow.MlflowClient, run: MlflowRun, key: str) -> LoggedModel | None:
+def _logged(client: mlflow.MlflowClient, run: MlflowRun, key: str) -> list[LoggedModel]:
+    """The models that a first delivery of the same has made: those that are whole, and linked to
+    the run, first."""
     found = client.search_logged_models(
         [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
     )
-    return next((model for model in found if model.tags.get(KEY) == key), None)
+    linked = {each.model_id for each in run.outputs.model_outputs} if run.outputs else set()
+    mine = [model for model in found if model.tags.get(KEY) == key]
+    ready = LoggedModelStatus.READY
+    return sorted(mine, key=lambda model: (model.status != ready, model.model_id not in linked))

@@ -21,7 +21,7 @@ from pipeline.errors import UserError, brief
 from pipeline.evaluation.ranking import MEMORY_BUDGET, SCORE_BYTES, top_k
 from pipeline.models.folder import FittedModel
 
-COLUMNS = ("user", "items", "exclude", "allowed")
+REQUEST_COLUMNS = ("user", "items", "exclude", "allowed")
 ANSWER: dict[str, type[str | int | float]] = {
     "user": str, "rank": int, "item": str, "title": str, "score": float, "fallback": str,
     "reason": str,
@@ -62,7 +62,8 @@ def read_requests(table: pd.DataFrame) -> list[Request]:
             f"user (an id), items (a list of ids that the user likes), or both."
         )
     cells = {
-        name: table[name].tolist() if name in table else [None] * len(table) for name in COLUMNS
+        name: table[name].tolist() if name in table else [None] * len(table)
+        for name in REQUEST_COLUMNS
     }
     return [
         Request(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError, brief
-from pipeline.serving.answers import COLUMNS, DEFAULT_K
+from pipeline.serving.answers import DEFAULT_K, REQUEST_COLUMNS
 
 BODY_BYTES = 2 * 2**20
 DEPTH = 8
@@ -134,10 +134,11 @@ def _split(table: Any) -> list[dict[str, Any]]:
 
 
 def _check_columns(names: Iterable[Any], where: str) -> None:
-    unknown = [brief(name, 40) for name in names if name not in COLUMNS]
+    unknown = [brief(name, 40) for name in names if name not in REQUEST_COLUMNS]
     if unknown:
         raise UserError(
-            f"{where}: {', '.join(unknown[:5])} is not known. Expected {', '.join(COLUMNS)}."
+            f"{where}: {', '.join(unknown[:5])} is not known. Expected "
+            f"{', '.join(REQUEST_COLUMNS)}."
         )
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pipeline.data.files import Part
 from pipeline.data.text import LAYOUTS, Layout, require_text, rows
 from pipeline.errors import UserError
-from pipeline.serving.answers import COLUMNS, Request, read_requests
+from pipeline.serving.answers import REQUEST_COLUMNS, Request, read_requests
 
 LIST_SEPARATOR = "|"
 KINDS: dict[str, Layout | None] = {
@@ -108,8 +108,8 @@ def _header(path: Path) -> list[str]:
 
 def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
     names = tuple(name.strip().lower() for name in header)
-    unknown = [name for name in names if name not in COLUMNS]
-    twice = [name for name in COLUMNS if names.count(name) > 1]
+    unknown = [name for name in names if name not in REQUEST_COLUMNS]
+    twice = [name for name in REQUEST_COLUMNS if names.count(name) > 1]
     if unknown or twice or not {"user", "items"} & set(names):
         wrong = (
             f"unknown column {', '.join(map(repr, unknown))}" if unknown

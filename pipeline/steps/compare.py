@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,10 +11,11 @@ from matplotlib.figure import Figure
 
 from pipeline.compare import figures
 from pipeline.compare.comparison import Comparison, compare_runs, with_looks
+from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.tables import as_json, csv, markdown, show
 from pipeline.console import console, waiting
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import METRICS, at
+from pipeline.evaluation.metrics import METRICS, at, use_own
 from pipeline.tracking.links import how_to_see, run_address
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated, get_evaluated
@@ -20,7 +23,10 @@ from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
 METRIC = "ndcg_at_10"
+OWN = re.compile(r"[^\s\[\](),'\"]+:\w+")  # in a parameter that lists them
 NOTE_LENGTH = 7500  # characters that MLflow keeps of a description, with some to spare
+
+log = logging.getLogger("pipeline")
 
 
 def compare(
@@ -44,6 +50,7 @@ def compare(
         raise UserError("--run_ids names the runs: give no --experiment and no --fingerprint.")
     with delivering():  # first of what the runs' processes may have left
         runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
+    _use_own_metrics(runs)
     with waiting(f"Comparing {len(runs)} runs"):
         comparison = compare_runs(runs, metric, baseline)
     evaluated = find_evaluated(None, comparison.protocol.fingerprint)
@@ -57,6 +64,16 @@ def compare(
     show(comparison, console)
     console.print(f"See it: {how_to_see(page)}", soft_wrap=True)
     return note
+
+
+def _use_own_metrics(runs: Sequence[EvaluatedRun]) -> None:
+    """Take metrics of one's own that runs were evaluated with, where their code is here."""
+    named = {name for run in runs for name in OWN.findall(run.params.get("metrics", ""))}
+    for name in sorted(named):
+        try:
+            use_own(name)
+        except UserError as error:
+            log.warning("Not shown: %s", error)
 
 
 def _log(run: Run, comparison: Comparison, metric: str, text: str) -> None:

@@ -45,7 +45,9 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
     run, inputs = trained.run, trained.inputs
     content = {"run": run.id, "fingerprint": inputs.fingerprint}
     made_by = inputs.experiment.recommender().made_by
-    key = step_key("evaluate", content, (FullRanking, breakdown, *made_by))
+    key = step_key(
+        "evaluate", content, (FullRanking, breakdown, *made_by), inputs.experiment.own_modules
+    )
     must = _must_hold(inputs.experiment)
     with delivering():
         known = reuse and run.tags.get(EVALUATED) == key

@@ -20,7 +20,7 @@ from pipeline.models import fitting
 from pipeline.models.base import Recommender
 from pipeline.process import lock
 from pipeline.tracking.runs import Run
-from pipeline.training.checkpoint import Journal, Record
+from pipeline.training.checkpoint import EpochMetrics, Journal
 
 CHECKPOINTS = Path("data") / "checkpoints"
 CHECKPOINT = "checkpoint.pt"
@@ -108,7 +108,7 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
-    def __call__(self, fit: str, number: int, record: Record) -> None:
+    def __call__(self, fit: str, number: int, record: EpochMetrics) -> None:
         prefix = "train" if fit == FINAL else f"val/{fit}"
         metrics = {f"{prefix}/{name}": value for name, value in record.items()}
         if fit != self.fit:

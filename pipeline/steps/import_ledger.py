@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.audit import Finding, audit
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE
 from pipeline.ledger.names import read_name
-from pipeline.ledger.reading import Row, read_ledger
+from pipeline.ledger.reading import LedgerRow, read_ledger
 from pipeline.tracking.past_runs import PastRun, PastRuns
 from pipeline.tracking.runs import Run
 from pipeline.tracking.track import adopted, track
@@ -74,7 +74,7 @@ def _own_run(name: str) -> AbstractContextManager[Run | None]:
 
 
 def _take(
-    row: Row, findings: Sequence[Finding], runs: PastRuns, tags: Mapping[str, str]
+    row: LedgerRow, findings: Sequence[Finding], runs: PastRuns, tags: Mapping[str, str]
 ) -> tuple[str, str | None]:
     """Import a row where that is still to be done: the outcome, and what contradicts the row."""
     complete = runs.complete.get(row.key)
@@ -90,7 +90,7 @@ def _take(
     return "already there", None
 
 
-def _past_run(row: Row, findings: Sequence[Finding], tags: Mapping[str, str]) -> PastRun:
+def _past_run(row: LedgerRow, findings: Sequence[Finding], tags: Mapping[str, str]) -> PastRun:
     told = read_name(row.name)
     tags = {
         **tags,
@@ -109,7 +109,7 @@ def _past_run(row: Row, findings: Sequence[Finding], tags: Mapping[str, str]) ->
     )
 
 
-def _conflict(run: Run, row: Row) -> str | None:
+def _conflict(run: Run, row: LedgerRow) -> str | None:
     """A message, where ``run`` has other values than the row that it was imported from."""
     there = run.metrics
     changes = [
@@ -143,7 +143,7 @@ def _warning(findings: Sequence[Finding]) -> str:
     return "".join(f"**Warning:** this cannot be true: {f.note}.\n\n" for f in findings)
 
 
-def _describe(row: Row) -> str:
+def _describe(row: LedgerRow) -> str:
     metrics = [f"| {name} | {value} |" for name, value in row.metrics.items()]
     repairs = [f"\nRepaired: {repair}." for repair in row.repairs]
     where = (

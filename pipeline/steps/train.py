@@ -66,7 +66,7 @@ def train(
     experiment, dataset = inputs.experiment, prepared.dataset
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
     content |= title_key(dataset)  # a model answers with titles
-    key = step_key(step, content, [fit, *experiment.recommender().made_by])
+    key = step_key(step, content, [fit, *experiment.recommender().made_by], experiment.own_modules)
     must = must_hold(inputs)
     earlier = find_finished(key, parent, must) if reuse and resume is None else None
     if earlier is not None:
@@ -97,7 +97,7 @@ def train(
         finally:
             if journal.path is not None and journal.path.exists():
                 run.log_file(journal.path, "checkpoint")
-        log_model(run, experiment.model, model, dataset)
+        log_model(run, experiment.model, model, dataset, experiment.own_modules)
         _conclude(experiment, run, model, validation)
         run.set_tags({STEP_KEY: key})
     shutil.rmtree(CHECKPOINTS / run.id)  # the run keeps its own copy

@@ -18,13 +18,18 @@ PROCESS = "process"  # the tag with the name of the outbox of the process that r
 TRIAL_STATE = "trial_state"
 LOST = "lost"  # of a trial: its process has gone without a word
 STATUS = "KILLED"
+KILLED = "its process was killed"
+REPLACED = "the answer to its creation was lost, and another run was made in its place"
 TRAINED = ("train", "backtest")  # steps that fit a model
 
 log = logging.getLogger("pipeline")
 
 
-def end_dead(client: mlflow.MlflowClient, process: str) -> None:
+def end_dead(client: mlflow.MlflowClient, process: str, reason: str = KILLED) -> None:
     """End what a process that is gone has left RUNNING. Any number may do this at once, and again.
+
+    A process that has ended all runs that it knows may do it for itself: where the answer to the
+    creation of one was lost, MLflow's client has made another.
 
     Raises:
         MlflowException, OSError, NotShownError: the store does not take it now.
@@ -35,7 +40,7 @@ def end_dead(client: mlflow.MlflowClient, process: str) -> None:
         filter_string=condition, search_all_experiments=True, output_format="list"
     ):
         run_id = str(run.info.run_id)
-        why = f"its process was killed; {_way_on(client, run)}"
+        why = f"{reason}; {_way_on(client, run)}" if reason == KILLED else reason
         if TRIAL_STATE in run.data.tags:
             client.set_tag(run_id, TRIAL_STATE, LOST)
         client.set_tag(run_id, ENDED, why)

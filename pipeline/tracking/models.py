@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
 import mlflow.pyfunc
+from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
+from pipeline.code import distributions, own_code
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.base import Recommender
 from pipeline.models.folder import FittedModel, load_model, save_model
-from pipeline.serving.answers import ANSWER, COLUMNS, DEFAULT_K
+from pipeline.serving.answers import ANSWER, DEFAULT_K, REQUEST_COLUMNS
+from pipeline.tracking.fetched import fetch
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask
 
@@ -32,14 +37,19 @@ REQUIREMENTS = (
 IDS = AnyType()  # type: ignore[no-untyped-call]
 TYPES = {str: "string", int: "long", float: "double"}
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(IDS, name, required=False) for name in COLUMNS]),
+    inputs=Schema([ColSpec(IDS, name, required=False) for name in REQUEST_COLUMNS]),
     outputs=Schema([ColSpec(TYPES[kind], name) for name, kind in ANSWER.items()]),
     params=ParamSchema([ParamSpec("k", "integer", DEFAULT_K)]),
 )
 
 
-def log_model(run: Run, name: str, recommender: Recommender, dataset: Dataset) -> None:
-    """Log a fitted recommender of family ``name`` as the model of ``run``."""
+def log_model(
+    run: Run, name: str, recommender: Recommender, dataset: Dataset, own: Sequence[str] = ()
+) -> None:
+    """Log a fitted recommender of family ``name`` as the model of ``run``.
+
+    ``own`` are the modules of one's own that it needs; their code is logged with it.
+    """
 
     def save(room: Path) -> None:
         folder = Path(temporary) / RECOMMENDER
@@ -49,9 +59,10 @@ def log_model(run: Run, name: str, recommender: Recommender, dataset: Dataset) -
             room,
             python_model=str(PACKAGE / "tracking" / "served.py"),
             artifacts={RECOMMENDER: str(folder)},
-            code_paths=[str(PACKAGE)],
+            code_paths=[str(path) for path in (PACKAGE, *own_code(own))],
             pip_requirements=[
-                f"{package}=={_public(version(package))}" for package in REQUIREMENTS
+                f"{package}=={_public(version(package))}"
+                for package in dict.fromkeys((*REQUIREMENTS, *distributions(own)))
             ],
             signature=SIGNATURE,
             input_example=(dataset.users[:2].astype(str), {"k": 5}),
@@ -69,12 +80,26 @@ def fetch_model(run: Run) -> FittedModel:
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = ask(
-                mlflow.artifacts.download_artifacts, f"runs:/{run.id}/{NAME}", dst_path=folder
-            )
-            return load_model(Path(path) / "artifacts" / RECOMMENDER)
+            path = ask(_download, run, folder)
+            return load_model(path / "artifacts" / RECOMMENDER)
     except (MlflowException, OSError, UserError) as error:
         raise UserError(f"Run {run.id} has no model that can be loaded: {error}") from None
+
+
+def _download(run: Run, folder: str) -> Path:
+    """The files of a run's model.
+
+    Raises:
+        FileNotFoundError: it has none.
+    """
+    client = run.client
+    outputs = client.get_run(run.id).outputs
+    for each in outputs.model_outputs if outputs else []:
+        model = client.get_logged_model(each.model_id)
+        if model.name == NAME and model.status == LoggedModelStatus.READY:
+            listed = partial(client.list_logged_model_artifacts, model.model_id)
+            return fetch(client, model.artifact_location, listed, "", Path(folder))
+    raise FileNotFoundError(f"it has logged no {NAME}, or only a part of one")
 
 
 def run_of_model(uri: str) -> Run:

@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from math import isnan
 from pathlib import Path
@@ -19,11 +20,13 @@ import pandas as pd
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from pipeline.disk import system_error
 from pipeline.errors import UserError
 from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, told
 from pipeline.outbox.delivery import shown_uri
 from pipeline.outbox.journal import Entry, cannot_write
 from pipeline.outbox.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
+from pipeline.tracking.fetched import fetch
 from pipeline.tracking.store import ask, delivering, known
 
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend
@@ -212,8 +215,14 @@ class Run:
         Raises:
             UserError: the run has no such artifact.
         """
+
+        def fetch_it() -> Path:
+            location = self.client.get_run(self.id).info.artifact_uri
+            listed = partial(self.client.list_artifacts, self.id)
+            return fetch(self.client, location, listed, artifact, folder)
+
         try:
-            return Path(ask(self.client.download_artifacts, self.id, artifact, str(folder)))
+            return ask(fetch_it)
         except (MlflowException, OSError) as error:
             raise UserError(f"Run {self.id} has no artifact {artifact}: {error}") from None
 
@@ -233,8 +242,11 @@ class Run:
             room = delivery.outbox.room()
             try:
                 fill(room)
-            except OSError as error:
-                raise cannot_write(room.parent, error) from None
+            except Exception as error:  # each library has its own for a disk that is full
+                cause = system_error(error)
+                if cause is None:
+                    raise
+                raise cannot_write(room.parent, cause) from None
             names = [str(p.relative_to(room)) for p in room.rglob("*") if p.is_file()]
             delivery.add(Entry(kind, self.id, dict(content or {}), room.name))
             model = (content or {}).get("name")

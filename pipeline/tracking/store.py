@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import mlflow
+import requests
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 
 from pipeline.database import read_url
 from pipeline.errors import UserError
@@ -25,10 +27,12 @@ from pipeline.mishaps import OFFLINE
 from pipeline.outbox.delivery import Delivery, deliver, pause, shown_uri
 from pipeline.outbox.journal import DAMAGED, REFUSED, Outbox
 from pipeline.outbox.known import Known
-from pipeline.outbox.replies import is_away, short
+from pipeline.outbox.replies import NotShownError, is_away, is_locked, short
+from pipeline.outbox.shown import is_http, is_remote
 from pipeline.outbox.writes import merged
 from pipeline.process import undisturbed
-from pipeline.tracking.dead import end_dead
+from pipeline.tracking.dead import REPLACED, end_dead
+from pipeline.tracking.remote import has_answered
 
 PATIENCE = "PIPELINE_PATIENCE"
 PATIENCE_SECONDS = 120.0  # for a server that is away, at the end of a run or when it is asked
@@ -36,13 +40,15 @@ HURRY_SECONDS = 9.0  # the same when a person ends the process, or a scheduler, 
 UNDISTURBED_SECONDS = 2.0  # of them, in which nothing can cut the wait short
 SYNC = "python -m pipeline sync"
 
+# What a question may end with: of MLflow, of requests and SQLAlchemy below it, and of our own.
+UNANSWERED = (MlflowException, requests.RequestException, OperationalError, NotShownError)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger("pipeline")
 
 
 _current: Delivery | None = None
-_answered = False
 
 
 @contextmanager
@@ -78,6 +84,7 @@ def delivering() -> Iterator[Delivery]:
             _wait(delivery, seconds)
         finally:
             _current = None
+            _end_replaced(delivery.outbox)
             delivery.close()
     _tell_refused(delivery.outbox)
 
@@ -138,34 +145,31 @@ def ask(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         UserError: it is still away, what was written before is not delivered yet, or it is a file
             that is not there and cannot be made.
     """
-    global _answered
-    until = time.monotonic() + patience()
+    until, uri = time.monotonic() + patience(), mlflow.get_tracking_uri()
     if _current is not None and not _current.settle(patience()):
         raise UserError(
             f"The tracking store {shown_uri()} cannot be asked before it has what was logged, and "
             f"it does not take that ({_current.trouble}). To deliver it later: {SYNC}"
         )
-    if not _answered:
-        _require_place()
+    _require_place()
     attempts = 0
     while True:
         try:
-            answer = question(*args, **kwargs)
-        except MlflowException as error:
-            if not mlflow.get_tracking_uri().startswith("http") or not is_away(error):
+            return question(*args, **kwargs)
+        except UNANSWERED as error:
+            locked = is_locked(error)
+            if not is_away(error) or not (locked or is_http(uri)):
                 raise
-            if not _answered or time.monotonic() >= until:
+            if time.monotonic() >= until or not (locked or has_answered(uri)):
+                way_on = "Let others end" if locked else "Start it, or correct MLFLOW_TRACKING_URI"
                 raise UserError(
-                    f"The tracking server {shown_uri()} does not answer ({short(error)}). Start "
-                    f"it, or correct MLFLOW_TRACKING_URI; {OFFLINE}."
+                    f"The tracking {'store' if locked else 'server'} {shown_uri()} does not answer "
+                    f"({short(error)}). {way_on}; {OFFLINE}."
                 ) from None
             if not attempts:
                 log.warning("%s does not answer (%s): waiting.", shown_uri(), short(error))
             time.sleep(pause(attempts))
             attempts += 1
-        else:
-            _answered = True
-            return answer
 
 
 def _require_place() -> None:
@@ -210,6 +214,19 @@ def _wait(delivery: Delivery, seconds: float) -> None:
             "%d requests are not delivered to %s (%s). They are kept in %s; to deliver them: %s",
             *(left, shown_uri(), delivery.trouble or "too slow", delivery.outbox.folder, SYNC),
         )
+
+
+def _end_replaced(outbox: Outbox) -> None:
+    """End what nobody knows of the runs that this process has made, where that may be."""
+    if not outbox.has_runs or outbox.open_runs or outbox.waiting:
+        return
+    try:
+        client = mlflow.MlflowClient()
+        if is_remote(client):
+            end_dead(client, outbox.name, REPLACED)
+        outbox.end_all_runs()
+    except Exception as error:  # whoever comes next does it: the outbox says that there may be some
+        log.debug("Runs of %s are not looked for now: %s", outbox.name, short(error))
 
 
 def _tell_refused(outbox: Outbox) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import UserError, brief
 
-Record = dict[str, float]
+EpochMetrics = dict[str, float]
 
 
 class _Content(BaseModel):
@@ -24,7 +24,7 @@ class _Content(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    epochs: dict[str, list[Record]]
+    epochs: dict[str, list[EpochMetrics]]
     finished: list[str]
     state: dict[str, Any] | None
 
@@ -38,7 +38,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self.epochs: dict[str, list[Record]] = {}
+        self.records: dict[str, list[EpochMetrics]] = {}
         self.finished: list[str] = []
         self._state: dict[str, Any] | None = None
 
@@ -53,7 +53,7 @@ class Journal:
         try:
             _require_whole(path)
             content = _Content(**torch.load(path, map_location="cpu", weights_only=True))
-            journal.epochs, journal.finished = content.epochs, content.finished
+            journal.records, journal.finished = content.epochs, content.finished
             journal._state = content.state
         except FileNotFoundError:
             raise UserError(f"{path}: no checkpoint here to resume from.") from None
@@ -67,37 +67,37 @@ class Journal:
     @property
     def stand(self) -> str:
         """How far the latest fit has come, in words; empty where none has begun."""
-        for fit in reversed(self.epochs):
-            records = self.epochs[fit]
+        for fit in reversed(self.records):
+            records = self.records[fit]
             in_epochs = bool(records) and "loss" in records[-1]
             return f"epoch {len(records)} of {fit}" if in_epochs else fit
         return ""
 
     def state(self, fit: str) -> dict[str, Any] | None:
         """The trainer's state to go on from, where ``fit`` is the one in progress."""
-        begun = fit in self.epochs and fit not in self.finished
+        begun = fit in self.records and fit not in self.finished
         return self._state if begun else None
 
-    def record(self, fit: str, record: Record, state: dict[str, Any]) -> None:
+    def record(self, fit: str, record: EpochMetrics, state: dict[str, Any]) -> None:
         """Note an epoch of ``fit`` and the trainer's state after it.
 
         Raises:
             UserError: it cannot be written; the file is what it was.
         """
-        self.epochs.setdefault(fit, []).append(record)
+        self.records.setdefault(fit, []).append(record)
         self._state = state
         self._write()
 
     def finish(self, fit: str) -> None:
         """Note that ``fit`` is complete: it is not gone on with, and its state is not asked for."""
-        self.epochs.setdefault(fit, [])
+        self.records.setdefault(fit, [])
         self.finished.append(fit)
         self._write()
 
     def _write(self) -> None:
         if self.path is None:
             return
-        content = {"epochs": self.epochs, "finished": self.finished, "state": self._state}
+        content = {"epochs": self.records, "finished": self.finished, "state": self._state}
         part = self.path.with_name(f".{self.path.name}.partial")  # no other writes this journal
         try:
             with part.open("wb") as file:

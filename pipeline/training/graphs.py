@@ -18,7 +18,7 @@ from torch import Tensor
 # inside a graph they would be made anew at every replay.
 WARM_UP = 3
 
-Record: TypeAlias = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+Recorder: TypeAlias = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 """Takes what is to be done and answers what does it again; its result is one and the same tensor.
 
 Raises RuntimeError where it cannot be recorded."""
@@ -31,7 +31,7 @@ class Replayed:
     given at every call and not kept: a step belongs to who would keep it in turn.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Recorder) -> None:
         self.record = record
         self.calls = 0
         self.buffers: tuple[Tensor, ...] = ()

@@ -7,13 +7,14 @@ mean 1 over the training interactions) or one for all. All return the mean over 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-LossName = Literal["bpr", "bpr_sigmoid", "bce", "softmax"]
+from pipeline.errors import UserError
+from pipeline.own import find, is_own
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -45,9 +46,25 @@ def _apart(logits: Tensor) -> tuple[Tensor, ...]:
     return torch.split(logits, [1, len(logits) - 1])
 
 
-LOSSES: dict[LossName, Loss] = {
+LOSSES: dict[str, Loss] = {
     "bpr": bpr,
     "bpr_sigmoid": bpr_sigmoid,
     "bce": bce,
     "softmax": softmax,
 }
+
+
+def find_loss(name: str) -> Loss:
+    """The loss called ``name``, or one's own by its import path.
+
+    Raises:
+        UserError: there is no such loss.
+    """
+    if is_own(name):
+        own: Loss = find(name, "loss", lambda each: callable(each) and not isinstance(each, type))
+        return own
+    if name not in LOSSES:
+        raise UserError(
+            f"loss={name}: expected {', '.join(LOSSES)}, or one's own, as in my_file.py:hinge."
+        )
+    return LOSSES[name]

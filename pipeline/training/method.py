@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pipeline.training.losses import LossName
-
 Precision = Literal["float32", "tf32", "bf16"]
 
 
@@ -39,8 +37,9 @@ class Method:
 
     __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
-    loss: LossName = "bce"
-    """bpr, bce or softmax on logits; bpr_sigmoid is the notebook's BPR on sigmoid outputs."""
+    loss: str = "bce"
+    """bpr, bce or softmax on logits; bpr_sigmoid is the notebook's BPR on sigmoid outputs; or one's
+    own, as in my_file.py:hinge."""
     batch_size: Annotated[int, Bounds(ge=1)] = 2048
     """Positives per step."""
     learning_rate: Annotated[float, Bounds(gt=0)] = 1e-4

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings
-from pipeline.training.epochs import Epochs, Network
+from pipeline.training.loop import Network, TrainingLoop
+from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.threads import one_thread
 
@@ -40,6 +41,15 @@ class TrainingSettings(Settings, Method):
     """What an interaction is worth as confidence, and in a start: as of the linear models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
+
+    @field_validator("loss")
+    @classmethod
+    def _is_known(cls, loss: str) -> str:
+        try:
+            find_loss(loss)
+        except UserError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return loss
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ class Trainer:
             confidence = torch.from_numpy(values).to(device).clamp_min(0)
             confidence = confidence**settings.rating_confidence
             weights = confidence / confidence.mean()
-        self.epochs = Epochs(
+        self.loop = TrainingLoop(
             network,
             torch.tensor(rows["user"].to_numpy(), dtype=torch.int64, device=device),
             torch.tensor(rows["item"].to_numpy(), dtype=torch.int64, device=device),
@@ -143,13 +153,13 @@ class Trainer:
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
                 with _own_draws(self.generator, self.epochs_done):
-                    losses = self.epochs.run()
+                    losses = self.loop.run()
                 # Here a GPU is waited for: the losses are wanted as one number.
                 loss_sum = float(losses.double().sum())
                 self.epochs_done += 1
                 self._require_finite(loss_sum)
                 seconds = time.perf_counter() - started
-                rate = len(self.epochs.users) / seconds
+                rate = len(self.loop.users) / seconds
                 loss = loss_sum / len(losses)
                 epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
                 if on_epoch is not None and on_epoch(epoch):
@@ -175,7 +185,7 @@ class Trainer:
         """Network, optimizer, random state and epochs done: tensors and plain values."""
         return {
             "network": self.network.state_dict(),
-            "optimizer": self.epochs.optimizer.state_dict(),
+            "optimizer": self.loop.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "epochs_done": self.epochs_done,
         }
@@ -188,7 +198,7 @@ class Trainer:
         """
         try:
             self.network.load_state_dict(state["network"])
-            self.epochs.optimizer.load_state_dict(state["optimizer"])
+            self.loop.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"].cpu())
             self.epochs_done = int(state["epochs_done"])
         except Exception as error:  # torch raises many kinds for what does not fit

@@ -22,8 +22,8 @@ from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, Window, validate
 from pipeline.models.fitting import EpochDone
 from pipeline.space import Range
-from pipeline.training.checkpoint import Journal, Record
-from pipeline.tuning.choice import WINDOWS, find_best
+from pipeline.training.checkpoint import EpochMetrics, Journal
+from pipeline.tuning.chosen import WINDOWS, find_best
 from pipeline.tuning.plan import Plan
 
 EPOCHS = "epochs"
@@ -57,7 +57,7 @@ def judge(
     """
     lifts = _Lifts(trial, plan, windows)
 
-    def after(fit: str, number: int, record: Record) -> None:
+    def after(fit: str, number: int, record: EpochMetrics) -> None:
         watch(fit, number, record)
         lifts.tell(fit, number, record)
 
@@ -132,7 +132,7 @@ class _Lifts:
         self.best: dict[str, float] = {}
         self.last_step = 0
 
-    def tell(self, fit: str, number: int, record: Record) -> None:
+    def tell(self, fit: str, number: int, record: EpochMetrics) -> None:
         """Report an epoch, and give up where that is wise."""
         if not self.prunes:
             return

@@ -36,7 +36,7 @@ from pipeline.tuning.fitting import fit
 from pipeline.tuning.launcher import search
 from pipeline.tuning.plan import ROLLING_WINDOWS, Plan
 from pipeline.tuning.report import StudyReport
-from pipeline.tuning.storage import VARIABLE, open_storage
+from pipeline.tuning.storage import OPTUNA_STORAGE, open_storage
 from pipeline.tuning.study import PARENT_RUN, READY, open_study, stored_plan, tally
 from pipeline.tuning.trials import DATASET
 from pipeline.tuning.workers import Workers, available_cores, visible_gpus, worker_environments
@@ -236,5 +236,5 @@ def _environments(plan: Plan, launch: Launch) -> list[dict[str, str]]:
     each = worker_environments(
         launch.workers, launch.workers_per_gpu, gpus, available_cores()
     )  # fmt: skip
-    shared = {VARIABLE: launch.storage, "MLFLOW_TRACKING_URI": tracking_uri()}
+    shared = {OPTUNA_STORAGE: launch.storage, "MLFLOW_TRACKING_URI": tracking_uri()}
     return [{**shared, **environment} for environment in each]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.compare.comparison import Row
+from pipeline.compare.comparison import Standing
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.space import short
@@ -14,7 +14,7 @@ from pipeline.tuning.edges import told
 from pipeline.tuning.refit import Tuned
 from pipeline.tuning.suite import Suite
 
-COLUMNS = (
+HEADS = (
     "family", "trials", "seconds", "validation NDCG", "test NDCG", "95 %", "coverage", "edge",
     "chosen",
 )  # fmt: skip
@@ -38,7 +38,7 @@ def page(
     dataset: Dataset,
     windows: Sequence[float],
     outcomes: Sequence[Outcome],
-    rows: Sequence[Row],
+    rows: Sequence[Standing],
 ) -> str:
     """Markdown: a table of the families in the order of ``rows``, best first, and what to mind."""
     by_run = {run_id: row for row in rows for run_id in row.run_ids}
@@ -51,8 +51,8 @@ def page(
         f"{dataset.n_items:,} items; chosen on the windows {quantiles} of the training part, the "
         f"test looked at once for each configuration that was chosen.\n",
         *(f"**Note:** {note}\n" for note in dataset.notes.values()),
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{'---|' * len(COLUMNS)}",
+        f"| {' | '.join(HEADS)} |",
+        f"|{'---|' * len(HEADS)}",
         *(_line(each, by_run[each.runs[0].id]) for each in ranked),
         "",
         *(f"- {sentence}" for each in outcomes for sentence in _sentences(each)),
@@ -60,7 +60,7 @@ def page(
     return "\n".join(lines) + "\n"
 
 
-def _line(outcome: Outcome, row: Row) -> str:
+def _line(outcome: Outcome, row: Standing) -> str:
     ndcg, coverage = row.cells["ndcg"], row.cells.get("coverage")
     interval = "" if ndcg.low is None else f"{ndcg.low:.4f} to {ndcg.high:.4f}"
     cells = {
@@ -71,7 +71,7 @@ def _line(outcome: Outcome, row: Row) -> str:
     }
     if outcome.tuned is not None:
         cells |= _searched(outcome.tuned)
-    return f"| {' | '.join(cells.get(name, '') for name in COLUMNS)} |"
+    return f"| {' | '.join(cells.get(name, '') for name in HEADS)} |"
 
 
 def _searched(tuned: Tuned) -> Mapping[str, str]:

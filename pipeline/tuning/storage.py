@@ -18,7 +18,7 @@ from pipeline.database import hidden, is_sqlite, read_url, secrets, shown
 from pipeline.errors import UserError
 from pipeline.sqlite import make_whole
 
-VARIABLE = "OPTUNA_STORAGE"
+OPTUNA_STORAGE = "OPTUNA_STORAGE"
 EMBEDDED = "sqlite:///optuna.db"
 RETRIES = 2  # of a trial whose worker was lost; then it may be the trial that kills workers
 LOST_AFTER = 4  # heartbeats without one
@@ -78,10 +78,10 @@ def storage_url(flag: str | None) -> str:
     if flag and secrets(read_url(flag)):
         raise UserError(
             f"--storage {shown(flag)}: a password in a flag can be read by others. Put the URL "
-            f"into the environment variable {VARIABLE}. If this came by mlflow run -P, its run "
-            f"has kept the password: change it."
+            f"into the environment variable {OPTUNA_STORAGE}. If this came by mlflow run -P, its "
+            f"run has kept the password: change it."
         )
-    return flag or os.environ.get(VARIABLE) or EMBEDDED
+    return flag or os.environ.get(OPTUNA_STORAGE) or EMBEDDED
 
 
 def open_storage(url: str, heartbeat: int | None = None) -> RDBStorage:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.database import shown
 from pipeline.errors import UserError
-from pipeline.tuning.choice import SIMPLE, find_best
+from pipeline.tuning.chosen import SIMPLE, find_best
 from pipeline.tuning.edges import probes, told, widening
 from pipeline.tuning.objective import window_steps
 from pipeline.tuning.plan import Plan

@@ -21,7 +21,7 @@ from pipeline.space import short
 from pipeline.tracking.datasets import dataset_tags
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import STUDY, track_trial
-from pipeline.training.checkpoint import Record
+from pipeline.training.checkpoint import EpochMetrics
 from pipeline.tuning.objective import EPOCHS, configuration, judge, repeat
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study, stored_plan
@@ -94,7 +94,7 @@ class _Trials:
         return values
 
     def _judge(self, trial: Trial, params: dict[str, Any], run: Run) -> Validation:
-        def watch(fit: str, number: int, record: Record) -> None:
+        def watch(fit: str, number: int, record: EpochMetrics) -> None:
             run.log_metrics({f"val/{fit}/{key}": record[key] for key in record}, number)
 
         experiment = configuration(self.plan, params, f"trial {trial.number}")

@@ -15,7 +15,7 @@ from benchmarks.gpu import configurations
 from benchmarks.trials import Trials, together
 from pipeline.models import neumf
 from pipeline.models.neumf import NCFMethod, NCFNetwork
-from pipeline.training.epochs import Epochs
+from pipeline.training.loop import TrainingLoop
 
 USERS, ITEMS, BATCH = 9, 13, 20
 
@@ -60,7 +60,9 @@ def test_together_is_one_by_one(
     trials = Trials(networks, given)
     nobody = torch.zeros(0, dtype=torch.int64)
     alone = [
-        Epochs(network, nobody, nobody, torch.ones(()).double(), ITEMS, plan, torch.Generator())
+        TrainingLoop(
+            network, nobody, nobody, torch.ones(()).double(), ITEMS, plan, torch.Generator()
+        )
         for network, plan in zip(networks, given, strict=True)
     ]
     for users, items, masks in draws(trials, given[0], steps=5):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from pipeline.data.dataset import Dataset, _sorted
+from pipeline.data.dataset import Dataset
+from pipeline.data.numbering import sort
 from pipeline.data.protocols import cut_moment
 from pipeline.data.split import SplitSettings
 from pipeline.data.values import Values
@@ -446,6 +447,6 @@ def test_numbers_are_sorted_stably_whether_or_not_they_share_bits(
     numbers: list[int], shift: int
 ) -> None:
     values = np.array(numbers, np.int64) >> shift
-    ordered, order = _sorted(values)
+    ordered, order = sort(values)
     np.testing.assert_array_equal(order, np.argsort(values, kind="stable"))
     np.testing.assert_array_equal(ordered, values[order])

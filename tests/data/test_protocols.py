@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.protocols import share_of_each
-from pipeline.data.split import SplitSettings, split_ratings
+from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError
 from tests.conftest import make_items, make_ratings
+from tests.data.ids import split_of
 
 RANDOM = SplitSettings(protocol="random", min_held_out=2)
 ONE_OUT = SplitSettings(protocol="leave_one_out")
@@ -86,7 +87,7 @@ def test_who_has_one_interaction_keeps_it() -> None:
     rows = [(user, item, 1.0, 0) for user in "acde" for item in range(6)] + [("b", 1, 1.0, 0)]
     table = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
     rules = SplitSettings(protocol="leave_one_out", min_training=1, min_warm_training=1)
-    parts = split_ratings("made", table, rules)
+    parts = split_of(table, rules)
     assert sorted(parts.later["user"]) == list("acde")
     assert "b" in set(parts.train["user"])
 
@@ -129,9 +130,9 @@ def test_a_window_does_not_know_the_test() -> None:
 
 def test_what_comes_again_is_drawn_as_one_unless_it_is_kept(ratings: pd.DataFrame) -> None:
     twice = pd.concat([ratings, ratings.assign(timestamp=ratings["timestamp"] + 1)])
-    dropped = split_ratings("made", twice, RANDOM)
+    dropped = split_of(twice, RANDOM)
     assert dropped.counts == {"duplicates_dropped": len(ratings), "repeats_left_out": 0}
-    kept = split_ratings("made", twice, RANDOM.model_copy(update={"repeats": "keep"}))
+    kept = split_of(twice, RANDOM.model_copy(update={"repeats": "keep"}))
     both = kept.later.merge(kept.train, on=["user", "item"])
     assert len(both) > len(kept.later) / 2
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.protocols import cut_moment
-from pipeline.data.split import SplitSettings, split_ratings
+from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError
+from tests.data.ids import split_of
 
 SMALL = SplitSettings(min_training=2, min_warm_training=4, min_held_out=2)
 
@@ -25,7 +26,7 @@ def time_split(
     ratings: pd.DataFrame, quantile: float, rules: SplitSettings
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What trains, and what is later, of a cut at ``quantile``."""
-    parts = split_ratings("made", ratings, rules.model_copy(update={"test_cut": quantile}))
+    parts = split_of(ratings, rules.model_copy(update={"test_cut": quantile}))
     return parts.train, parts.later
 
 
@@ -236,7 +237,7 @@ def test_each_part_is_deduplicated_for_itself() -> None:
     again = [("a", 0, 1), ("a", 1, 11)]  # earlier, and a tie: the last row of the file stays
     late = [("a", 8, 21), ("a", 9, 22), ("a", 8, 23), ("a", 3, 24)]
     ratings = table([*early, *again, *late]).assign(rating=np.arange(12, dtype=np.float32))
-    parts = split_ratings("made", ratings, SMALL.model_copy(update={"test_cut": 0.65}))
+    parts = split_of(ratings, SMALL.model_copy(update={"test_cut": 0.65}))
     mine = parts.train[parts.train["user"] == "a"]
     assert dict(zip(mine["item"], mine["rating"], strict=True)) == {0: 0, 1: 7, 2: 2, 3: 3}
     assert sorted(parts.superseded["rating"]) == [1, 6]
@@ -250,9 +251,9 @@ def test_repeats_may_be_kept() -> None:
     early = [("a", item, 10 + item) for item in range(4)]
     late = [("a", 0, 21), ("a", 1, 22)]
     keep = SMALL.model_copy(update={"test_cut": 0.6, "repeats": "keep"})
-    parts = split_ratings("made", table([*early, *late]), keep)
+    parts = split_of(table([*early, *late]), keep)
     assert list(parts.later["segment"]) == ["warm", "warm"]
     assert parts.counts["repeats_left_out"] == 0
     drop = keep.model_copy(update={"repeats": "drop"})
     with pytest.raises(UserError, match=r"2 held-out rows repeat .* --repeats keep"):
-        split_ratings("made", table([*early, *late]), drop)
+        split_of(table([*early, *late]), drop)

@@ -30,7 +30,7 @@ from pipeline.models.fitting import EpochDone
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.popularity import MostPopular, MostPopularUnmasked
 from pipeline.settings import Settings
-from pipeline.training.checkpoint import Journal, Record
+from pipeline.training.checkpoint import EpochMetrics, Journal
 from pipeline.training.trainer import Epoch
 
 NDCG = "ndcg_at_10"
@@ -113,7 +113,7 @@ def share(dataset: Dataset, quantile: float, wanted: float) -> float:
 
 
 def kill_at(name: str, number: int) -> EpochDone:
-    def kill(told_name: str, told_number: int, record: Record) -> None:
+    def kill(told_name: str, told_number: int, record: EpochMetrics) -> None:
         if (told_name, told_number) == (name, number):
             raise Killed
 
@@ -164,7 +164,7 @@ def test_each_better_epoch_renews_patience(dataset: Dataset) -> None:
 
 
 def test_every_epoch_is_told(dataset: Dataset) -> None:
-    told: list[tuple[str, int, Record]] = []
+    told: list[tuple[str, int, EpochMetrics]] = []
     script = {EARLY: [0.2, 0.8], LATE: [0.4, 0.6]}
     found, _ = run(script, dataset, on_epoch=lambda *epoch: told.append(epoch))
     assert [epoch[:2] for epoch in told] == epochs(EARLY, 1, 2) + epochs(LATE, 1, 2)
@@ -179,8 +179,8 @@ def test_the_journal_has_every_epoch(dataset: Dataset, tmp_path: Path) -> None:
     found, _ = run({EARLY: [0.2, 0.8], LATE: [0.4, 0.6]}, dataset, journal=Journal(path))
     journal = Journal.load(path)
     assert journal.finished == [window_name(EARLY), window_name(LATE)]
-    assert [len(journal.epochs[name]) for name in journal.finished] == [2, 2]
-    assert journal.epochs[window_name(LATE)][1] == found.windows[LATE]
+    assert [len(journal.records[name]) for name in journal.finished] == [2, 2]
+    assert journal.records[window_name(LATE)][1] == found.windows[LATE]
 
 
 def test_models_without_epochs_have_one_record(dataset: Dataset) -> None:
@@ -202,7 +202,7 @@ def test_models_without_epochs_have_one_record(dataset: Dataset) -> None:
     assert list(found.windows) == [EARLY, LATE]
     assert found.mean["popularity_overlap_at_10"] == 1.0
     assert "loss" not in found.mean
-    assert {name: len(records) for name, records in journal.epochs.items()} == {
+    assert {name: len(records) for name, records in journal.records.items()} == {
         window_name(EARLY): 1,
         window_name(LATE): 1,
     }
@@ -318,7 +318,7 @@ class HopelessError(Exception):
 def test_what_is_raised_when_told_ends_the_validation(dataset: Dataset, model: str) -> None:
     told: list[tuple[str, int]] = []
 
-    def give_up(name: str, number: int, record: Record) -> None:
+    def give_up(name: str, number: int, record: EpochMetrics) -> None:
         told.append((name, number))
         if name == window_name(LATE):
             raise HopelessError
@@ -341,7 +341,7 @@ def test_what_is_raised_when_told_ends_the_validation(dataset: Dataset, model: s
     assert torch.get_num_threads() == threads
 
 
-def numbers(found: Validation) -> dict[float, Record]:
+def numbers(found: Validation) -> dict[float, EpochMetrics]:
     """What is the same in every run: all but times."""
     times = ("epoch_seconds", "examples_per_second")
     return {
@@ -493,7 +493,7 @@ def test_records_of_before_have_no_gains(dataset: Dataset) -> None:
     found, _ = run({EARLY: [0.5], LATE: [0.4]}, dataset, journal=journal)
     assert found.gain(OVER_POPULAR) is not None
     for name in SUMS:
-        journal.epochs[window_name(EARLY)][0].pop(name, None)
+        journal.records[window_name(EARLY)][0].pop(name, None)
     again, done = run({EARLY: [0.5], LATE: [0.4]}, dataset, journal=journal)
     assert done == []
     assert again.gain(OVER_POPULAR) is None

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.ledger.names import read_name
-from pipeline.ledger.reading import LEDGER, Row, read_ledger
+from pipeline.ledger.reading import LEDGER, LedgerRow, read_ledger
 
 METRICS = ("hit_rate", "precision", "recall", "ndcg", "map", "coverage")
 HEADER = ",".join(["model_name", *(f"{m}@10" for m in METRICS), "timestamp", "evaluation_date"])
@@ -35,7 +35,7 @@ def write(folder: Path, *lines: str, header: str = HEADER, end: str = "\n") -> P
     return path
 
 
-def read_one(path: Path) -> Row:
+def read_one(path: Path) -> LedgerRow:
     ledger = read_ledger([path])
     assert ledger.left_out == []
     (row,) = ledger.rows

@@ -9,10 +9,10 @@ from pipeline.models.fitting import fit
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.popularity import MostPopular
 from pipeline.settings import Settings
-from pipeline.training.checkpoint import Journal, Record
+from pipeline.training.checkpoint import EpochMetrics, Journal
 from tests.conftest import checkerboard
 
-Told = list[tuple[str, int, Record]]
+Told = list[tuple[str, int, EpochMetrics]]
 EVERYONE = np.arange(20, dtype=np.int32)
 
 
@@ -24,27 +24,27 @@ def network() -> NCF:
 def test_an_epoch_is_told_before_it_is_journalled() -> None:
     journal, told, model = Journal(), Told(), network()
 
-    def note(name: str, number: int, record: Record) -> None:
-        assert len(journal.epochs.get(name, [])) == number - 1
+    def note(name: str, number: int, record: EpochMetrics) -> None:
+        assert len(journal.records.get(name, [])) == number - 1
         told.append((name, number, record))
 
-    def measure() -> tuple[Record, Record]:
+    def measure() -> tuple[EpochMetrics, EpochMetrics]:
         return {"mean": float(model.scores(EVERYONE).mean())}, {"beside": 1.0}
 
     fit(model, checkerboard(), "one", journal, on_epoch=note, measure=measure)
     assert [(name, number) for name, number, _ in told] == [("one", n) for n in (1, 2, 3, 4)]
     assert {"mean", "loss", "loss_sum"} <= told[0][2].keys()
     assert len({record["mean"] for _, _, record in told}) == 4
-    assert journal.epochs["one"] == [{**record, "beside": 1.0} for _, _, record in told]
+    assert journal.records["one"] == [{**record, "beside": 1.0} for _, _, record in told]
 
 
 def test_a_fit_that_was_stopped_goes_on_from_its_journal() -> None:
     board, journal, whole, again = checkerboard(), Journal(), network(), network()
     fit(whole, board, "one", Journal())
     fit(network(), board, "one", journal, stop=lambda records: len(records) == 2)
-    assert len(journal.epochs["one"]) == 2
+    assert len(journal.records["one"]) == 2
     fit(again, board, "one", journal)
-    assert len(journal.epochs["one"]) == 4
+    assert len(journal.records["one"]) == 4
     np.testing.assert_array_equal(again.scores(EVERYONE), whole.scores(EVERYONE))
 
 
@@ -60,4 +60,4 @@ def test_a_model_without_epochs_is_measured_once_if_at_all(measured: bool) -> No
         measure=(lambda: ({"worth": 0.5}, {"beside": 1.0})) if measured else None,
     )
     assert told == ([("one", 0, {"worth": 0.5})] if measured else [])
-    assert journal.epochs == ({"one": [{"worth": 0.5, "beside": 1.0}]} if measured else {})
+    assert journal.records == ({"one": [{"worth": 0.5, "beside": 1.0}]} if measured else {})

@@ -23,7 +23,7 @@ def trained(name: str, dataset: Dataset) -> tuple[Recommender, dict[int, float]]
     """The experiment's model and its losses, summed over batches, by epoch."""
     model = read_experiment(EXPERIMENTS / f"{name}.yaml", {}).recommender()
     fit(model, dataset, "fit", journal := Journal())
-    records = enumerate(journal.epochs.get("fit", []), start=1)
+    records = enumerate(journal.records.get("fit", []), start=1)
     return model, {number: record["loss_sum"] for number, record in records}
 
 

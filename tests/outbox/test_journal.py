@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.outbox.journal import DAMAGED, JOURNAL, Entry, Outbox, OutboxError
-from tests.steps.workplace import ROOT
+from tests.steps.workplace import ROOT, Workplace
 
 STORE = "http://127.0.0.1:5000"
 # Writes entries until it cannot, says how many it has, then waits to be killed.
@@ -47,11 +50,11 @@ def numbers(outbox: Outbox) -> list[int]:
     return [int(each.content["tags"][0][1]) for each, _ in outbox.pending()]
 
 
-def filled(root: Path, count: int) -> Path:
+def filled(root: Path, count: int, store: str = STORE, run: str = "a") -> Path:
     """An outbox that a process has left with so many entries."""
-    outbox = Outbox.create(STORE, root)
+    outbox = Outbox.create(store, root)
     for number in range(count):
-        outbox.add(entry(number))
+        outbox.add(entry(number, run))
     outbox.close()
     return outbox.folder
 
@@ -141,6 +144,29 @@ def test_a_line_that_is_damaged_is_put_aside_and_the_others_are_read(
     assert journal.read_bytes() == bytes(content)
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [os.urandom(3000), bytes(4096), b"00000000 {}\n" * 3, b'1a2b3c4d {"kind": "bat', b"\n\n \n"],
+    ids=["random", "zeroes", "other lines", "half a line", "blank lines"],
+)
+def test_a_tail_of_anything_is_told_and_what_is_whole_is_delivered(
+    workplace: Workplace, tail: bytes
+) -> None:
+    run_id = workplace.client.create_run("0").info.run_id
+    with workplace.entered():
+        folder = filled(Path("data") / "outbox", 5, workplace.uri, run_id)
+        with (workplace.folder / folder / JOURNAL).open("ab") as journal:
+            journal.write(tail)
+    outcome = workplace.cli("sync")
+    assert outcome.status == 1
+    assert re.search(r": \d+ entries are damaged; they are kept", outcome.told)
+    assert f"Remove the folder {folder} when you need it no more." in outcome.told
+    assert "Traceback" not in outcome.told
+    assert workplace.client.get_run(run_id).data.tags["number"] == "4"
+    kept = (workplace.folder / folder / DAMAGED).read_bytes()
+    assert kept.replace(b"\n", b"") == tail.replace(b"\n", b"")
+
+
 @pytest.mark.parametrize("limit", [900, 1_000_000])
 def test_a_full_disk_and_a_killed_process_lose_no_entry(tmp_path: Path, limit: int) -> None:
     words = [sys.executable, "-c", WRITER, str(tmp_path), str(limit)]
@@ -161,6 +187,19 @@ def test_a_folder_that_is_not_ours_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutboxError, match=r"data.outbox: .*Not a directory.*may write"):
         Outbox.create(STORE, tmp_path / "data" / "outbox")
     assert issubclass(OutboxError, UserError)
+
+
+def test_an_outbox_that_has_vanished_under_its_process_is_delivered(tmp_path: Path) -> None:
+    outbox = Outbox.create(STORE, tmp_path)
+    outbox.add(entry(0))
+    shutil.rmtree(tmp_path)
+    outbox.add(entry(1))
+    assert numbers(outbox) == [0, 1]
+    with pytest.raises(OutboxError, match=r"\(No such file or directory\)"):
+        outbox.room()
+    for _, place in outbox.pending():
+        outbox.mark(place)
+    outbox.close()
 
 
 def test_what_is_refused_is_kept_with_the_reason(tmp_path: Path) -> None:

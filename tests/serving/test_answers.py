@@ -230,13 +230,13 @@ CELL = st.one_of(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.fixed_dictionaries(dict.fromkeys(answers.COLUMNS, CELL)), max_size=4),
+    st.lists(st.fixed_dictionaries(dict.fromkeys(answers.REQUEST_COLUMNS, CELL)), max_size=4),
     st.integers(-2, 50),
 )
 def test_whatever_is_asked_is_answered_or_refused(
     model: FittedModel, rows: list[dict[str, Any]], k: int
 ) -> None:
-    table = pd.DataFrame(rows, columns=list(answers.COLUMNS), dtype=object)
+    table = pd.DataFrame(rows, columns=list(answers.REQUEST_COLUMNS), dtype=object)
     try:
         answer = Answers(model).answer(read_requests(table), k)
     except UserError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.steps.identity import code_of
+from pipeline.code import code_of
 
 ROOT = Path(__file__).parents[2]
 ASK = """

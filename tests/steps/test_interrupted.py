@@ -107,7 +107,7 @@ def test_a_killed_run_keeps_its_checkpoint(
     for run in project.runs(step="train"):
         path = project.artifact(run, "checkpoint/checkpoint.pt")
         if path.exists():  # it may have been ended before its first epoch
-            assert list(Journal.load(path).epochs) == ["window_0.7"]
+            assert list(Journal.load(path).records) == ["window_0.7"]
 
 
 def test_sigterm_of_mlflow_run_before_the_run_is_taken(project: Workplace) -> None:

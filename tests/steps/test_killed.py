@@ -8,9 +8,11 @@ from mlflow.entities import Run as MlflowRun
 from pipeline.outbox.journal import ROOT as OUTBOX
 from pipeline.tracking.track import track
 from tests.steps.dying import ENTRY, die
+from tests.steps.test_import_ledger import TEXT as LEDGER
 from tests.steps.workplace import Workplace, equal, untimed
 
 TRAIN = ("train", "--config=small.yaml", "--dataset=ratings.csv", "--windows=0.85", "--epochs=2")
+IMPORT = ("import_ledger", "--csv=ledger.csv")
 INPUTS, MACHINE = 1, 5  # entries of the beginning of a run
 
 
@@ -101,6 +103,22 @@ def test_what_was_killed_is_ended_by_the_next_command_from_its_first_moment(
     killed = workplace.client.get_run(run_id)
     assert killed.info.status == "KILLED"
     assert "the same command does it again" in killed.data.tags["ended"]
+
+
+def test_an_import_that_was_killed_is_ended_and_then_completed(workplace: Workplace) -> None:
+    (workplace.folder / "ledger.csv").write_text(LEDGER)
+    die(workplace, "mlflow.tracking.client:MlflowClient.create_run", 2, *IMPORT)
+    (killed,) = (run for run in workplace.runs() if run.info.status == "RUNNING")
+    outcome = workplace.cli("sync")
+    assert outcome.status == 0, outcome.told
+    killed = workplace.client.get_run(killed.info.run_id)
+    assert killed.info.status == "KILLED"
+    assert "the same command does it again" in killed.data.tags["ended"]
+    assert not list((workplace.folder / OUTBOX).glob("[0-9]*"))
+    outcome = workplace.cli(*IMPORT)
+    assert outcome.status == 0, outcome.told
+    runs = workplace.runs(step="import_ledger")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
 
 
 def test_what_lives_is_not_ended(workplace: Workplace) -> None:

@@ -37,14 +37,14 @@ def killed(project: Workplace) -> dict[str, MlflowRun]:
         path = project.folder / "data" / "checkpoints" / run_id / "checkpoint.pt"
 
         def trains(path: Path = path, fit: str = fit) -> bool:
-            return path.exists() and len(Journal.load(path).epochs.get(fit, [])) >= 2
+            return path.exists() and len(Journal.load(path).records.get(fit, [])) >= 2
 
         wait_until(trains, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         runs[fit] = project.client.get_run(run_id)
         kept = Journal.load(path)
-        assert 2 <= len(kept.epochs[fit]) < EPOCHS
+        assert 2 <= len(kept.records[fit]) < EPOCHS
         assert fit not in kept.finished
     return runs
 
@@ -78,7 +78,7 @@ def test_a_resumed_run_is_the_run_that_was_never_killed(
     assert len(resumed.inputs.dataset_inputs) == 1
     # It went on, and did not begin again.
     journal = Journal.load(project.artifact(resumed, "checkpoint/checkpoint.pt"))
-    assert {fit: len(journal.epochs[fit]) for fit in FITS} == dict.fromkeys(FITS, EPOCHS)
+    assert {fit: len(journal.records[fit]) for fit in FITS} == dict.fromkeys(FITS, EPOCHS)
 
 
 def test_a_resumed_run_can_be_evaluated(project: Workplace, resumed: MlflowRun) -> None:

@@ -293,7 +293,7 @@ def test_divergence_keeps_the_last_good_checkpoint(
     kept = Journal.load(workplace.artifact(run, "checkpoint/checkpoint.pt"))
     state = kept.state("final")
     assert state is not None
-    assert len(kept.epochs["final"]) == state["epochs_done"] == 2
+    assert len(kept.records["final"]) == state["epochs_done"] == 2
     assert all(tensor.isfinite().all() for tensor in state["network"].values())
 
 

@@ -106,33 +106,61 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port: int, status: int, page: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), _Passing)
+        super().__init__(("127.0.0.1", 0), Passing)
         self.port, self.status, self.page = port, status, page
         self.out_of_order: Callable[[str, str], bool] = lambda method, path: False
         self.pages = 0
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def disturb(self, request: Passing, body: bytes) -> None:
+        """Do what is wrong with a request for which it is out of order."""
+        request.answer(self.status, "text/html", self.page)
 
-class _Passing(BaseHTTPRequestHandler):
+
+class Passing(BaseHTTPRequestHandler):
+    """A request to a proxy."""
+
     server: Proxy
 
     def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         if self.server.out_of_order(self.command, self.path):
             self.server.pages += 1
-            self._answer(self.server.status, "text/html", self.server.page)
+            self.server.disturb(self, body)
             return
+        self.answer(*self.forward(body))
+
+    def _body(self) -> bytes:
+        """What was sent, also in chunks, as an empty file is; it goes on in one piece."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        del self.headers["Transfer-Encoding"]
+        self.headers["Content-Length"] = str(len(body))
+        return body
+
+    def forward(self, body: bytes) -> tuple[int, str, bytes]:
+        """What the server answers: status, type and content."""
         there = HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         there.request(self.command, self.path, body, dict(self.headers))
         answer = there.getresponse()
-        self._answer(answer.status, answer.getheader("Content-Type", ""), answer.read())
+        content = answer.status, answer.getheader("Content-Type", ""), answer.read()
         there.close()
+        return content
 
-    def _answer(self, status: int, kind: str, body: bytes) -> None:
+    def answer(
+        self, status: int, kind: str, body: bytes, length: int | None = None, **more: str
+    ) -> None:
+        """Answer the client; ``length`` may promise more than the body has."""
+        headers = {"Content-Type": kind, "Content-Length": str(length or len(body)), **more}
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -9,19 +10,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.reading import AS_IT_IS
 from pipeline.errors import UserError
 from pipeline.models.popularity import MostPopular
-from pipeline.outbox.journal import Entry, Outbox
+from pipeline.outbox.journal import Entry, Outbox, OutboxError
 from pipeline.outbox.writes import merged
 from pipeline.steps.evaluate import find_trained
 from pipeline.steps.inputs import Inputs
@@ -29,6 +33,7 @@ from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask, deliver_left, delivering
 from pipeline.tracking.track import track
+from tests.steps.test_import_ledger import TEXT as LEDGER
 from tests.steps.workplace import ROOT, Workplace, environment
 from tests.tracking.servers import Server, running
 
@@ -178,6 +183,27 @@ def test_a_run_ends_as_finished_only_with_all_that_it_logged(here: Workplace) ->
     assert run.tags["ended"] == "the store lacks metric no@name"
 
 
+def test_a_model_for_which_there_is_no_room_is_told_in_words(
+    here: Workplace, dataset: Dataset
+) -> None:
+    popular = MostPopular(MostPopular.settings_class.read({}, "here"), seed=1).fit(dataset)
+
+    def log() -> None:
+        with track("mine", {"step": "train"}) as run:
+            made.append(run)
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+            try:
+                log_model(run, "most_popular", popular, dataset)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    made: list[Run] = []
+    with pytest.raises(OutboxError, match=r"File too large\)\. Make room"):
+        log()
+    assert made[0].status == "FAILED"
+
+
 def test_a_point_is_one_point_however_often_it_is_logged(here: Workplace) -> None:
     with track("mine", {"step": "train"}) as run:
         for _ in range(2):
@@ -208,10 +234,29 @@ def test_neighbours_are_delivered_in_one_request_and_their_order_holds(tmp_path:
     assert places[-1] == outbox.size
 
 
+def test_a_database_that_is_locked_for_a_while_is_waited_for_and_told_in_words(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hurry(*args: Any) -> tuple[str, Any]:  # MLflow waits for twenty seconds
+        return args[2].replace("busy_timeout = 20000", "busy_timeout = 50"), args[3]
+
+    (workplace.folder / "ledger.csv").write_text(LEDGER)
+    event.listen(Engine, "before_cursor_execute", hurry, retval=True)
+    with closing(sqlite3.connect(workplace.folder / "mlflow.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        # Who is about to wait has seen that it is locked.
+        monkeypatch.setattr("pipeline.tracking.store.pause", lambda _: other.rollback() or 0.0)
+        outcome = workplace.cli("import_ledger", "--csv=ledger.csv")
+    event.remove(Engine, "before_cursor_execute", hurry)
+    assert outcome.status == 0, outcome.told
+    assert "does not answer (database is locked): waiting" in outcome.told
+    assert "Traceback" not in outcome.told
+    assert len(workplace.runs(step="import_ledger")) == 3
+
+
 def test_a_server_that_never_answered_gets_no_patience(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.tracking.store._answered", False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with workplace.entered("http://127.0.0.1:9"):
         started = time.monotonic()

@@ -15,7 +15,7 @@ from mlflow.entities import Run as MlflowRun
 from tests.steps.workplace import DEADLINE, Outcome, Workplace, finish
 from tests.tracking.servers import Server, Way, running
 
-AWAY = 30.0  # seconds
+AWAY = 8.0  # seconds, longer than a client of MLflow tries again by itself
 EXPERIMENT = "outage"
 TRAIN = ("pipeline", "train", "--config", "small.yaml", "--dataset", "ratings.csv")
 EPOCHS = ("--epochs=20", "--patience=none", "--reuse=false")

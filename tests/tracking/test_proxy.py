@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.entities import Run as MlflowRun
 
+from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
+from pipeline.models.popularity import MostPopular
+from pipeline.tracking.dead import REPLACED
+from pipeline.tracking.models import log_model
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import ask
 from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
-from tests.tracking.servers import Proxy, Server, running
+from tests.tracking.servers import Passing, Proxy, Server, running
 
 HTML = b"<html><body><h1>default backend</h1></body></html>"
 PAGES = [(404, HTML), (400, HTML), (200, HTML), (200, b""), (200, b"{}"), (403, b'{"error": 1}')]
@@ -148,6 +155,80 @@ def test_what_mlflow_refused_can_be_sent_again(
     assert client.get_run(run.id).data.tags["a"] == "b"
     assert [file.path for file in client.list_artifacts(run.id)] == ["b.txt"]
     assert not list((here.folder / "data" / "outbox").iterdir())
+
+
+def runs(server: Server) -> list[MlflowRun]:
+    client = mlflow.MlflowClient(server.url)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+@pytest.mark.parametrize(
+    "proxy", PAGES[:5], indirect=True, ids=lambda page: f"{page[0]} {page[1]!r}"
+)
+@pytest.mark.parametrize("part", ["get-by-name", "runs/create", "runs/get?", "artifacts?path"])
+def test_a_page_in_the_place_of_an_answer_is_no_answer(
+    here: Workplace, server: Server, proxy: Proxy, part: str
+) -> None:
+    ask(mlflow.MlflowClient().search_experiments)
+    proxy.out_of_order = lambda method, path: part in path and not proxy.pages
+    before = len(runs(server))
+    with track("mine", {"step": "train"}) as run:
+        log_all(run)
+    assert proxy.pages == 1
+    assert_all(server, run)
+    assert len(runs(server)) == before + 1
+
+
+@pytest.mark.parametrize("proxy", [(200, HTML)], indirect=True)
+def test_a_page_in_the_place_of_a_file_is_not_that_file(
+    here: Workplace, server: Server, proxy: Proxy, tmp_path: Path
+) -> None:
+    with track("mine", {}) as run:
+        log_all(run)
+    proxy.out_of_order = lambda method, path: "b.txt" in path and not proxy.pages
+    assert run.fetch("a/b.txt", tmp_path).read_text() == "text"
+    assert proxy.pages == 1
+
+
+class Forgetful(Proxy):
+    """What it does not pass on is an answer: the server has done what was asked."""
+
+    def disturb(self, request: Passing, body: bytes) -> None:
+        request.forward(body)
+
+
+@pytest.mark.parametrize("part", ["runs/create", "mlflow/logged-models", "runs/log-batch"])
+def test_what_was_done_and_not_answered_is_done_once(
+    workplace: Workplace,
+    server: Server,
+    dataset: Dataset,
+    part: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    popular = MostPopular(MostPopular.settings_class.read({}, "here"), seed=1).fit(dataset)
+    before = {run.info.run_id for run in runs(server)}
+    with Forgetful(server.port, *PAGES[0]) as proxy, workplace.entered(proxy.url):
+        ask(mlflow.MlflowClient().search_experiments)
+        proxy.out_of_order = lambda method, path: path.endswith(part) and not proxy.pages
+        with track("mine", {"step": "train"}) as run:
+            log_all(run)
+            log_model(run, "most_popular", popular, dataset)
+        proxy.shutdown()
+    assert proxy.pages == 1
+    assert_all(server, run)
+    (experiment,) = {each.info.experiment_id for each in runs(server)}
+    others = [each for each in runs(server) if each.info.run_id not in before | {run.id}]
+    assert len(others) == (part == "runs/create")
+    assert {each.info.status for each in others} <= {"KILLED"}
+    assert {each.data.tags["ended"] for each in others} <= {REPLACED}
+    made = mlflow.MlflowClient(server.url).search_logged_models(
+        [experiment], filter_string=f"source_run_id = '{run.id}'"
+    )
+    assert [str(model.status) for model in made] == ["READY"]
+    assert not list((workplace.folder / "data" / "outbox").iterdir())
 
 
 def _run(here: Workplace) -> Run:

@@ -48,6 +48,16 @@ def test_a_run_that_ends_well_is_finished(here: Workplace) -> None:
     assert "ended" not in run.tags
 
 
+def test_what_a_killed_process_has_left_of_an_upload_is_removed(here: Workplace) -> None:
+    with track("mine", TAGS) as run:
+        run.log_text("whole", "a/b.txt")
+    folder = here.artifact(here.client.get_run(run.id), "a")
+    (folder / ".artifact.uploading.x1").write_text("who")
+    with track("mine", TAGS, resume=run):
+        pass
+    assert [file.name for file in folder.iterdir()] == ["b.txt"]
+
+
 def test_a_run_has_its_tags_from_the_first_moment(
     here: Workplace, adopted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     written(path)
     journal = Journal.load(path)
     assert journal.finished == ["one"]
-    assert journal.epochs == {
+    assert journal.records == {
         "one": [{"loss": 0.5, "ndcg_at_10": 0.25}],
         "two": [{"loss": 0.75}, {"loss": 0.625}],
     }
@@ -70,7 +70,7 @@ def test_a_journal_that_was_read_is_written_on(tmp_path: Path) -> None:
     journal = Journal.load(path)
     journal.record("two", {"loss": 0.5}, {"epochs_done": 3})
     again = Journal.load(path)
-    assert [record["loss"] for record in again.epochs["two"]] == [0.75, 0.625, 0.5]
+    assert [record["loss"] for record in again.records["two"]] == [0.75, 0.625, 0.5]
     assert again.state("two") == {"epochs_done": 3}
 
 
@@ -79,7 +79,7 @@ def test_a_fit_without_epochs_can_be_finished(tmp_path: Path) -> None:
     Journal(path).finish("final")
     journal = Journal.load(path)
     assert journal.finished == ["final"]
-    assert journal.epochs == {"final": []}
+    assert journal.records == {"final": []}
 
 
 def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be written \(no space left"):
         journal.record("two", {"loss": 0.5}, {"rows": torch.ones(1000), "bad": Unwritable()})
     assert path.read_bytes() == before
-    assert len(Journal.load(path).epochs["two"]) == 2
+    assert len(Journal.load(path).records["two"]) == 2
 
 
 def test_a_crash_while_writing_leaves_no_litter(tmp_path: Path) -> None:
@@ -208,5 +208,5 @@ except UserError as error:
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert "checkpoint.pt: the checkpoint cannot be written (" in done.stdout
-    assert Journal.load(tmp_path / "checkpoint.pt").epochs == {"final": [{"loss": 1.0}]}
+    assert Journal.load(tmp_path / "checkpoint.pt").records == {"final": [{"loss": 1.0}]}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -142,7 +142,7 @@ def test_confidence_is_the_rating_to_the_power_with_mean_one() -> None:
 
     def weights(power: float) -> float | list[float]:
         settings = TrainingSettings(rating_confidence=power, values="ratings")
-        return Trainer(Recorder(), dataset, settings, seeded()).epochs.weights.tolist()
+        return Trainer(Recorder(), dataset, settings, seeded()).loop.weights.tolist()
 
     assert weights(0) == 1  # one for all
     assert weights(1) == pytest.approx([0.6, 2.4, 0])  # a negative rating counts as 0
@@ -157,7 +157,7 @@ def test_confidence_is_of_what_interactions_are_worth() -> None:
 
     def spread(**given: Any) -> float:
         settings = TrainingSettings(rating_confidence=1, **given)
-        weights = Trainer(Recorder(), dataset, settings, seeded()).epochs.weights
+        weights = Trainer(Recorder(), dataset, settings, seeded()).loop.weights
         return float(weights.max() / weights.min())
 
     assert spread(values="ratings") == pytest.approx(1e4)
@@ -454,5 +454,5 @@ def test_a_batch_follows_the_number_of_interactions(dataset: Dataset) -> None:
     settings = TrainingSettings(steps_per_epoch=7, batch_size=100_000, device="cpu")
     trainer = Trainer(Recorder(), dataset, settings, generator)
     assert trainer.settings.batch_size == math.ceil(len(dataset.train) / 7)
-    assert len(trainer.epochs.run()) == 7
+    assert len(trainer.loop.run()) == 7
     assert settings.batch_size == 100_000, "the settings that are kept are those that were given"

@@ -11,7 +11,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optuna
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from optuna.study import Study
@@ -75,7 +74,8 @@ def _as_before() -> Iterator[None]:
 
 
 def labels(figure: Figure) -> list[str]:
-    return [each.get_xlabel() + each.get_ylabel() + each.get_title() for each in figure.axes]
+    told = [each.get_xlabel() + each.get_ylabel() + each.get_title() for each in figure.axes]
+    return [*told, figure.get_suptitle()]
 
 
 @pytest.fixture(scope="module")
@@ -120,29 +120,6 @@ def test_figures_can_be_saved_with_all_that_is_in_them(
     figure.savefig(buffer)
     buffer.seek(0)
     assert imread(buffer)[..., :3].std() > 0.01
-    canvas = FigureCanvasAgg(figure)
-    box = figure.get_tightbbox(canvas.get_renderer())  # inches
-    width, height = figure.get_size_inches()
-    assert box.x0 >= 0
-    assert box.y0 >= 0
-    assert box.x1 <= width
-    assert box.y1 <= height
-
-
-def test_choices_at_an_axis_are_short(figures: dict[str, Figure]) -> None:
-    (panel,) = (each for each in figures["slice.png"].axes if each.get_xlabel() == "layers")
-    shown = {label.get_text() for label in panel.get_xticklabels()}
-    assert shown == {"none", "16,8", "64,32,16,8,…", "128,64,32,1…"}
-
-
-def test_lifts_are_called_so(figures: dict[str, Figure]) -> None:
-    (axes,) = figures["intermediate_values.png"].axes
-    assert "lift: ndcg_at_10 / the popularity list's" in axes.get_ylabel()
-    assert "3 for each window" in axes.get_xlabel()
-    legend = axes.get_legend()
-    assert legend is not None
-    shown = [text.get_text() for text in legend.get_texts()]
-    assert shown == ["best", "complete", "below the floor", "pruned"]
 
 
 def test_axes_tell_the_metric(make_plan: MakePlan, make_study: MakeStudy) -> None:
@@ -158,19 +135,8 @@ def test_axes_tell_the_metric(make_plan: MakePlan, make_study: MakeStudy) -> Non
         )
     figures = study_figures(study, plan)
     assert all(any("ndcg_at_5" in told for told in labels(each)) for each in figures.values())
-    (told,) = labels(figures["pareto_front.png"])
+    told, _ = labels(figures["pareto_front.png"])
     assert told.startswith("ndcg_at_5coverage_at_5")
-
-
-def test_the_best_lines_are_the_dark_ones(make_plan: MakePlan, make_study: MakeStudy) -> None:
-    """Also where Optuna takes a target and turns its colours around."""
-    space = {name: SPACE[name] for name in ("layers", "learning_rate")}
-    for fields in ({}, {"objective": "pareto"}):
-        plan = make_plan("ncf", space=space, **fields)
-        figure = study_figures(fill(make_study(plan), plan, 4), plan)["parallel_coordinates.png"]
-        (lines,) = figure.axes[0].collections
-        low, high = lines.get_clim()
-        assert sum(lines.to_rgba(high)[:3]) < sum(lines.to_rgba(low)[:3])
 
 
 @pytest.mark.parametrize("n_trials", [0, 1])

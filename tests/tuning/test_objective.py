@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, Window, rolling_windows
-from pipeline.training.checkpoint import Record
+from pipeline.training.checkpoint import EpochMetrics
 from pipeline.tuning.objective import (
     best_trial,
     configuration,
@@ -32,7 +32,7 @@ WINDOWS = (0.6, 0.8)
 NDCG, COVERAGE = "ndcg_at_10", "coverage_at_10"
 SMALL = {"windows": list(WINDOWS), "min_training": 5, "min_warm_training": 5, "min_held_out": 1}
 NCF = {**SMALL, "embedding_dim": 2, "layers": "none", "learning_rate": 0.03, "loss": "bpr"}
-Told = list[tuple[str, int, Record]]
+Told = list[tuple[str, int, EpochMetrics]]
 Judge = Callable[..., tuple[FrozenTrial, Validation | None, Told]]
 
 

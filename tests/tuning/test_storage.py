@@ -22,8 +22,8 @@ from pipeline.errors import UserError
 from pipeline.tuning.storage import (
     EMBEDDED,
     LOST_AFTER,
+    OPTUNA_STORAGE,
     RETRIES,
-    VARIABLE,
     open_storage,
     storage_url,
     try_again,
@@ -56,13 +56,13 @@ def leaks(message: str, url: str, secret: str) -> list[str]:
 
 
 def test_the_flag_then_the_variable_then_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(OPTUNA_STORAGE, raising=False)
     assert storage_url(None) == EMBEDDED
-    monkeypatch.setenv(VARIABLE, "postgresql://u:s3cret@host/db")
+    monkeypatch.setenv(OPTUNA_STORAGE, "postgresql://u:s3cret@host/db")
     assert storage_url(None) == "postgresql://u:s3cret@host/db"
     assert storage_url("sqlite:///mine.db") == "sqlite:///mine.db"
     assert storage_url("postgresql://u@host/db") == "postgresql://u@host/db"
-    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv(OPTUNA_STORAGE, "")
     assert storage_url(None) == EMBEDDED
 
 
@@ -70,7 +70,7 @@ def test_the_flag_then_the_variable_then_a_file(monkeypatch: pytest.MonkeyPatch)
 def test_a_password_in_the_flag_is_refused_and_not_told(url: str, secret: str) -> None:
     with pytest.raises(UserError) as caught:
         storage_url(url)
-    assert f"Put the URL into the environment variable {VARIABLE}" in str(caught.value)
+    assert f"Put the URL into the environment variable {OPTUNA_STORAGE}" in str(caught.value)
     assert leaks(str(caught.value), url, secret) == []
 
 

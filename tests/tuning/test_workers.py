@@ -211,7 +211,9 @@ def test_the_end_of_those_that_are_over(make_workers: MakeWorkers) -> None:
 
 
 def test_ctrl_c_in_the_terminal_is_not_theirs(make_workers: MakeWorkers) -> None:
-    workers = make_workers("print('ready', flush=True); time.sleep(60)")
+    # The tests themselves may be a shell's background job, whose children ignore SIGINT.
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    workers = make_workers(f"{heed}; print('ready', flush=True); time.sleep(60)")
     workers.start()
     wait_for(lambda: "ready" in said(workers))
     assert os.getpgid(workers.processes[0].pid) != os.getpgrp()

@@ -29,7 +29,7 @@ from pipeline.errors import UserError
 
 S = TypeVar("S")
 T = TypeVar("T")
-VARIABLE = "MLFLOW_TRACKING_URI"
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ANSWER_SECONDS = 10
@@ -160,13 +160,13 @@ def is_same(one: Store, other: Store) -> bool:
 @contextmanager
 def in_use(uri: str) -> Iterator[None]:
     """Make a store the one in use, in processes that are started meanwhile, too."""
-    variable = os.environ.get(VARIABLE)
+    variable = os.environ.get(TRACKING_URI)
     try:
         with _use_tracking_uri(uri):
             yield
     finally:
         if variable is not None:
-            os.environ[VARIABLE] = variable  # MLflow restores what this process has set, alone
+            os.environ[TRACKING_URI] = variable  # MLflow restores what this process has set, alone
 
 
 def _opened(uri: str, url: URL, role: str) -> Store:

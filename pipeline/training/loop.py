@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.training.adam import Adam
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
-from pipeline.training.losses import LOSSES
+from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.sampling import NegativeSampler
 
@@ -39,7 +39,7 @@ class Network(Protocol):
         ...
 
 
-class Epochs:
+class TrainingLoop:
     """Passes of a network over training interactions, all on one device.
 
     On CUDA the device is never waited for, and steps on full batches are replayed from a graph.
@@ -62,6 +62,7 @@ class Epochs:
             weights: confidence of each, float32 [n], or one for all, [].
         """
         self.network, self.method, self.generator = network, method, generator
+        self.loss = find_loss(method.loss)
         self.users, self.items, self.weights = users, items, weights
         on_cuda = generator.device.type == "cuda"
         self.sampler = NegativeSampler(
@@ -103,7 +104,7 @@ class Epochs:
     def step(self, users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
         """Learn from users [B] with candidates [C, B], positives first: the loss before it."""
         logits, used = self.network(users, candidates)
-        loss = LOSSES[self.method.loss](logits, weights)
+        loss = self.loss(logits, weights)
         total = loss
         if self.method.l2:
             total = loss + self.method.l2 * sum(_mean_square(part, candidates) for part in used)

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.tuning.choice import SIMPLE, WINDOWS, find_best
+from pipeline.tuning.chosen import SIMPLE, WINDOWS, find_best
 
 
 def trial(*windows: float, first: bool = False, **changes: Any) -> FrozenTrial:

@@ -43,7 +43,7 @@ _VALIDATION = re.compile(r"(?:^|(?<=[._-]))(valid|validation|val|dev)[._-]?(?:se
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenFiles:
     """What to read of a file, folder or zip: one table or an existing split, and the titles."""
 
     tables: tuple[Part, ...]  # one table, or train and test
@@ -51,7 +51,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose(path: Path, reading: Reading = AS_IT_IS) -> Choice:
+def choose(path: Path, reading: Reading = AS_IT_IS) -> ChosenFiles:
     """Find the ratings in a file, a folder or a zip.
 
     Raises:
@@ -68,10 +68,10 @@ def choose(path: Path, reading: Reading = AS_IT_IS) -> Choice:
     named = {part.name.name: part for part in beside}
     names = _item_names(tables[0].name.name if len(tables) == 1 else "ratings.csv")
     items = next((named[name] for name in names if name in named), None)
-    return Choice(tables, items or _titles(tables[0], beside, reading), notes)
+    return ChosenFiles(tables, items or _titles(tables[0], beside, reading), notes)
 
 
-def _file(path: Path, reading: Reading) -> Choice:
+def _file(path: Path, reading: Reading) -> ChosenFiles:
     part = Part(path)
     if reading.table is not None:
         raise UserError(f"{path}: is one file, so that --table names nothing in it. Leave it out.")
@@ -81,7 +81,7 @@ def _file(path: Path, reading: Reading) -> Choice:
             f"rows and columns. Save it as .csv."
         )
     siblings = [Part(path.with_name(name)) for name in _item_names(part.name.name)]
-    return Choice((part,), next((part for part in siblings if part.path.is_file()), None))
+    return ChosenFiles((part,), next((part for part in siblings if part.path.is_file()), None))
 
 
 def _parts(path: Path) -> list[Part]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.models.neumf import NCFMethod, NCFNetwork
-from pipeline.training.epochs import Epochs
 from pipeline.training.graphs import Replayed, on_stream
+from pipeline.training.loop import TrainingLoop
 from pipeline.training.method import Precision
 
 ALONE = """
@@ -24,7 +24,7 @@ import sys
 for absent in ("mlflow", "numpy", "pandas", "pydantic", "scipy", "sklearn", "yaml"):
     sys.modules[absent] = None
 
-from tests.training.test_epochs import MADE, epochs
+from tests.training.test_loop import MADE, epochs
 
 print(epochs(MADE).run().tolist())
 """
@@ -38,12 +38,12 @@ def like(**changes: Any) -> NCFMethod:
     return replace(MADE, **changes)
 
 
-def epochs(made: NCFMethod, device: str = "cpu") -> Epochs:
+def epochs(made: NCFMethod, device: str = "cpu") -> TrainingLoop:
     """Epochs over 80 interactions of 12 users with 9 items; the same every time."""
     torch.manual_seed(0)
     pairs = torch.randperm(12 * 9)[:80].sort().values
     generator = torch.Generator(device).manual_seed(0)
-    return Epochs(
+    return TrainingLoop(
         NCFNetwork(12, 9, made, generator).to(device),
         (pairs // 9).to(device),
         (pairs % 9).to(device),
