@@ -100,7 +100,7 @@ def test_help_of_a_model_lists_its_fields_alone() -> None:
         assert flag in told
     plain = " ".join(told.split())
     assert "Entries of a GMF row. [a whole number >= 1; default: 8]" in plain
-    assert "sigmoid outputs. [bpr, bpr_sigmoid, bce or softmax; default: bce]" in plain
+    assert "where there is one. [auto, cpu or cuda; default: auto]" in plain
     assert "[a number >= 0 and < 1; default: 0]" in plain
     assert "--components" not in told
 
