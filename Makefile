@@ -5,18 +5,18 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# The tracking store, whole or not at all: `mlflow run` and `mlflow ui` would make it bit by bit.
+# The tracking store, whole or not at all: `mlflow run` would make it bit by bit.
 STORE := python -c 'import mlflow; from pipeline.tracking.schema import make_ready; make_ready(mlflow.get_tracking_uri())'
 
-.PHONY: demo ui server test bench soak faults lint format clean
+.PHONY: demo ui server test test-ui bench soak faults lint format clean
 
 demo: .venv/installed
 	$(STORE)
 	mlflow run . --env-manager local
 
+# On the store in use, for this machine alone.
 ui: .venv/installed
-	$(STORE)
-	mlflow ui
+	python -m pipeline ui
 
 # For a team: docs/server.md. Its password comes from MLFLOW_AUTH_ADMIN_PASSWORD.
 server: .venv/installed
@@ -26,6 +26,12 @@ server: .venv/installed
 # first (tests/conftest.py).
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# MLflow's pages in a browser, Debian's Chromium or Chrome. With PICTURES=docs/images it makes the
+# pictures of the README anew.
+test-ui: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ui]'
+	OMP_NUM_THREADS=1 python -m pytest -m ui tests/ui
 
 # What runs on any machine, one after another, in the order of docs/performance.md.
 bench: .venv/installed-dev

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
 from pipeline.commands.experiments import backtest, evaluate, main, prepare, train
 from pipeline.commands.records import compare, import_ledger, migrate, sync
-from pipeline.commands.server import backup, restore, server
+from pipeline.commands.server import backup, restore, server, ui
 from pipeline.commands.serving import recommend
 from pipeline.commands.studies import tune
 from pipeline.errors import UserError
 
+SHORT = "ncf"  # the same command, by its entry point in pyproject.toml
+WIDEST = 140  # characters of a line of help: longer ones are lost on the way back
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST})
 def cli() -> None:
     """Recommender experiments as MLflow runs that can be trusted."""
 
 
 for command in (
     *(prepare, train, evaluate, main, tune, compare, backtest, recommend),
-    *(server, backup, restore, migrate, sync, import_ledger),
+    *(ui, server, backup, restore, migrate, sync, import_ledger),
 ):
     cli.add_command(command)
 
 
 def run() -> None:
     """Run the command; mistakes are told in a line, interruptions have a shell's exit status."""
-    from pipeline.console import console, set_up_logging
+    from pipeline.console import say, set_up_logging
     from pipeline.mishaps import explain
     from pipeline.process import (
         TerminatedError,
@@ -43,20 +47,23 @@ def run() -> None:
     name_store()
     hide_password()
     set_up_logging()
-    status = "FAILED"
+    status, why = "FAILED", ""
     try:
         end_on_signals()
-        cli(prog_name="python -m pipeline", standalone_mode=False)
+        short = Path(sys.argv[0]).name == SHORT
+        cli(prog_name=SHORT if short else "python -m pipeline", standalone_mode=False)
         status = "FINISHED"
     except click.ClickException as error:
+        why = error.format_message()
         error.show()
         sys.exit(error.exit_code)
     except UserError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        why = str(error)
+        say(f"error: {why}", "red")
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as interruption:
-        status = "KILLED"
-        console.print("Interrupted.")
+        status, why = "KILLED", "It was interrupted before it began."
+        say("Interrupted.")
         # click turns every interruption into an Abort of its own.
         terminated = isinstance(interruption.__cause__ or interruption, TerminatedError)
         sys.exit(143 if terminated else 130)
@@ -64,13 +71,14 @@ def run() -> None:
         told = explain(error)
         if told is None:
             raise
-        console.print(f"error: {told}", style="red", markup=False, soft_wrap=True)
+        why = told
+        say(f"error: {told}", "red")
         sys.exit(1)
     finally:
         if "MLFLOW_RUN_ID" in os.environ:  # a step that opens its run takes this away
             from pipeline.tracking.track import end_unopened
 
             try:
-                end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status)
+                end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status, why)
             except UserError as error:  # ``mlflow run`` ends the run as failed by itself
-                console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+                say(f"error: {error}", "red")

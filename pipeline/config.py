@@ -21,6 +21,9 @@ from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.own import is_own, module_name
 from pipeline.settings import Settings, unknown_field
+from pipeline.space import short
+
+SHOWN = 4  # fields in the title of an experiment
 
 
 class Experiment(Settings):
@@ -73,6 +76,16 @@ class Experiment(Settings):
         params = self.params.model_copy(update=changes)
         return family(self.model)(params, self.seed)
 
+    def title(self, given: Iterable[str]) -> str:
+        """Its name with what differs from its file: the fields that were ``given``, if it has them.
+
+        The model is no difference: an experiment without a file is called by it.
+        """
+        values = self.flat()
+        names = [name for name in given if name in values and name != "model"]
+        told = [f"{name}={short(values[name])}" for name in names[:SHOWN]]
+        return " ".join([self.name, *told, *(["..."] if len(names) > SHOWN else [])])
+
     @classmethod
     def restore(cls, values: Mapping[str, Any], where: str) -> Experiment:
         """The experiment whose ``model_dump`` gave ``values``.
@@ -90,14 +103,24 @@ class Experiment(Settings):
         return {**values, **split, **params}
 
 
-def read_experiment(config: Path, overrides: Mapping[str, Any]) -> Experiment:
+def read_experiment(config: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     """The experiment that a YAML file describes, with ``overrides`` on top.
+
+    Without a file it is that of the model which ``overrides`` name, with the model's defaults.
 
     Raises:
         UserError: the file is missing or no YAML mapping, or a field is unknown or wrong.
     """
-    where = str(config) + (f" with {_flags(overrides)}" if overrides else "")
+    flags = _flags(overrides)
+    if config is None:
+        return _checked(experiment_name(str(overrides.get("model"))), overrides, flags)
+    where = f"{config} with {flags}" if overrides else str(config)
     return _checked(config.stem, _override(read_yaml(config), overrides), where)
+
+
+def experiment_name(model: str) -> str:
+    """What an experiment without a file is called: as its model, or as the class of one's own."""
+    return model.rpartition(":")[2]
 
 
 def change(experiment: Experiment, fields: Mapping[str, Any], where: str) -> Experiment:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
 
 PLAIN_SECONDS = 2.0  # between the lines that replace a bar where there is no terminal
 
@@ -22,8 +37,30 @@ log = logging.getLogger("pipeline")
 
 class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        style = "yellow" if record.levelno >= logging.WARNING else None
-        console.print(self.format(record), style=style, markup=False, soft_wrap=True)
+        say(self.format(record), "yellow" if record.levelno >= logging.WARNING else None)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print sentences: wrapped at words in a terminal, and a line each in a log file."""
+    console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
+
+
+def show_next(commands: Sequence[str]) -> None:
+    """Commands, each on a line of its own, as they can be typed here."""
+    say("Next:")
+    for command in (*_activation(), *commands):
+        console.print(f"  {command}", style="bold", markup=False, soft_wrap=True)
+
+
+def _activation() -> list[str]:
+    """How this Python's environment is entered, where the shell has not."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    entered = os.environ.get("VIRTUAL_ENV") == sys.prefix
+    if entered or sys.prefix == sys.base_prefix or not script.exists():
+        return []
+    here = Path.cwd()
+    path = script.relative_to(here) if script.is_relative_to(here) else script
+    return [f"source {shlex.quote(str(path))}"]
 
 
 def set_up_logging() -> None:
@@ -35,6 +72,15 @@ def set_up_logging() -> None:
     # It prints the traceback of what it raises, as a database that is locked for a moment; whoever
     # catches that says it in words.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def house_table(*heads: str, title: str | None = None) -> Table:
+    """An empty table in the one style that tables have: numbers stand at the right."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for number, head in enumerate(heads):
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(head, justify=justify, no_wrap=number > 0, overflow="fold")
+    return table
 
 
 class ProgressBar:
@@ -80,6 +126,27 @@ class ProgressBar:
         ):
             self.last, self.last_line = number, time.monotonic()
             log.info("%s: %s %d of %d, %s", self.title, self.unit, number, self.total, told)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show that something of unknown length goes on, where it takes more than a moment.
+
+    It is a clock in a terminal, which goes when it is done, and a line elsewhere.
+    """
+    if console.is_terminal:
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True) as shown:
+            shown.add_task(what, total=None)
+            yield
+        return
+    line = threading.Timer(PLAIN_SECONDS, log.info, ("%s ...", what))
+    line.daemon = True
+    line.start()
+    try:
+        yield
+    finally:
+        line.cancel()
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +31,11 @@ RETRY_SECONDS = 0.02
 
 class TerminatedError(KeyboardInterrupt):
     """SIGTERM, told apart from Ctrl-C."""
+
+
+def same_command() -> str:
+    """What was typed to start this process, to be typed again."""
+    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
 
 
 def collect_rarely() -> None:

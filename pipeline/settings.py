@@ -24,9 +24,14 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Fields that come from a plain dataclass are described by its docstrings, too."""
+        """Fields that come from a plain dataclass are described by its docstrings, too, and those
+        with another default than their base's by that base's."""
         super().__pydantic_init_subclass__(**kwargs)
         for base in cls.__mro__:
+            if issubclass(base, BaseModel):
+                for name in base.model_fields.keys() & cls.model_fields.keys():
+                    field = cls.model_fields[name]
+                    field.description = field.description or base.model_fields[name].description
             if is_dataclass(base) and not issubclass(base, BaseModel):
                 for name, described in TypeAdapter(base).json_schema()["properties"].items():
                     field = cls.model_fields[name]

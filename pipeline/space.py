@@ -9,6 +9,7 @@ In a file a list is a choice and a mapping a range:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -21,6 +22,16 @@ MOST_STEPS = 10_000  # of a range: each is a value that a grid may try
 FARTHEST = 700.0  # logarithm of a number, beyond which floating point numbers end
 
 Value = bool | int | float | str | None
+
+
+def short(value: object) -> str:
+    """A value of a field in few letters: three digits, 1e6 and 1e-5, a list with commas."""
+    if isinstance(value, float):
+        rounded = f"{float(f'{value:.3g}'):g}"
+        return re.sub(r"e([+-])0*", lambda sign: f"e{sign[1].strip('+')}", rounded)
+    if isinstance(value, list | tuple):
+        return ",".join(map(short, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 class Range(Settings):

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 import yaml
 
-from pipeline.cli import cli
+from pipeline.cli import SHORT, cli
+from pipeline.commands.fields import experiment_fields
+from pipeline.commands.help import write_fields
+from pipeline.models import FAMILIES, family
 from tests.steps.conftest import store
 from tests.steps.workplace import ROOT, Workplace, environment, make_workplace
 
 __all__ = ["store"]
 
+IMPORT_RUN = "from pipeline.cli import run"
 # What a command has imported when it ends.
 IMPORTS = """
 import json, sys
@@ -56,6 +63,16 @@ def test_help_is_quick_and_names_every_entry_point() -> None:
         assert f"\n  {name} " in told
 
 
+def test_a_python_without_the_packages_is_told_how_to_have_them() -> None:
+    done = subprocess.run(  # -S leaves out what is installed
+        [sys.executable, "-S", "-m", "pipeline", "train"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "make .venv/installed" in line
+    assert "source .venv/bin/activate" in line
+
+
 def test_help_of_evaluate_is_quick() -> None:
     told, imported = helped("evaluate", "--help")
     assert imported == []
@@ -63,16 +80,52 @@ def test_help_of_evaluate_is_quick() -> None:
     assert "models:/NAME@ALIAS" in told
 
 
-def test_help_of_train_lists_every_field() -> None:
+def test_help_of_train_lists_the_models() -> None:
     told, imported = helped("train", "--help")
     assert "mlflow" not in imported
-    for title in ("Experiment fields", "Split fields", "Model ncf fields"):
-        assert title in told
-    for flag in ("--config", "--resume", "--validate", "--seed", "--test_cut", "--embedding_dim"):
-        assert flag in told
-    assert "Entries of a GMF row. [default: 8]" in " ".join(told.split())
+    for title in ("Experiment fields", "Split fields", "Models"):
+        assert f"{title}:" in told
+    for name in FAMILIES:
+        assert f"\n  {name} " in told
+    assert "--embedding_dim " not in told.partition("Experiment fields")[2]
     for missing in ("--params", "--split ", "--name"):
         assert missing not in told
+
+
+def test_help_of_a_model_lists_its_fields_alone() -> None:
+    told, imported = helped("train", "--model", "ncf", "--help")
+    assert "mlflow" not in imported
+    assert "Models:" not in told
+    for flag in ("--config", "--resume", "--validate", "--seed", "--test_cut", "--embedding_dim"):
+        assert flag in told
+    plain = " ".join(told.split())
+    assert "Entries of a GMF row. [a whole number >= 1; default: 8]" in plain
+    assert "where there is one. [auto, cpu or cuda; default: auto]" in plain
+    assert "[a number >= 0 and < 1; default: 0]" in plain
+    assert "--components" not in told
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+def test_every_field_of_every_model_is_explained(model: str) -> None:
+    formatter = click.HelpFormatter(width=100)
+    write_fields(formatter, experiment_fields(model))
+    lines = re.findall(r"^ +--(\w+) +(.)", formatter.getvalue(), re.MULTILINE)
+    assert {name for name, _ in lines} >= set(family(model).settings_class.given())
+    assert [name for name, first in lines if first == "["] == []  # no word before what it takes
+
+
+def test_ncf_is_the_same_command_and_completes() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {SHORT: "pipeline.cli:run"}
+    asked = {"COMP_WORDS": "ncf train --model svd --comp", "COMP_CWORD": "4"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv = ['{SHORT}']; {IMPORT_RUN}; run()"],
+        cwd=ROOT,
+        env={**environment(), **asked, "_NCF_COMPLETE": "bash_complete"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["plain,--components"], done.stderr
 
 
 @pytest.mark.parametrize(
@@ -92,6 +145,13 @@ def test_flags_in_every_form(here: Workplace, words: tuple[str, ...]) -> None:
     assert params["windows"] == "[]"
 
 
+def test_a_model_needs_no_file(here: Workplace) -> None:
+    data = ("--dataset", "ratings.csv", "--validate", "false")
+    assert here.cli("train", "--model", "svd", "--components", "3", *data).status == 0
+    params = here.run(step="train", experiment="svd").data.params
+    assert (params["model"], params["components"], params["iterations"]) == ("svd", "3", "42")
+
+
 def test_reuse_in_every_form(here: Workplace) -> None:
     words = ("prepare", "--dataset", "ratings.csv")
     assert here.cli(*words).status == 0
@@ -108,7 +168,7 @@ TRAIN = ("train", "--config", "small.yaml", "--dataset", "ratings.csv")
     ("words", "status", "told"),
     [
         (("trian",), 2, "No such command 'trian'"),
-        (("train",), 1, "Give --config FILE (as in experiments/ncf.yaml), or --resume RUN_ID"),
+        (("train",), 1, "Give --config FILE (as in experiments/ncf.yaml), --model NAME"),
         (("train", "--config", "smal.yaml"), 1, "smal.yaml: there is no such file"),
         (("train", "--config", "ratings.csv"), 1, "ratings.csv: "),
         ((*TRAIN, "--droput", "0.1"), 1, "unknown field 'droput' (did you mean 'dropout'?)"),
@@ -116,6 +176,7 @@ TRAIN = ("train", "--config", "small.yaml", "--dataset", "ratings.csv")
         ((*TRAIN, "--dropout=1.5"), 1, "dropout='1.5'"),
         ((*TRAIN, "--layers=7,3"), 1, "expected an even input width"),
         ((*TRAIN, "--model=nfc"), 1, "did you mean 'ncf'?"),
+        (("train", "--model=nfc", "--help"), 1, "did you mean 'ncf'?"),
         ((*TRAIN, "--epochs"), 1, "'--epochs': expected flags with values"),
         ((*TRAIN, "16"), 1, "'16': expected flags with values, as in --embedding_dim 16"),
         ((*TRAIN, "--reuse", "maybe"), 2, "'maybe' is not a valid boolean"),

@@ -124,6 +124,18 @@ def test_every_field_can_be_given_as_text(model: str, tmp_path: Path) -> None:
     assert read_experiment(config, flags) == plain
 
 
+def test_a_title_tells_what_differs(tmp_path: Path) -> None:
+    config = write(tmp_path, "model: ncf\n")
+    flags = {"model": "ncf", "embedding_dim": "08", "layers": "8,4", "learning_rate": "1e-7"}
+    told = "embedding_dim=8 layers=8,4 learning_rate=1e-7"
+    experiment = read_experiment(config, flags)
+    assert experiment.title(flags) == f"{config.stem} {told}"
+    assert experiment.title([]) == config.stem
+    assert experiment.title([*flags, "components"]) == f"{config.stem} {told}"  # it has none
+    many = [*flags, "seed", "epochs"]
+    assert experiment.title(many) == f"{config.stem} {told} seed=42 ..."
+
+
 @pytest.mark.parametrize("mode", ["python", "json"])
 @pytest.mark.parametrize("model", FAMILIES)
 def test_an_experiment_is_restored_from_its_dump(model: str, mode: Any, tmp_path: Path) -> None:

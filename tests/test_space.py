@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.models import FAMILIES, family
-from pipeline.space import Choice, Range, Space, read_space, spread
+from pipeline.space import Choice, Range, Space, read_space, short, spread
 
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)
 
@@ -141,3 +141,14 @@ def test_the_middle_on_its_own_scale() -> None:
     assert Range(low=1, high=100, log=True).at(0.5) == pytest.approx(10)
     assert Range(low=1, high=100).at(0.5) == 50.5
     assert Range(low=1e-300, high=1e300, log=True).at(1.5) < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1e6, "1e6"), (8692.3, "8690"), (0.05, "0.05"), (1.0e-5, "1e-5"), (12.0, "12"),
+        ([16, 8], "16,8"), ((), "none"), (None, "none"), (True, "true"), ("bpr", "bpr"),
+    ],
+)  # fmt: skip
+def test_values_in_few_letters(value: object, told: str) -> None:
+    assert short(value) == told

@@ -10,6 +10,7 @@ import click
 from pipeline.commands.fields import (
     DATASET,
     REUSE,
+    SPLIT,
     FieldsCommand,
     Groups,
     experiment_fields,
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from pipeline.data.reading import Reading
 
 
-def prepare_fields() -> Groups:
+def prepare_fields(_: str | None) -> Groups:
     from pipeline.steps.prepare import PrepareSettings
 
-    return {"Split": PrepareSettings}
+    return {SPLIT: PrepareSettings}
 
 
 @click.command(cls=FieldsCommand, fields=prepare_fields)
@@ -65,25 +66,34 @@ def train(
     """Validate a model on windows of the training part, fit it on all of it, log it."""
     from pipeline.config import read_experiment
     from pipeline.evaluation.prepared import prepare_and_tell
+    from pipeline.steps.ending import end_of_train
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.train import resume as step_again
     from pipeline.steps.train import train as step
+    from pipeline.tracking.store import delivering
 
     fields = read_fields(ctx.args)
     if resume:
         if fields:
             raise UserError("--resume goes on with the run's own settings: give no fields.")
-        step_again(resume)
+        with delivering():  # what the run holds need not be asked of its server
+            trained = step_again(resume)
+            end_of_train(trained.run, trained.inputs.experiment.k[0])
         return
-    if not config:
-        raise UserError("Give --config FILE (as in experiments/ncf.yaml), or --resume RUN_ID.")
+    if not config and "model" not in fields:
+        raise UserError(
+            "Give --config FILE (as in experiments/ncf.yaml), --model NAME (train --help lists "
+            "them), or --resume RUN_ID."
+        )
     if not validate:
         fields["windows"] = ()
-    experiment = read_experiment(Path(config), fields)
+    experiment = read_experiment(Path(config) if config else None, fields)
     split, windows = experiment.split, experiment.windows
     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
-    step(inputs, prepared, reuse=reuse)
+    with delivering():
+        trained = step(inputs, prepared, reuse=reuse, title=experiment.title(fields))
+        end_of_train(trained.run, experiment.k[0])
 
 
 @click.command()
@@ -97,15 +107,20 @@ def train(
 @offline
 def evaluate(run_id: str | None, model: str | None, register: str | None, reuse: bool) -> None:
     """Rank the whole catalogue for the test users; log metrics and lists on the model's run."""
+    from pipeline.steps.ending import end_of_evaluate
     from pipeline.steps.evaluate import evaluate as step
     from pipeline.steps.evaluate import find_trained
+    from pipeline.tracking.track import explain_adopted
 
     trained = find_trained(run_id or None, model or None)
+    of, name = trained.run, trained.inputs.experiment.name
+    explain_adopted(f"evaluate {name}", f"The test is on the run of the model: {of.id}.", of)
     step(trained, reuse=reuse)
     if register:
         from pipeline.steps.register import register_evaluated
 
         register_evaluated(trained, register)
+    end_of_evaluate(trained.run, trained.inputs.experiment.k[0])
 
 
 @click.command(cls=FieldsCommand, fields=experiment_fields)
@@ -122,10 +137,10 @@ def main(ctx: click.Context, suite: str, dataset: str, reading: Reading, reuse: 
     step(dataset, suite, read_fields(ctx.args), reading, reuse=reuse)
 
 
-def backtest_fields() -> Groups:
+def backtest_fields(model: str | None) -> Groups:
     from pipeline.steps.backtest import BacktestSettings
 
-    return {"Backtest": BacktestSettings, **experiment_fields()}
+    return {"Backtest": BacktestSettings, **experiment_fields(model)}
 
 
 @click.command(cls=FieldsCommand, fields=backtest_fields)
@@ -158,6 +173,8 @@ def backtest(
         raise UserError(f"--run_ids brings the runs' own settings: give no {', '.join(fields)}.")
     found = [read_experiment(Path(file), fields) for file in _words(experiments)]
     found += read_suite(suite, fields) if suite else []
+    if not ids and not found and "model" in fields:
+        found = [read_experiment(None, fields)]
     step(ids, found, dataset, reading, BacktestSettings.read(own, "backtest"), reuse=reuse)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
     from pipeline.settings import Settings
 
 Groups = dict[str, "type[Settings]"]
+EXPERIMENT, SPLIT = "Experiment", "Split"  # groups of fields
 REUSE = click.option(
     "--reuse", type=bool, default=True, help="Take finished steps again; false does them anew."
 )
@@ -77,34 +78,60 @@ def offline(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class FieldsCommand(click.Command):
-    """A command that takes fields as flags, and lists them in its help."""
+    """A command that takes fields as flags, and lists them in its help.
 
-    def __init__(self, *args: Any, fields: Callable[[], Groups], **kwargs: Any) -> None:
+    ``fields`` gives the groups for the model that ``--model`` names, and without one those that
+    every model has; then the models are listed.
+    """
+
+    def __init__(self, *args: Any, fields: Callable[[str | None], Groups], **kwargs: Any) -> None:
         kwargs["context_settings"] = {"ignore_unknown_options": True, "allow_extra_args": True}
         super().__init__(*args, **kwargs)
         self.fields = fields
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember the model before ``--help`` is seen, which ends the parsing."""
+        ctx.meta["model"] = _model_in(args)
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Options, and fields as if they were."""
+        names = (
+            name for group in self.fields(ctx.meta["model"]).values() for name in group.given()
+        )
+        fields = [f"--{name}" for name in names if f"--{name}".startswith(incomplete or " ")]
+        return [*super().shell_complete(ctx, incomplete), *map(CompletionItem, fields)]
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, group in self.fields().items():
-            fields = ((name, group.model_fields[name]) for name in group.given())
-            rows = [(f"--{name}", _help(field)) for name, field in fields]
-            if rows:
-                with formatter.section(f"{title} fields"):
-                    formatter.write_dl(rows)
+        """The fields, and the models where none is chosen."""
+        from pipeline.commands.help import write_fields, write_models
+
+        model = ctx.meta["model"]
+        groups = self.fields(model)
+        write_fields(formatter, groups)
+        if model is None and EXPERIMENT in groups:
+            write_models(formatter, ctx.command_path)
 
 
-def _help(field: FieldInfo) -> str:
-    default = "" if field.is_required() else f" [default: {field.default}]"
-    return f"{field.description}{default}"
+def _model_in(words: Sequence[str]) -> str | None:
+    """What ``--model NAME`` or ``--model=NAME`` says, the last time."""
+    found = None
+    for word, following in zip_longest(words, words[1:]):
+        name, given, value = word.partition("=")
+        if name == "--model":
+            found = value if given else following
+    return found
 
 
-def experiment_fields() -> Groups:
-    from pipeline.config import Experiment
+def experiment_fields(model: str | None) -> Groups:
+    """The fields of an experiment, with those of its model where that is known."""
+    from pipeline.config import Experiment, field_groups
     from pipeline.data.split import SplitSettings
-    from pipeline.models import FAMILIES, family
 
-    models = {f"Model {name}": family(name).settings_class for name in FAMILIES}
-    return {"Experiment": Experiment, "Split": SplitSettings, **models}
+    if model is None:
+        return {EXPERIMENT: Experiment, SPLIT: SplitSettings}
+    experiment, split, params = field_groups(model).values()
+    return {f"Model {model}": params, EXPERIMENT: experiment, SPLIT: split}
 
 
 def read_fields(words: Sequence[str]) -> dict[str, Any]:

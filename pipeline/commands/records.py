@@ -26,6 +26,7 @@ def compare(
 ) -> None:
     """Say which differences between evaluated models are real: tables, tests, figures."""
     from pipeline.steps.compare import compare as step
+    from pipeline.steps.ending import end_of_compare
 
     ids = [run_id.strip() for run_id in (run_ids or "").split(",") if run_id.strip()]
     step(
@@ -35,6 +36,7 @@ def compare(
         baseline=baseline or None,
         metric=metric,
     )
+    end_of_compare(int(metric.rpartition("_")[2]))
 
 
 @click.command(name="import_ledger")

@@ -1,10 +1,12 @@
-"""A server for a team: server, backup, restore."""
+"""MLflow's server: ui for oneself; server, backup and restore for a team."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+
+from pipeline.commands.fields import offline
 
 FOLDER = click.option(
     "--folder",
@@ -19,6 +21,16 @@ ARTIFACTS = click.option(
     help="Where files of runs and models go: a folder, or s3://bucket/path and its like "
     "[default: artifacts in the folder].",
 )
+
+
+@click.command()
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+@offline
+def ui(port: int) -> None:
+    """Open MLflow's UI on the store in use, for this machine alone."""
+    from pipeline.ops.ui import ui as step
+
+    step(port)
 
 
 @click.command()

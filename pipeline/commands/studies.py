@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pipeline.tuning.opened import Launch
 
 
-def study_fields() -> Groups:
+def study_fields(model: str | None) -> Groups:
     from pipeline.tuning.plan import StudySettings
 
-    return {"Study": StudySettings, **experiment_fields()}
+    return {"Study": StudySettings, **experiment_fields(model)}
 
 
 @click.command(cls=FieldsCommand, fields=study_fields)
@@ -68,8 +68,11 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
             raise UserError("role=worker takes its settings from the study: give no fields.")
         join(storage, options["study_name"], options["launcher"], options["number"])
         return
+    from pipeline.space import short
+    from pipeline.steps.ending import end_of_tune
     from pipeline.steps.tune import dry_run
     from pipeline.steps.tune import tune as step
+    from pipeline.tracking.store import delivering
     from pipeline.tuning.opened import Data, Launch
     from pipeline.tuning.plan import read_plan
     from pipeline.tuning.suite import is_suite, read_beside
@@ -87,7 +90,11 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
         dry_run(plan)
         return
     data = Data.find(plan.experiment, options["dataset"], options["reading"])
-    step(plan, data, launch, beside=beside)
+    with delivering():  # what the study's run holds need not be asked of its server
+        tuned = step(plan, data, launch, beside=beside)
+        best, refitted = tuned.refitted.best, tuned.refitted
+        chosen = ", ".join(f"{name}={short(value)}" for name, value in best.params.items())
+        end_of_tune(tuned.run, f"trial {best.number}, {chosen}", refitted.runs, refitted.notes)
 
 
 def _tune_all(

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Standing
+from pipeline.console import house_table
 from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
 
@@ -36,10 +35,7 @@ class Section:
 
     def show(self, console: Console) -> None:
         """Print it."""
-        table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-        for i, head in enumerate(self.heads):
-            justify: JustifyMethod = "right" if i else "left"
-            table.add_column(head, justify=justify, no_wrap=i > 0, overflow="fold")
+        table = house_table(*self.heads)
         for row in self.rows:
             table.add_row(*(f"[bold]{escape(x)}[/]" if best else escape(x) for x, best in row))
         console.print(f"\n{self.title}", style="bold", markup=False)
@@ -201,7 +197,11 @@ def _value(comparison: Comparison, row: Standing, name: str) -> tuple[str, bool]
 
 
 def _sentences(rows: Sequence[Standing]) -> list[str]:
-    return [f"{row.name}: {'; '.join(row.sentences)}." for row in rows if row.sentences]
+    """What there is to say of rows, once for those of which it is the same."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        names.setdefault(tuple(row.sentences), []).append(row.name)
+    return [f"{', '.join(of)}: {'; '.join(said)}." for said, of in names.items() if said]
 
 
 def _legend(comparison: Comparison) -> Iterator[str]:
@@ -228,7 +228,13 @@ def _legend(comparison: Comparison) -> Iterator[str]:
             f"times in five, by the median pair."
         )
     if comparison.looks:
-        told = ", ".join(f"{name} {looks}" for name, looks in comparison.looks.items())
+        names: dict[str, list[str]] = {}
+        for name, looks in comparison.looks.items():
+            names.setdefault(str(looks), []).append(name)
+        told = "; ".join(
+            f"{', '.join(of)} {looks}{' each' if len(of) > 1 else ''}"
+            for looks, of in names.items()
+        )
         yield (
             f"Evaluated on this test so far: {told}. The more there are, the more the best of them "
             f"owes to chance."

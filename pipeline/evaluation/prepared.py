@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from pipeline.console import waiting
 from pipeline.data.dataset import CUT_NOTE, Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
@@ -36,7 +37,8 @@ def prepare_and_tell(
         UserError: as ``prepare`` of the data; one of the ``windows`` that will be used has nobody
             to be evaluated, or two are the same.
     """
-    prepared = prepare_data(dataset, split, reading, reuse=reuse)
+    with waiting(f"Preparing {dataset}"):
+        prepared = prepare_data(dataset, split, reading, reuse=reuse)
     for note in prepared.notes:
         log.warning("%s", note)
     for what, count in prepared.counts.items():

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial, reduce
 from operator import add
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,17 @@ class Validation:
         records = list(self.windows.values())
         names = [name for name in records[0] if "_at_" in name] if records else []
         return {name: sum(record[name] for record in records) / len(records) for name in names}
+
+    @property
+    def popularity(self) -> float | None:
+        """The mean over windows of what the popularity lists are worth; None as in ``gain``."""
+        if self.gain(OVER_POPULAR) is None:
+            return None
+        sums = (
+            (each[f"{OVER_POPULAR}/other"], each[f"{OVER_POPULAR}/users"])
+            for each in self.windows.values()
+        )
+        return fmean(total / users for total, users in sums)
 
     def gain(self, over: str) -> Gain | None:
         """How much more users have than by ``over``, over all windows.

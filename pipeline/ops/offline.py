@@ -1,7 +1,7 @@
 """Work with no server at all: in an embedded store of this folder, to be delivered later.
 
 What is in that store is as good as on a server: steps find it again, it can be compared, and
-``mlflow ui --backend-store-uri sqlite:///data/offline/mlflow.db`` shows it.
+``python -m pipeline ui --offline`` shows it.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ from pipeline.steps.entrants import data_of, of_file, of_run
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.train import train
-from pipeline.tracking.runs import Run, ui_command
+from pipeline.tracking.links import how_to_see, run_address
+from pipeline.tracking.runs import Run
 from pipeline.tracking.search import get_evaluated
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
@@ -78,7 +79,9 @@ def backtest(
         runs = [(Run(run_id), Inputs.of(Run(run_id))) for run_id in dict.fromkeys(run_ids)]
         found = [*(of_run(*each) for each in runs), *(of_file(each) for each in experiments)]
     if not found:
-        raise UserError("Give --run_ids of finished runs, --experiments (files) or a --suite.")
+        raise UserError(
+            "Give --run_ids of finished runs, --experiments (files), a --suite or a --model."
+        )
     entrants = admitted(found, settings.metric, settings.baseline)
     if dataset == AUTO and runs and not experiments:
         dataset, reading = data_of(runs)
@@ -92,9 +95,10 @@ def backtest(
         ]
         result = Backtest.of(settings.metric, cuts, _joined(at_cuts), settings.baseline)
         _log(run, result)
+        page = run_address(run)
     _tell_runs(run, result)
     section(result, detailed=False).show(console)
-    console.print(f"Look at it in the UI: {ui_command()}", soft_wrap=True)
+    console.print(f"See it: {how_to_see(page)}", soft_wrap=True)
 
 
 def _prepared(
@@ -148,8 +152,12 @@ def _refitted(
     by_run: dict[str, Entrant] = {}
     with timed(f"cut {cut.name} done"):
         for entrant in entrants:
-            inputs = Inputs(entrant.at(cut.quantile), dataset, reading, cut.fingerprint)
-            trained = train(inputs, prepared, reuse=reuse, parent=parent, step=BACKTEST)
+            experiment = entrant.at(cut.quantile)
+            inputs = Inputs(experiment, dataset, reading, cut.fingerprint)
+            title = experiment.title(["test_cut", "seed"])
+            trained = train(
+                inputs, prepared, reuse=reuse, parent=parent, step=BACKTEST, title=title
+            )
             evaluate(trained, prepared, reuse=reuse)
             by_run.setdefault(trained.run.id, entrant)
     compared = compare_runs(get_evaluated(list(by_run)), metric, None)

@@ -13,10 +13,11 @@ from pipeline.compare import figures
 from pipeline.compare.comparison import Comparison, compare_runs, with_looks
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.tables import as_json, csv, markdown, show
-from pipeline.console import console
+from pipeline.console import console, waiting
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, at, use_own
-from pipeline.tracking.runs import Run, ui_command
+from pipeline.tracking.links import how_to_see, run_address
+from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated, get_evaluated
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
@@ -50,7 +51,8 @@ def compare(
     with delivering():  # first of what the runs' processes may have left
         runs = get_evaluated(run_ids) if run_ids else find_evaluated(experiment, fingerprint)
     _use_own_metrics(runs)
-    comparison = compare_runs(runs, metric, baseline)
+    with waiting(f"Comparing {len(runs)} runs"):
+        comparison = compare_runs(runs, metric, baseline)
     evaluated = find_evaluated(None, comparison.protocol.fingerprint)
     comparison = with_looks(comparison, runs, evaluated)
     text = markdown(comparison)
@@ -58,8 +60,9 @@ def compare(
     with track("compare", {"step": "compare", "model": "none"}, parent=parent) as run:
         _log(run, comparison, metric, text)
         run.describe(note)
+        page = run_address(run)
     show(comparison, console)
-    console.print(f"Compare the runs in the UI: {ui_command()}", soft_wrap=True)
+    console.print(f"See it: {how_to_see(page)}", soft_wrap=True)
     return note
 
 

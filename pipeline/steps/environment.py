@@ -29,13 +29,19 @@ def log_environment(run: Run, experiment: Experiment) -> None:
     run.set_tags({"device": machine["device"]})
 
 
-def _device(experiment: Experiment) -> str:
+def chosen_device(experiment: Experiment) -> str:
+    """The kind of device that training takes: cpu or cuda."""
     wanted = getattr(experiment.params, "device", None)
     if wanted is None:
         return "cpu"
-    import torch
-
     from pipeline.training.trainer import choose_device
 
-    device = choose_device(wanted)
-    return torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    return choose_device(wanted).type
+
+
+def _device(experiment: Experiment) -> str:
+    if chosen_device(experiment) == "cpu":
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name()

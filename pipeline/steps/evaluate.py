@@ -8,6 +8,7 @@ from pipeline.compare.card import CARD, model_card
 from pipeline.compare.evidence import EVIDENCE, LISTS, PER_USER, evidence_tag
 from pipeline.compare.looks import count_looks
 from pipeline.config import Experiment
+from pipeline.console import waiting
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.split import COLD, LOW_ACTIVITY
@@ -19,7 +20,7 @@ from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, told
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
-from pipeline.steps.notes import describe
+from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.train import Trained
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
@@ -57,7 +58,8 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
             _require_beginning(run, inputs)
         dataset = (prepared or inputs.prepared()).dataset
         model = trained.recommender or fetch_model(run).recommender
-        log_test(run, model, dataset, inputs.experiment)
+        with waiting(f"Testing {inputs.experiment.name}"):
+            log_test(run, model, dataset, inputs.experiment)
         run.set_tags({EVALUATED: key})
         run.describe(describe(run))
 
@@ -118,6 +120,9 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     groups = breakdown(warm, dataset, ks[0])
     popular = ranking.evaluate_popularity()
     looks = count_looks(experiment.name, find_evaluated(None, dataset.fingerprint), run.params)
+    remember_popularity(
+        run, {f"test/{name}": value for name, value in popular.evaluation.summary.items()}
+    )
     card = model_card(
         run.id, run.tags, run.metrics, experiment, dataset, warm, popular, metrics, groups, looks
     )

@@ -6,12 +6,13 @@ Every epoch is shown, logged and journalled, so that a run that was killed goes 
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pipeline.config import Experiment
-from pipeline.console import ProgressBar
+from pipeline.console import ProgressBar, waiting
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, rolling_windows, validate
@@ -65,7 +66,11 @@ def fit(
         UserError: training diverged.
     """
     params = experiment.params.model_dump()
-    with _Watch(experiment.name, run, params.get("epochs")) as watch:
+    name = experiment.name
+    with (
+        _Watch(name, run, params.get("epochs")) as watch,
+        _shown(f"Validating {name}", params),
+    ):
         validation = validate(
             experiment.recommender,
             rolling_windows(dataset, experiment.windows, experiment.k),
@@ -76,9 +81,17 @@ def fit(
         )
     changes = {} if validation.epochs is None else {"epochs": validation.epochs}
     model = experiment.recommender(**changes)
-    with _Watch(experiment.name, run, (params | changes).get("epochs")) as watch:
+    with (
+        _Watch(name, run, (params | changes).get("epochs")) as watch,
+        _shown(f"Fitting {name}", params),
+    ):
         fitting.fit(model, dataset, FINAL, journal, on_epoch=watch)
     return model, validation
+
+
+def _shown(what: str, params: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """A clock for what has no epochs to be counted."""
+    return nullcontext() if "epochs" in params else waiting(what)
 
 
 class _Watch:

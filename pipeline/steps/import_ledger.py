@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from rich.table import Table
-
-from pipeline.console import console
+from pipeline.console import console, house_table
 from pipeline.errors import UserError
 from pipeline.evaluation.audit import Finding, audit
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE
@@ -157,14 +155,12 @@ def _describe(row: LedgerRow) -> str:
 
 def _show(counts: Counter[str], own: Run | None) -> None:
     shown = ("imported", "already there", "changed", "repaired", "flagged", "left out")
-    table = Table(title="Rows of the ledger")
+    table = house_table("", "rows")
     for name in shown:
-        table.add_column(name, justify="right")
-    cells = [str(counts[name]) for name in shown]
-    table.add_row(*cells)
+        table.add_row(name, str(counts[name]))
     console.print(table)
     if own is not None:
-        lines = (shown, ["---"] * len(shown), cells)
+        lines = (shown, ["---"] * len(shown), [str(counts[name]) for name in shown])
         own.describe("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 

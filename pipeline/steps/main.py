@@ -10,11 +10,13 @@ from pipeline.console import timed
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.steps.compare import compare
+from pipeline.steps.ending import end_of_main
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.prepare import prepare
 from pipeline.steps.train import train
 from pipeline.tracking.datasets import dataset_tags, log_dataset
+from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
 
@@ -29,19 +31,24 @@ def main(
     """Run a suite under one parent run and compare its models."""
     experiments = read_suite(suite, overrides)
     first = experiments[0]
-    with track(f"main {suite}", {"step": "main", "model": "none"}) as run:
-        run.log_params({"dataset": dataset, "suite": suite, **overrides})
-        prepared = prepare(dataset, first.split, first.windows, reading, reuse=reuse, parent=run)
-        run.set_tags(dataset_tags(prepared.dataset))
-        log_dataset(run, prepared, "main")
-        run_ids = []
-        for experiment in experiments:
-            if experiment.split != first.split:
-                split, windows = experiment.split, experiment.windows
-                prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
-            with timed(f"{experiment.name} done"):
-                inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
-                trained = train(inputs, prepared, reuse=reuse, parent=run)
-                evaluate(trained, prepared, reuse=reuse)
-            run_ids.append(trained.run.id)
-        run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))
+    with delivering():
+        with track(f"main {suite}", {"step": "main", "model": "none"}) as run:
+            run.log_params({"dataset": dataset, "suite": suite, **overrides})
+            prepared = prepare(
+                dataset, first.split, first.windows, reading, reuse=reuse, parent=run
+            )
+            run.set_tags(dataset_tags(prepared.dataset))
+            log_dataset(run, prepared, "main")
+            run_ids = []
+            for experiment in experiments:
+                if experiment.split != first.split:
+                    split, windows = experiment.split, experiment.windows
+                    prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
+                with timed(f"{experiment.name} done"):
+                    inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
+                    title = experiment.title(overrides)
+                    trained = train(inputs, prepared, reuse=reuse, parent=run, title=title)
+                    evaluate(trained, prepared, reuse=reuse)
+                run_ids.append(trained.run.id)
+            run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))
+        end_of_main(run, len(run_ids), dataset, first.k[0])

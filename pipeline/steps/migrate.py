@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-from pipeline.console import console
+from pipeline.console import console, house_table
 from pipeline.errors import UserError
 from pipeline.ops.migration.migrate import KINDS, Migration
 from pipeline.ops.migration.migrate import migrate as copy
@@ -26,10 +23,7 @@ def check(migration: Migration, title: str) -> None:
     Raises:
         UserError: not everything is there.
     """
-    table = Table(title=title, box=SIMPLE_HEAD)
-    table.add_column("")
-    for column in ("source", "there before", "copied", "there now"):
-        table.add_column(column, justify="right")
+    table = house_table("", "source", "there before", "copied", "there now", title=title)
     for kind in KINDS:
         source, before, now = (
             counts[kind] for counts in (migration.source, migration.before, migration.now)

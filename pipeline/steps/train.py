@@ -6,8 +6,10 @@ import logging
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import Experiment
+from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, window_name
@@ -15,11 +17,11 @@ from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, told
-from pipeline.steps.environment import ENVIRONMENT, log_environment
+from pipeline.steps.environment import ENVIRONMENT, chosen_device, log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
-from pipeline.steps.notes import describe
+from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
 from pipeline.tracking.datasets import dataset_tags, log_dataset
 from pipeline.tracking.models import NAME, log_model
@@ -29,6 +31,7 @@ from pipeline.tracking.track import track
 
 TRAIN = "train"
 VALIDATION = "validation.json"
+AUTO = "auto"
 
 log = logging.getLogger("pipeline")
 
@@ -50,10 +53,12 @@ def train(
     resume: Run | None = None,
     parent: Run | None = None,
     step: str = TRAIN,
+    title: str | None = None,
 ) -> Trained:
     """Train one experiment, or find the finished run of the same one.
 
-    ``step`` is what the run is made for: ``compare`` finds those of ``train`` alone.
+    ``step`` is what the run is made for: ``compare`` finds those of ``train`` alone. ``title`` is
+    what it is called in the UI, if not as the experiment.
 
     Raises:
         UserError: training diverged, or the checkpoint to resume from cannot be read.
@@ -62,7 +67,7 @@ def train(
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
     content |= title_key(dataset)  # a model answers with titles
     key = step_key(step, content, [fit, *experiment.recommender().made_by], experiment.own_modules)
-    must = must_hold(inputs, prepared)
+    must = must_hold(inputs)
     earlier = find_finished(key, parent, must) if reuse and resume is None else None
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
@@ -73,15 +78,22 @@ def train(
         "step": step, "model": experiment.model, "experiment": experiment.name, "mask": mask
     }  # fmt: skip
     with (
-        track(experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume) as run,
+        track(
+            title or experiment.name, tags | dataset_tags(dataset), parent=parent, resume=resume
+        ) as run,
         nullcontext() if resume else one_writer(run),
     ):
         log.info("train %s: run %s", experiment.name, run.id)
         run.require(must)
         _log_beginning(run, inputs, prepared, Contents() if resume is None else run.contents(must))
         journal = open_journal(run, resuming=resume is not None)
+        if journal.stand:
+            log.info("Run %s goes on after %s.", run.id, journal.stand)
         try:
             model, validation = fit(experiment, dataset, run, journal)
+        except KeyboardInterrupt:
+            show_next([f"python -m pipeline train --resume {run.id}"])
+            raise
         finally:
             if journal.path is not None and journal.path.exists():
                 run.log_file(journal.path, "checkpoint")
@@ -92,12 +104,10 @@ def train(
     return Trained(run, inputs, model)
 
 
-def must_hold(inputs: Inputs, prepared: Prepared) -> Contents:
+def must_hold(inputs: Inputs) -> Contents:
     """What a run must hold before it is finished, and to be reused."""
     experiment = inputs.experiment
-    metrics = set(_data_metrics(prepared))
-    if experiment.windows:
-        metrics |= {f"val/{experiment.selection_metric}"}
+    metrics = [f"val/{experiment.selection_metric}"] if experiment.windows else []
     return Contents.named(
         params=[*experiment.flat(), "dataset"],
         metrics=metrics,
@@ -113,17 +123,24 @@ def _log_beginning(run: Run, inputs: Inputs, prepared: Prepared, held: Contents)
     beginning may have any part of that."""
     if ARTIFACT not in held.files:
         inputs.log(run)
-    run.log_params({**inputs.experiment.flat(), "dataset": inputs.dataset})
+    run.log_params(_params(inputs, prepared))
+    if "values" in (asked := inputs.experiment.params.model_dump()):
+        own = asked["values"]
+        run.set_tags({"values": prepared.dataset.values_taken if own == AUTO else own})
     if inputs.fingerprint not in held.datasets:
         log_dataset(run, prepared, "training")
-    counts = _data_metrics(prepared)
-    run.log_metrics({name: n for name, n in counts.items() if name not in held.metrics})
     if not held.files.issuperset(ENVIRONMENT) or "device" not in held.tags:
         log_environment(run, inputs.experiment)
 
 
-def _data_metrics(prepared: Prepared) -> dict[str, int]:
-    return {f"data/{what}": n for what, n in prepared.counts.items()}
+def _params(inputs: Inputs, prepared: Prepared) -> dict[str, Any]:
+    """All fields as they are known now: what "auto" was taken for, where it makes no other run."""
+    experiment, dataset = inputs.experiment, prepared.dataset
+    params = {**experiment.flat(), "dataset": inputs.dataset}
+    known = {"dataset": dataset.name, "protocol": dataset.split.protocol}
+    if params.get("device") == AUTO:
+        known["device"] = chosen_device(experiment)
+    return params | {name: value for name, value in known.items() if params[name] == AUTO}
 
 
 def resume(run_id: str) -> Trained:
@@ -141,7 +158,7 @@ def resume(run_id: str) -> Trained:
         inputs = Inputs.of(run)
         prepared = inputs.prepared()
         if finished:
-            must = must_hold(inputs, prepared)
+            must = must_hold(inputs)
             lacking = run.contents(must).lacks(must)
             if not lacking:
                 raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
@@ -154,6 +171,8 @@ def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: 
     """Log validation's verdict, and warn where the model is not what it is meant to be."""
     if validation.windows:
         _log_validation(run, validation)
+    if validation.popularity is not None:
+        remember_popularity(run, {f"val/{experiment.selection_metric}": validation.popularity})
     if model.personal:
         settings = experiment.params.model_dump()
         found = warnings(experiment.selection_metric, settings, validation, model.collapsed())

@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import optuna
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from pipeline.config import Experiment
-from pipeline.console import console
+from pipeline.console import console, house_table
+from pipeline.space import short
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.train import train
@@ -52,7 +51,7 @@ def tune(
         study.search()
         refitted = refit(study, data, lambda each: train_and_evaluate(each, data, study.parent))
         study.report.results = refitted.lines
-        return Tuned(study.plan, tally(study.study), refitted)
+        return Tuned(study.parent, study.plan, tally(study.study), refitted)
 
 
 def train_and_evaluate(experiment: Experiment, data: Data, parent: Run) -> Run:
@@ -62,7 +61,8 @@ def train_and_evaluate(experiment: Experiment, data: Data, parent: Run) -> Run:
         UserError: as of both steps.
     """
     inputs = Inputs(experiment, data.asked, data.reading, data.fingerprint)
-    trained = train(inputs, data.prepared, parent=parent)
+    title = experiment.title(["seed"])
+    trained = train(inputs, data.prepared, parent=parent, title=title)
     evaluate(trained, data.prepared)
     return trained.run
 
@@ -72,14 +72,10 @@ def dry_run(plan: Plan) -> None:
     study = optuna.create_study(directions=plan.directions, sampler=make_sampler(plan))
     space = distributions(plan)
     suggested = [suggest(study.ask(), space) for _ in range(min(SUGGESTIONS, plan.budget))]
-    table = Table(
-        "field", "space", *(f"{number + 1}" for number in range(len(suggested))), box=SIMPLE_HEAD,
+    table = house_table(
+        *("field", "space", *(f"{number + 1}" for number in range(len(suggested)))),
         title=f"{plan.name}: {plan.budget} trials for {', '.join(plan.objectives)}",
-    )  # fmt: skip
+    )
     for name, entry in plan.space.items():
-        table.add_row(name, entry.told(), *(_short(values[name]) for values in suggested))
+        table.add_row(name, entry.told(), *(short(values[name]) for values in suggested))
     console.print(table)
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

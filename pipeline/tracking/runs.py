@@ -114,7 +114,7 @@ class Run:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, except those that ``mlflow run`` has logged in the user's spelling."""
         have = self.params
-        self._add(params=[[key, str(value)] for key, value in params.items() if key not in have])
+        self._add(params=[[key, _text(value)] for key, value in params.items() if key not in have])
 
     def log_metrics(
         self, metrics: Mapping[str, float], step: int = 0, time: int | None = None
@@ -268,6 +268,12 @@ class Run:
                     mine.note(part, some)
 
 
+def _text(value: Any) -> str:
+    """A parameter's value; of a list of one that one, by which the UI can then sort."""
+    alone = isinstance(value, list | tuple) and len(value) == 1
+    return str(value[0] if alone else value)
+
+
 def _now() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
 
@@ -305,9 +311,3 @@ def find_finished(step_key: str, parent: Run | None = None, must: Contents = EMP
 def tracking_uri() -> str:
     """The store in use, as other processes find it by MLFLOW_TRACKING_URI."""
     return mlflow.get_tracking_uri()
-
-
-def ui_command() -> str:
-    """The command that opens the UI on the store in use."""
-    uri = shown_uri()
-    return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

@@ -22,10 +22,12 @@ from pipeline.outbox.known import Known
 from pipeline.outbox.writes import ENDED
 from pipeline.process import undisturbed
 from pipeline.tracking.dead import PROCESS
-from pipeline.tracking.runs import Run
+from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.store import HURRY_SECONDS, ask, delivering
 
 ADOPTED = "MLFLOW_RUN_ID"  # the run that ``mlflow run`` has made for this process
+RUN_NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"  # tags
+NOTHING = "This run holds nothing: what the step did is on a run that was there before."
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
 Outcome = tuple[str, dict[str, str]]
@@ -94,7 +96,7 @@ def _open(name: str, tags: dict[str, str], parent: Run | None, resume: Run | Non
         run = ask(client.get_run, resume.id)
         return _open_again(client, run, tags, None)
     if parent is not None:
-        tags = {**tags, "mlflow.parentRunId": parent.id}
+        tags = {**tags, PARENT: parent.id}
 
     def create() -> MlflowRun:
         experiment = parent.experiment_id if parent else _get_experiment_id() or "0"
@@ -148,12 +150,24 @@ def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-def end_unopened(step: str, status: str) -> None:
-    """End the run that ``mlflow run`` made, where ``step`` has opened none or another."""
+def explain_adopted(name: str, note: str, of: Run) -> None:
+    """Say what the run that ``mlflow run`` made is, where a step works on the run ``of``."""
+    run = adopted()
+    if run is not None:
+        run.set_tags({RUN_NAME: name, PARENT: of.id, NOTE: note})
+
+
+def end_unopened(step: str, status: str, why: str) -> None:
+    """End the run that ``mlflow run`` made, where ``step`` has opened none or another.
+
+    One that nobody has explained gets the step's name, and ``why`` it holds nothing.
+    """
     run = adopted()
     if run is not None:
         with delivering():
-            run.set_tags({"step": step, "model": "none"})
+            name = {RUN_NAME: step} if RANDOM_NAME.fullmatch(run.name) else {}
+            note = {} if NOTE in run.tags else {NOTE: why or NOTHING}
+            run.set_tags({"step": step, "model": "none", **name, **note})
             run.end(status)
 
 

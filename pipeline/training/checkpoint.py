@@ -64,6 +64,15 @@ class Journal:
             ) from None
         return journal
 
+    @property
+    def stand(self) -> str:
+        """How far the latest fit has come, in words; empty where none has begun."""
+        for fit in reversed(self.records):
+            records = self.records[fit]
+            in_epochs = bool(records) and "loss" in records[-1]
+            return f"epoch {len(records)} of {fit}" if in_epochs else fit
+        return ""
+
     def state(self, fit: str) -> dict[str, Any] | None:
         """The trainer's state to go on from, where ``fit`` is the one in progress."""
         begun = fit in self.records and fit not in self.finished

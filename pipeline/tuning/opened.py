@@ -16,6 +16,7 @@ from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import Experiment
+from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
 from pipeline.data.sizes import Size
@@ -25,9 +26,10 @@ from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell, tell_sizes
 from pipeline.evaluation.validation import rolling_windows, window_name
 from pipeline.mishaps import explain
-from pipeline.process import lock
+from pipeline.process import lock, same_command
 from pipeline.tracking.datasets import dataset_tags, log_dataset
-from pipeline.tracking.runs import Run, tracking_uri, ui_command
+from pipeline.tracking.links import how_to_see, run_address
+from pipeline.tracking.runs import Run, tracking_uri
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, end_left
 from pipeline.tuning.fitting import fit
@@ -138,7 +140,8 @@ class OpenedStudy:
         except KeyboardInterrupt:
             done = tally(self.study).done
             told = f"Study {self.study.study_name} is kept, with {done} of {self.plan.budget}"
-            log.warning("%s trials done. The same command goes on with it.", told)
+            log.warning("%s trials done.", told)
+            show_next([same_command()])
             raise
         end_left(self.parent)
 
@@ -181,7 +184,7 @@ def opened(
             finally:
                 run.log_json(stored_plan(study).model_dump(mode="json"), "plan.json")
                 report.log()
-            log.info("See the study in the UI: %s", ui_command())
+            log.info("See the study: %s", how_to_see(run_address(run)))
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.compare.comparison import Standing
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.warnings import WARNING_NOTE
+from pipeline.space import short
 from pipeline.tracking.runs import Run
 from pipeline.tuning.edges import told
 from pipeline.tuning.refit import Tuned
@@ -83,7 +83,7 @@ def _searched(tuned: Tuned) -> Mapping[str, str]:
         "seconds": f"{tuned.tally.seconds:.0f}",
         "validation NDCG": f"{best.values[0]:.4f}",
         "edge": ", ".join(ends) or "inside",
-        "chosen": ", ".join(f"{name} {_short(value)}" for name, value in best.params.items()),
+        "chosen": ", ".join(f"{name} {short(value)}" for name, value in best.params.items()),
     }
 
 
@@ -99,7 +99,3 @@ def _sentences(outcome: Outcome) -> Iterator[str]:
         warning = run.tags.get(WARNING_NOTE)
         if warning:
             yield f"{outcome.name}: {warning}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -229,30 +229,31 @@ class Plan(Settings):
 def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any]) -> Plan:
     """The plan of a study file, or of an experiment with its model's default space.
 
-    ``flags`` are settings of the study or fields of the experiment; a field that is given has one
-    value and leaves the space.
+    The experiment is that of a file, or else that of the model which ``flags`` name. ``flags`` are
+    settings of the study or fields of the experiment; a field that is given has one value and
+    leaves the space.
 
     Raises:
         UserError: neither or both files are given, a file or a field is wrong, or nothing varies.
     """
-    if (study is None) == (config is None):
+    if (study is None) == (config is None) and (study or "model" not in flags):
         raise UserError(
-            "Give either --study FILE (as in experiments/studies/ncf.yaml) or --config FILE (as in "
-            "experiments/ease.yaml), whose model's own space is then searched."
+            "Give either --study FILE (as in experiments/studies/ncf.yaml), or --config FILE (as "
+            "in experiments/ease.yaml) or --model NAME, whose own space is then searched."
         )
     content = {} if study is None else read_yaml(study)
     if study is not None:
         if "config" not in content:
             raise UserError(f"{study}: the field 'config', the experiment to tune, is missing")
         config = study.parent / str(content.pop("config"))
-    assert config is not None
-    where = str(study or config)
+    where = str(study or config or f"--model={flags['model']}")
     listed = content.pop("space", None)
     settings = {name: content.pop(name) for name in StudySettings.given() if name in content}
     fields = dict(flags)
     settings |= {name: fields.pop(name) for name in StudySettings.given() if name in fields}
     with _within(study):
-        model = str({**read_yaml(config), **content, **fields}.get("model"))
+        of_file = {} if config is None else read_yaml(config)
+        model = str({**of_file, **content, **fields}.get("model"))
         groups: list[type[Settings]] = [StudySettings, *field_groups(model).values()]
     require_known([*content, *fields], [name for group in groups for name in group.given()], where)
     overruled = family(model).settings_class.overruled
@@ -269,7 +270,7 @@ def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any])
         space = read_space(listed, f"{where}: space")
     given = {*fields, *overruled(fields)}
     plan = Plan(
-        name=(study or config).stem,
+        name=study.stem if study else experiment.name,
         experiment=experiment,
         space={name: entry for name, entry in space.items() if name not in given},
         settings=StudySettings.read(settings, where),

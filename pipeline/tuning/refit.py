@@ -54,6 +54,8 @@ class Refitted:
 class Tuned:
     """What came of a study."""
 
+    run: Run
+    """The study's."""
     plan: Plan
     tally: Tally
     refitted: Refitted

@@ -17,6 +17,7 @@ from optuna.trial import Trial
 from pipeline.data.prepared import receive
 from pipeline.evaluation.validation import Validation, rolling_windows
 from pipeline.process import end_with
+from pipeline.space import short
 from pipeline.tracking.datasets import dataset_tags
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import STUDY, track_trial
@@ -27,6 +28,7 @@ from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study, stored_
 from pipeline.tuning.suggestions import distributions, suggest
 from pipeline.tuning.work import work
 
+LETTERS = 80  # of a trial's fields in its title
 SAME = "same_as_trial"  # an earlier trial that tried the same
 DATASET = "dataset"  # the parent's artifact that workers on other hosts take the data from
 
@@ -71,10 +73,12 @@ class _Trials:
 
     def __call__(self, trial: Trial) -> float | Sequence[float]:
         name = f"trial {trial.number}"
+        params = suggest(trial, distributions(stored_plan(self.study)))
+        told = " ".join(f"{field}={short(value)}" for field, value in params.items())
+        title = f"{name}: {told}" if len(told) <= LETTERS else f"{name}: {told[:LETTERS]}..."
         with track_trial(
-            name, self.tags, self.parent, trial.number, pruned=optuna.TrialPruned
+            title, self.tags, self.parent, trial.number, pruned=optuna.TrialPruned
         ) as run:
-            params = suggest(trial, distributions(stored_plan(self.study)))
             run.log_params(params)
             earlier = repeat(trial, self.study)
             if earlier is not None:

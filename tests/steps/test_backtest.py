@@ -127,7 +127,7 @@ def test_what_is_masked_in_another_way_is_left_out(place: Workplace) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "Give --run_ids of finished runs, --experiments (files) or a --suite"),
+        ((), "Give --run_ids of finished runs, --experiments (files), a --suite or a --model"),
         ((*FILES, "--metric", "ndgc_at_10"), "metric=ndgc_at_10: expected one of accuracy"),
         ((*FILES, "--metric", "map_at_5"), "popular is evaluated at k = 10, not at 5"),
         ((*FILES, "--baseline", "ease"), "baseline=ease: expected a run's id or an experiment"),

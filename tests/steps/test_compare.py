@@ -186,9 +186,27 @@ def test_what_a_compare_run_leaves_behind(kept: Store, capsys: pytest.CaptureFix
     told = capsys.readouterr().err
     assert "not distinguishable from svd: ease (p " in told
     assert "† differs from the baseline, svd: p < .05" in told
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    page += "?workflowType=machine_learning"
     assert told.strip().splitlines()[-1] == (
-        f"Compare the runs in the UI: mlflow ui --backend-store-uri {kept.workplace.uri}"
+        f"See it: python -m pipeline ui, then http://127.0.0.1:5000{page}"
     )
+
+
+def test_what_is_the_same_of_many_is_said_once(
+    kept: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = "not distinguishable from svd at any of 4 cuts"
+    for name in ("als", "ease", "slim"):
+        kept.run(name, backtest_holds=held if name != "slim" else "below svd at 4 of 4 cuts")
+    compare()
+    told = capsys.readouterr().err
+    (line,) = [line for line in told.splitlines() if held in line]
+    names, _, said = line.partition(": ")
+    assert sorted(names.split(", ")) == ["als", "ease"]
+    assert said == f"in a backtest: {held}."
+    assert "slim: in a backtest: below svd at 4 of 4 cuts." in told
+    assert told.count("1 configuration (1 run)") == told.count("1 configuration (1 run) each") == 1
 
 
 def test_lists_have_neither_interval_nor_test(kept: Store) -> None:

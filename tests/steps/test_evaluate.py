@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,25 @@ def test_metrics_go_to_the_run_of_the_model(shared: Workplace, run: MlflowRun, r
     note = run.data.tags["mlflow.note.content"]
     cells = [f"{run.data.metrics[f'{part}/ndcg_at_10']:.4f}" for part in ("val", "test")]
     assert f"| ndcg_at_10 | {' | '.join(cells)} |" in note
+
+
+def test_the_run_knows_what_popularity_has(
+    shared: Workplace, workplace: Workplace, run: MlflowRun, outcome: Outcome
+) -> None:
+    words = ("--model", "most_popular", "--dataset", "ratings.csv")
+    assert workplace.cli("train", *words, "--k=10,5", "--windows=0.7,0.85").status == 0
+    run_id = workplace.run(step="train").info.run_id
+    told = workplace.cli("evaluate", "--run_id", run_id).told
+    assert len(re.findall(r"^most_popular +\d", told, re.MULTILINE)) == 1  # not beside itself
+    metrics = workplace.run(step="train").data.metrics
+    known = json.loads(run.data.tags["most_popular"])
+    assert known["val/ndcg_at_10"] == pytest.approx(metrics["val/ndcg_at_10"], abs=1e-6)
+    for name in ("ndcg_at_10", "coverage_at_5", "hit_rate_at_10"):
+        assert known[f"test/{name}"] == pytest.approx(metrics[f"test/{name}"], abs=1e-6)
+    assert re.search(rf"most_popular +{metrics['test/ndcg_at_10']:.4f} ", outcome.told)
+    again = shared.cli("evaluate", "--run_id", run.info.run_id).told
+    ends = [each.partition(" on ratings: test")[2] for each in (again, outcome.told)]
+    assert ends[0] == ends[1] != ""
 
 
 def test_the_mean_over_users_is_the_metric(run: MlflowRun, per_user: pd.DataFrame) -> None:

@@ -89,7 +89,7 @@ def test_sigterm_of_mlflow_run(
     end = ended(project, training["mlflow"], signal.SIGTERM)
     assert end.status == -signal.SIGTERM
     assert end.run.info.status == "KILLED"
-    assert end.run.info.run_name == "small"
+    assert end.run.info.run_name == "small epochs=100000 patience=none"
 
 
 def test_ctrl_c_at_mlflow_run(

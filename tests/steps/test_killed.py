@@ -99,7 +99,7 @@ def test_what_was_killed_is_ended_by_the_next_command_from_its_first_moment(
     outcome = workplace.cli("prepare", "--dataset=ratings.csv", "--windows=0.85")
     assert outcome.status == 0, outcome.told
     run_id = killed.info.run_id
-    assert f"Run {run_id} (small) is ended as KILLED" in outcome.told
+    assert f"Run {run_id} (small windows=0.85 epochs=2) is ended as KILLED" in outcome.told
     killed = workplace.client.get_run(run_id)
     assert killed.info.status == "KILLED"
     assert "the same command does it again" in killed.data.tags["ended"]

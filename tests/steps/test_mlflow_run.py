@@ -66,14 +66,15 @@ def test_main_is_one_parent_with_its_steps(fresh: Workplace, parent: MlflowRun) 
     children = {
         run.info.run_name: run for run in fresh.runs() if run.info.run_id != parent.info.run_id
     }
-    assert children.keys() == {"prepare ratings", "most_popular", "ncf_bpr", "compare"}
+    bpr = "ncf_bpr epochs=3 dropout=0.2"
+    assert children.keys() == {"prepare ratings", "most_popular", bpr, "compare"}
     for run in children.values():
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.status == "FINISHED"
     for name in ("step", "model", "dataset", "dataset_fingerprint", "split"):
         assert all(name in run.data.tags for run in fresh.runs())
     assert len({run.data.tags["dataset_fingerprint"] for run in fresh.runs()}) == 1
-    params = children["ncf_bpr"].data.params
+    params = children[bpr].data.params
     assert (params["epochs"], params["dropout"], params["loss"]) == ("3", "0.2", "bpr_sigmoid")
     assert "epochs" not in children["most_popular"].data.params  # it has no such field
 
@@ -93,8 +94,21 @@ def test_the_comparison_is_printed_and_kept(
         assert found == pytest.approx(metrics["test/coverage_at_10"])
         assert name in parent.data.tags["mlflow.note.content"]
         assert shown in parent.data.tags["mlflow.note.content"]
-    assert f"mlflow ui --backend-store-uri {fresh.uri}" in outcome.told
     assert "Traceback" not in outcome.told
+
+
+def test_the_end_says_what_was_made_and_what_to_type(
+    outcome: Outcome, fresh: Workplace, parent: MlflowRun
+) -> None:
+    end = outcome.told.partition("main two: 2 models, trained, tested and compared\n")[2]
+    assert f"Runs and models: {fresh.uri}\nRun: {parent.info.run_id}\n" in end
+    commands = re.findall(r"^  (python -m pipeline \w+.*)$", end, re.MULTILINE)
+    assert [words.split()[3] for words in commands] == ["ui", "train", "tune"]
+    train, tune = commands[1:]
+    assert train.endswith("--model ncf --embedding_dim 16 --dataset ratings.csv")
+    assert tune.endswith("--model ease --n_trials 10 --dataset ratings.csv")
+    source = re.search(r"^  source (.*)$", end, re.MULTILINE)
+    assert source is None or Path(source[1]).is_file()
 
 
 def test_the_commit_is_a_tag(fresh: Workplace, parent: MlflowRun) -> None:
@@ -114,6 +128,7 @@ def others(fresh: Workplace, parent: MlflowRun) -> dict[str, Outcome]:
         "misspelt train": ["-e", "train", *given(FIELDS), "-P", "droput=.2"],
         "misspelt main": [*given(SETTINGS), "-P", "droput=.1"],
         "evaluate": ["-e", "evaluate", *given({"run_id": run.info.run_id})],
+        "refused": ["-e", "compare", *given({"metric": "ndgc_at_10"})],
     }
     started = {name: fresh.start(*MLFLOW_RUN, *words) for name, words in commands.items()}
     return {name: finish(process) for name, process in started.items()}
@@ -130,7 +145,8 @@ def test_parameters_keep_the_spelling_of_mlflow_run(trained: MlflowRun) -> None:
     assert {name: params[name] for name in FIELDS} == FIELDS
     assert params["batch_size"] == "256"  # which only the experiment's file has
     assert trained.info.status == "FINISHED"
-    assert trained.info.run_name == "small"
+    title = "small learning_rate=0.001 epochs=2 layers=8,4 windows=none"
+    assert sorted(trained.info.run_name.split()) == sorted(title.split())
     assert trained.data.tags["mlflow.project.entryPoint"] == "train"
 
 
@@ -158,6 +174,20 @@ def test_a_misspelt_field_fails_and_is_told(
 def test_an_evaluation_is_found_again(others: dict[str, Outcome]) -> None:
     assert others["evaluate"].status == 0, others["evaluate"].told
     assert "evaluate: reused the test metrics of run" in others["evaluate"].told
+
+
+def test_runs_that_hold_nothing_say_what_they_are(
+    fresh: Workplace, others: dict[str, Outcome]
+) -> None:
+    model = fresh.run(experiment="ncf_bpr")
+    run = fresh.run(step="evaluate")
+    assert (run.info.run_name, run.info.status) == ("evaluate ncf_bpr", "FINISHED")
+    assert run.data.tags["mlflow.parentRunId"] == model.info.run_id
+    assert model.info.run_id in run.data.tags["mlflow.note.content"]
+    assert others["refused"].status != 0
+    (run,) = (run for run in fresh.runs(step="compare") if run.info.status == "FAILED")
+    assert run.info.run_name == "compare"
+    assert run.data.tags["mlflow.note.content"].startswith("metric=ndgc_at_10: expected one of")
 
 
 def test_every_run_says_which_step_it_is(fresh: Workplace, others: dict[str, Outcome]) -> None:

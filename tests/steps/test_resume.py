@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -106,28 +107,32 @@ def interrupt(
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, method, interrupted)
-        assert workplace.cli(*command, "--reuse=false").status == 130
+        outcome = workplace.cli(*command, "--reuse=false")
+    assert outcome.status == 130
     run = workplace.runs(step="train")[0]
     assert run.info.status == "KILLED"
+    assert f"\n  python -m pipeline train --resume {run.info.run_id}\n" in outcome.told
     return run
 
 
 @pytest.mark.parametrize(
-    ("method", "call"),
+    ("method", "call", "told"),
     [
-        ("record", 1),  # before anything is kept
-        ("record", 2),
-        ("finish", 1),  # patience has ended the window, and nobody noted it
+        ("record", 1, "it starts from the beginning"),  # before anything is kept
+        ("record", 2, "goes on after epoch 1 of window_0.85."),
+        # Patience has ended the window, and nobody noted it.
+        ("finish", 1, r"goes on after epoch \d of window_0.85."),
     ],
 )
 def test_an_interruption_at_an_awkward_moment(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, method: str, call: int
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, method: str, call: int, told: str
 ) -> None:
     assert workplace.cli(*QUICK).status == 0
     whole = workplace.run(step="train")
     run = interrupt(workplace, monkeypatch, method, call)
     outcome = workplace.cli("train", "--resume", run.info.run_id)
     assert outcome.status == 0, outcome.told
+    assert re.search(told, outcome.told)
     run = workplace.client.get_run(run.info.run_id)
     assert run.info.status == "FINISHED"
     assert equal(workplace.weights(run), workplace.weights(whole))

@@ -202,7 +202,9 @@ def test_ctrl_c_lets_trials_finish_and_the_study_goes_on(on_sqlite: Site) -> Non
         assert launcher.wait(timeout=DEADLINE) == 130
     told = site.told.read_text()
     assert "another takes its place" in told
-    assert re.search(r"Study killed is kept, with \d of 7 trials done\. The same command", told)
+    kept = re.search(r"Study killed is kept, with \d of 7 trials done\.\nNext:\n((  .*\n)+)", told)
+    assert kept is not None
+    assert kept[1].splitlines()[-1].startswith("  python -m pipeline tune ")
     assert "Traceback" not in told
     assert {each.state for each in site.trials()} == {TrialState.COMPLETE}
     assert {run.info.status for run in runs_of(site, "trial")} == {"FINISHED"}

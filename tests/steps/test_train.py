@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,11 @@ def test_parameters_are_the_whole_experiment_and_the_dataset(run: MlflowRun) -> 
     assert params["learning_rate"] == "0.01"
     assert params["layers"] == "[8, 4]"
     assert params["windows"] == "[0.7, 0.85]"
+    assert params["k"] == "10"  # a list of one is a number, by which the UI can sort
+    assert params["device"] in ("cpu", "cuda")  # and not auto, of which it was made
+    assert params["protocol"] == "time"
+    assert run.data.tags["values"] == "ratings"
+    assert not [name for name in run.data.metrics if name.startswith("data/")]
     assert params["min_held_out"] == "10"
     assert params["weight_decay"] == "0.0"  # a default
     assert params["dataset"] == "ratings.csv"
@@ -104,6 +111,21 @@ def test_the_description_is_a_table(run: MlflowRun) -> None:
     assert "| metric | validation | test |" in note
     assert f"| ndcg_at_10 | {run.data.metrics['val/ndcg_at_10']:.4f} |  |" in note
     assert "Warning" not in note
+
+
+def test_the_end_shows_validation_beside_popularity_and_what_is_next(
+    run: MlflowRun, outcome: Outcome
+) -> None:
+    end = outcome.told.partition("small on ratings: validation, at 10\n")[2]
+    metrics, popular = run.data.metrics, json.loads(run.data.tags["most_popular"])
+    names = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
+    shown = " ".join(f"{metrics[f'val/{name}_at_10']:.4f}" for name in names)
+    assert shown in " ".join(end.split())
+    assert re.search(rf"most_popular +{popular['val/ndcg_at_10']:.4f}", end)
+    page = f"http://127.0.0.1:5000/#/experiments/0/runs/{run.info.run_id}"
+    page += "?workflowType=machine_learning"
+    assert f"Run: {run.info.run_id}\nSee it: python -m pipeline ui, then {page}\nNext:\n" in end
+    assert end.endswith(f"  python -m pipeline evaluate --run_id {run.info.run_id}\n")
 
 
 def test_the_run_keeps_checkpoint_and_environment(shared: Workplace, run: MlflowRun) -> None:

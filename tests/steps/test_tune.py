@@ -79,6 +79,7 @@ def test_a_trial_is_a_child_run(project: Workplace, told: str) -> None:
         assert run.data.tags["trial_state"] == trial.state.name.lower()
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params == {"components": str(trial.params["components"])}
+        assert run.info.run_name == f"trial {trial.number}: components={trial.params['components']}"
         same = run.data.tags.get("same_as_trial")
         assert ("val/window_0.7/ndcg_at_10" in run.data.metrics) == (same is None)
         assert same is None or study.trials[int(same)].params == trial.params
@@ -92,6 +93,7 @@ def test_the_best_is_refitted_evaluated_and_the_champion(project: Workplace, tol
     (run,) = project.runs(step="train")
     assert run.data.params["components"] == str(study.best_params["components"])
     assert run.data.tags["experiment"] == "study_tuned"
+    assert run.info.run_name == "study_tuned seed=42"
     assert run.data.metrics["val/ndcg_at_10"] == pytest.approx(study.best_value, abs=1e-12)
     parent = tuned(project)
     assert parent.info.status == "FINISHED"
@@ -117,6 +119,18 @@ def test_the_parent_shows_the_study(project: Workplace, told: str) -> None:
     assert parent.data.metrics["trials/complete"] + parent.data.metrics["trials/pruned"] == 5
     assert parent.data.metrics["best/ndcg_at_10"] == study_of(project).best_value
     assert re.search(r"trial 5 of 5, best 0\.\d+ \(trial \d\)", told)
+
+
+def test_the_end_says_what_was_chosen(project: Workplace, told: str) -> None:
+    study, parent = study_of(project), tuned(project)
+    (run,) = project.runs(step="train")
+    end = told.partition(f"{parent.info.run_name} on ratings: test of what was chosen, at 10\n")[2]
+    best = study.best_trial
+    assert f"Chosen: trial {best.number}, components={best.params['components']}\n" in end
+    assert re.search(rf"mean of 1 seed +{run.data.metrics['test/ndcg_at_10']:.4f} ", end)
+    popular = json.loads(run.data.tags["most_popular"])["test/ndcg_at_10"]
+    assert re.search(rf"most_popular +{popular:.4f} ", end)
+    assert f"python -m pipeline recommend --run_id {run.info.run_id} --output lists.parquet" in end
 
 
 def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None:

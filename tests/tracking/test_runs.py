@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.outbox.delivery import shown_uri
 from pipeline.tracking import runs
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished, tracking_uri, ui_command
+from pipeline.tracking.links import address, how_to_see
+from pipeline.tracking.runs import STEP_KEY, Run, find_finished, tracking_uri
 from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
@@ -273,10 +275,14 @@ def test_files_come_back_as_they_went(here: Workplace, tmp_path: Path) -> None:
 
 
 def test_the_command_that_opens_the_ui(here: Workplace) -> None:
-    assert ui_command() == f"mlflow ui --backend-store-uri {here.uri}"
-    mlflow.set_tracking_uri("http://127.0.0.1:5000")
-    assert ui_command() == "open http://127.0.0.1:5000"
-    assert tracking_uri() == "http://127.0.0.1:5000"
+    page = f"http://127.0.0.1:5000/#/experiments/0/runs/{'f' * 32}"
+    assert how_to_see(page) == f"python -m pipeline ui, then {page}"
+    mlflow.set_tracking_uri(f"sqlite:///{here.folder}/data/offline/mlflow.db")
+    assert how_to_see(page) == f"python -m pipeline ui --offline, then {page}"
+    mlflow.set_tracking_uri("http://tracking.example:5000/")
+    assert address() == "http://tracking.example:5000"
+    assert how_to_see(page) == page
+    assert tracking_uri() == "http://tracking.example:5000/"
 
 
 def test_a_run_inside_does_not_take_the_run_of_mlflow_run_away(
@@ -293,4 +299,5 @@ def test_a_run_inside_does_not_take_the_run_of_mlflow_run_away(
 
 def test_a_password_in_the_tracking_uri_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "postgresql://u:hunter2@h:5432/d")
-    assert "postgresql://u:***@h:5432/d" in ui_command()
+    assert shown_uri() == "postgresql://u:***@h:5432/d"
+    assert "hunter2" not in how_to_see(address())

@@ -14,6 +14,7 @@ from pipeline.config import Experiment, change
 from pipeline.data.split import SplitSettings
 from pipeline.errors import UserError
 from pipeline.models import FAMILIES, family
+from pipeline.models.factors import SVD
 from pipeline.space import Choice, Range
 from pipeline.tuning.plan import (
     BUDGET,
@@ -141,6 +142,15 @@ def test_neither_or_both_files(tmp_path: Path) -> None:
     for study, config in ((None, None), (tmp_path / "a.yaml", tmp_path / "b.yaml")):
         with pytest.raises(UserError, match="Give either --study FILE"):
             read_plan(study, config, {})
+
+
+def test_a_model_without_a_file() -> None:
+    plan = read_plan(None, None, {"model": "svd", "n_trials": "4", "iterations": "7"})
+    assert (plan.name, plan.experiment.name, plan.settings.n_trials) == ("svd", "svd", 4)
+    assert plan.space == SVD.space
+    assert plan.experiment.params.model_dump()["iterations"] == 7
+    with pytest.raises(UserError, match="unknown model 'nfc'"):
+        read_plan(None, None, {"model": "nfc"})
 
 
 def test_a_study_file_without_an_experiment(tmp_path: Path) -> None:
