@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline.cli import SHORT, cli
-from pipeline.commands.fields import experiment_fields
+from pipeline.commands.flags import experiment_fields
 from pipeline.commands.help import write_fields
 from pipeline.models import FAMILIES, family
 from tests.steps.conftest import store

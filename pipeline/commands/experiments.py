@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.fields import (
+from pipeline.commands.flags import (
     DATASET,
     REUSE,
     SPLIT,

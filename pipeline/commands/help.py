@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.fields import Groups
+from pipeline.commands.flags import Groups
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.fields import offline
+from pipeline.commands.flags import offline
 
 
 @click.command()

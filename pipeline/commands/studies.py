@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.fields import (
+from pipeline.commands.flags import (
     DATASET,
     FieldsCommand,
     Groups,
