@@ -130,12 +130,12 @@ def test_what_a_step_has_to_do() -> None:
 
 
 def test_operations_grow_with_the_network_and_not_with_the_batch() -> None:
-    plan = PLAN
-    counted = step_operations(plan)
+    plan, size = PLAN, Size(70, 110, 1000)
+    counted = step_operations(size, plan)
     assert 30 < counted < 100
-    assert step_operations(replace(plan, batch_size=4096)) == counted
-    assert step_operations(replace(plan, layers=(16, 8, 4))) > counted
-    assert step_operations(replace(plan, dropout=0.0)) < counted
+    assert step_operations(size, replace(plan, batch_size=4096)) == counted
+    assert step_operations(size, replace(plan, layers=(16, 8, 4))) > counted
+    assert step_operations(size, replace(plan, dropout=0.0)) < counted
 
 
 def test_the_highest_floor_binds() -> None:
@@ -145,7 +145,7 @@ def test_the_highest_floor_binds() -> None:
     slow_launches = Rates(bytes=1e15, flops={"float32": 1e15}, launch=2.0, node=1.0)
     for replayed, each in ((False, 2.0), (True, 1.0)):
         found = floors(size, plan, slow_launches, replayed)
-        assert found.highest == found.launches == each * step_operations(plan)
+        assert found.highest == found.launches == each * step_operations(size, plan)
 
 
 def test_configurations_are_of_one_shape() -> None:
