@@ -18,6 +18,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.neumf import NCFNetwork
+from pipeline.models.two_tower import TwoTower
 from pipeline.training.checkpoint import Journal
 from pipeline.training.trainer import (
     DivergedError,
@@ -253,6 +254,28 @@ def test_a_network_goes_when_its_fit_is_over(stop_after: int | None) -> None:
         assert network() is None
     finally:
         gc.enable()
+
+
+def held() -> int:
+    """Bytes of all tensors that Python knows of."""
+    found = [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
+    return sum(each.nbytes for each in found)
+
+
+@pytest.mark.parametrize("kind", [NCF, TwoTower])
+def test_forty_fits_hold_no_more_than_two(kind: type[NCF] | type[TwoTower]) -> None:
+    """As a study does them, one after another, without a garbage collection."""
+    board, settings, after = checkerboard(), QUICK | {"epochs": 1}, list[int]()
+    gc.collect()
+    gc.disable()
+    try:
+        for seed in range(40):
+            model = kind(kind.settings_class(**settings), seed).fit(board)
+            after.append(held())
+    finally:
+        gc.enable()
+    assert after[-1] <= after[1], "bytes of tensors after 40 fits and after two"
+    del model
 
 
 class Spare:
