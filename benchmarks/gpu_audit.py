@@ -99,6 +99,10 @@ class Audit(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        with self:  # in inference mode, what is made of other operations comes here whole
+            made = func.decompose(*args, **kwargs)
+        if made is not NotImplemented:
+            return made
         name, where = func._schema.name.partition("::")[2], _where()
         given = _tensors((args, kwargs))
         # A single number of the host may stand beside the device's, in a kernel's arguments.
@@ -132,7 +136,9 @@ class Audit(TorchDispatchMode):
 
 def _where() -> str:
     frame = sys._getframe(2)
-    while not frame.f_code.co_filename.startswith(OURS) and frame.f_back is not None:
+    while frame.f_back is not None and (
+        frame.f_code.co_filename == __file__ or not frame.f_code.co_filename.startswith(OURS)
+    ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename.removeprefix(ROOT)}:{frame.f_lineno}"
 
@@ -179,8 +185,9 @@ def _operation(
         moved = 2 * _bytes(written) + _bytes(given[1:])
         scattered = sum(each.numel() for each in written)
     elif name in ADDED_UP:
-        moved = 3 * _bytes(given[-1:]) + _bytes(given[1:-1])
-        scattered = given[-1].numel()
+        scattered = max(each.numel() for each in given[1:])
+        indices = [each for each in given[1:] if not each.is_floating_point()]
+        moved = 3 * scattered * given[0].element_size() + _bytes(indices)
     else:
         unread = {id(each) for each in (given if name in LIKE else changed * (name in OVERWRITE))}
         moved = _bytes(written) + _bytes([each for each in given if id(each) not in unread])

@@ -11,10 +11,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from benchmarks.device import PLAN, Size
 from benchmarks.gpu_audit import DEVICE, Audit, Fault, Operation, generator, ncf, on_device
+from pipeline.evaluation.ranking import top_k
+from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.neumf import NCFNetwork
 from pipeline.models.two_tower import TwoTowerNetwork, TwoTowerSettings
 
@@ -49,6 +52,25 @@ def test_an_epoch_of_two_towers_waits_for_the_items_of_a_batch_alone() -> None:
     found = {(each.kind, each.operation, each.where.split(":")[0]) for each in audit.faults}
     assert found == {("wait", "_unique2", "pipeline/models/two_tower.py")}
     assert len(audit.faults) == 3  # once a step
+
+
+def test_ranking_a_block_copies_lists_and_no_scores() -> None:
+    """Users and their masks to the device; whether all is finite, and the lists, from it."""
+    model = NCF(NCFSettings(), seed=0)
+    model.network = ncf(ML_1M, model.settings)
+    users = np.arange(ML_1M.users, dtype=np.int32)
+    seen = sparse.random(ML_1M.users, ML_1M.items, 0.001, format="csr", random_state=0)
+    with Audit() as audit:
+        scores = model.device_scores(users)
+        assert scores is not None
+        lists = top_k(scores, seen, 10)
+    assert {each.kind for each in audit.faults} == {"wait"}
+    waited = [each.operation for each in audit.faults]
+    assert waited == ["_to_copy", "_local_scalar_dense", "_to_copy", "_to_copy"]
+    copied = [each.bytes for each in audit.operations if each.name == "_to_copy"]
+    widened = 12 * scores.numel()  # on the device: integers that scores are ordered by
+    expected = [8 * 2 * len(users), 8 * 2 * 2 * seen.nnz, widened, 4 * 2 * lists.size]
+    assert sorted(copied) == sorted(expected)
 
 
 class Planted(NCFNetwork):
