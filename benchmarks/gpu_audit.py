@@ -238,5 +238,5 @@ def step_of_ncf(size: Size, method: NCFMethod) -> Audit:
     candidates = made.items.expand(1 + method.negatives, -1).contiguous()
     audit = Audit()
     with audit:
-        made.step(made.users, candidates, made.weights)
+        made.step(made.users, candidates)
     return audit

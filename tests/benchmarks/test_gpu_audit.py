@@ -20,6 +20,8 @@ from pipeline.evaluation.ranking import top_k
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.neumf import NCFNetwork
 from pipeline.models.two_tower import TwoTowerNetwork, TwoTowerSettings
+from pipeline.training.graphs import Replayed
+from pipeline.training.layers import keep
 
 ML_1M = Size(6040, 3706, 3 * PLAN.batch_size)
 PLANS = {
@@ -52,6 +54,20 @@ def test_an_epoch_of_two_towers_waits_for_the_items_of_a_batch_alone() -> None:
     found = {(each.kind, each.operation, each.where.split(":")[0]) for each in audit.faults}
     assert found == {("wait", "_unique2", "pipeline/models/two_tower.py")}
     assert len(audit.faults) == 3  # once a step
+
+
+def test_a_step_from_a_graph_launches_five_kernels_beside_it() -> None:
+    """Positives are looked up and put to the negatives, two parts are copied in, the loss out."""
+
+    def launched(steps: int) -> int:
+        made = on_device(ncf(ML_1M, PLAN), replace(ML_1M, interactions=steps * 2048), PLAN)
+        made.replayed = Replayed(lambda step: lambda: torch.empty((), device=DEVICE))
+        with Audit() as audit:
+            made.run()
+        assert audit.faults == []
+        return len(audit.operations)
+
+    assert launched(7) - launched(6) == 5
 
 
 def test_ranking_a_block_copies_lists_and_no_scores() -> None:
@@ -149,6 +165,11 @@ def test_bytes_and_flops() -> None:
     found = torch.empty(40, 7, device=DEVICE, dtype=torch.bfloat16)
     added = measured(lambda: half.index_add_(0, places, found))
     assert added == (3 * 2 * 280 + 8 * 40, 0, 280)
+
+
+def test_the_mask_of_dropout_is_one_pass() -> None:
+    operation = done(lambda: keep(torch.empty(30, 40, device=DEVICE), 0.4, generator()))
+    assert (operation.name, operation.bytes) == ("bernoulli_", 4 * 30 * 40)
 
 
 def test_views_and_what_is_not_there_are_no_operations() -> None:
