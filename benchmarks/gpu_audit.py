@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,7 @@ def ncf(size: Size, method: NCFMethod) -> NCFNetwork:
     return network.to(DEVICE)
 
 
+@cache
 def step_of_ncf(size: Size, method: NCFMethod) -> Audit:
     """What a step on a full batch asks of the device, with a network of ``size``."""
     made = on_device(ncf(size, method), replace(size, interactions=method.batch_size), method)
