@@ -166,14 +166,15 @@ def test_a_tensor_is_ranked_as_an_array(
     np.testing.assert_array_equal(top_k(strided, mask, k), lists)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("n_values", [0, 3, 2**24])
 @pytest.mark.parametrize("k", [1, 10, 700, 900])
-def test_a_tensor_of_a_long_catalogue(k: int, n_values: int) -> None:
+def test_a_tensor_of_a_long_catalogue(k: int, n_values: int, device: str) -> None:
     generator = np.random.default_rng(5)
     scores = generator.integers(-n_values, n_values + 1, (40, 700)).astype(np.float32)
     scores[(scores == 0) & (generator.random(scores.shape) < 0.5)] = -0.0
     seen = sparse.random(*scores.shape, 0.3, format="csr", random_state=5)
-    found = top_k(torch.from_numpy(scores), seen, k)
+    found = top_k(torch.from_numpy(scores).to(device), seen, k)
     np.testing.assert_array_equal(found, top_k(scores, seen, k))
 
 

@@ -178,3 +178,15 @@ def test_scores_are_ranked_where_they_lie_unless_a_subclass_makes_others() -> No
     assert there is not None
     assert (there.shape, there.device.type) == ((20, 20), "meta")
     assert other.device_scores(everyone) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [{}, {"exposure_users": 3, "wide": "ease"}])
+def test_what_a_gpu_ranks_is_what_is_ranked_of_its_scores(settings: dict[str, Any]) -> None:
+    board, everyone = checkerboard(), np.arange(20, dtype=np.int32)
+    model = NCF(NCFSettings(epochs=3, device="cuda", **settings), seed=0).fit(board)
+    there = model.device_scores(everyone)
+    assert there is not None
+    assert there.is_cuda
+    here = top_k(model.scores(everyone), board.seen, 10)
+    np.testing.assert_array_equal(top_k(there, board.seen, 10), here)
