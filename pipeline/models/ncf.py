@@ -137,6 +137,7 @@ class NCF(EpochRecommender):
         self.exposure = None
         trainer.run(after if on_epoch is not None else None)
         self.network.wide = None  # as large as all scores together
+        self.network.generator = None  # which torch cannot send to another process
         if self.exposure is None:
             self._expose(dataset)
         return self

@@ -164,6 +164,12 @@ def test_a_network_that_adds_nothing_to_its_wide_part_has_not_collapsed() -> Non
     assert with_user_rows(tiny, wide="svd components=2").collapsed() is None
 
 
+def test_a_fitted_model_holds_no_generator() -> None:
+    """torch sends none to another process, in which benchmarks.ranking measures its memory."""
+    model = NCF(still(dropout=0.4), seed=0).fit(checkerboard())
+    assert model.network.generator is None
+
+
 def test_scores_are_ranked_where_they_lie_unless_a_subclass_makes_others() -> None:
     class Other(NCF):
         def scores(self, users: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
