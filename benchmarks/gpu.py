@@ -13,70 +13,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from benchmarks.device import PLAN, Size, epochs, interactions, seconds
+from benchmarks.device import epochs, interactions, seconds
+from benchmarks.gpu_estimates import H100, evaluation_seconds, step_seconds
 from benchmarks.gpu_floors import Rates, floors, rates
 from benchmarks.gpu_ranking import evaluate, held_out
+from benchmarks.gpu_runs import EVERY, FULL, PRECISIONS, SMALL, Run, Scale
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from benchmarks.trials import together
 from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.training.loop import TrainingLoop
-from pipeline.training.method import Precision
 
 EPOCH_SECONDS, SAMPLES, EVALUATION_MS, GAIN = 0.1, 60.0, 50.0, 3.0  # the bars
-EVERY = 5  # in evaluation every fifth interaction is to be found, the others are masked
-PRECISIONS: dict[str, list[Precision]] = {"cuda": ["float32", "tf32", "bf16"], "cpu": ["float32"]}
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is trained."""
-
-    name: str
-    size: Size
-    plan: NCFMethod
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large everything is."""
-
-    many_steps: Run
-    large_steps: Run
-    rounds: int
-    copied_megabytes: int
-    matrix_width: int
-
-
-FULL = Scale(
-    many_steps=Run("ML-1M, batch 2,048", Size(6040, 3706, 1_000_209), PLAN),
-    large_steps=Run(
-        "NVIDIA's NCF, batch 1,048,576",
-        Size(138_493, 26_744, 20_000_000),
-        NCFMethod(
-            embedding_dim=64,
-            layers=(256, 256, 128, 64),
-            dropout=0.5,
-            loss="bce",
-            batch_size=1_048_576 // 5,
-            learning_rate=0.0045,
-            negatives=4,
-        ),
-    ),
-    rounds=5,
-    copied_megabytes=1000,
-    matrix_width=8192,
-)
-SMALL = Scale(
-    many_steps=Run("small, batch 64", Size(60, 40, 500), replace(PLAN, batch_size=64)),
-    large_steps=Run(
-        "small, batch 160",
-        Size(60, 40, 500),
-        replace(FULL.large_steps.plan, embedding_dim=4, layers=(8, 8, 4), batch_size=32),
-    ),
-    rounds=1,
-    copied_megabytes=1,
-    matrix_width=64,
-)
 
 
 @dataclass(frozen=True)
@@ -162,6 +109,7 @@ def evaluation(run: Run, rounds: int, device: str) -> Row:
         "users": run.size.users,
         "items": run.size.items,
         "time [ms]": 1000 * taken,
+        "estimate, H100 [ms]": 1000 * evaluation_seconds(run),
         **dict(zip(names, metrics, strict=True)),
     }
 
@@ -203,21 +151,27 @@ def many_trials(run: Run, count: int, rounds: int, device: str) -> list[Row]:
 
 
 def table_of_rates(measured: Rates) -> Table:
-    """What the device was seen to do."""
-    rows: list[Row] = [{"what": "copy [GB/s]", "measured": measured.bytes / 1e9}]
+    """What the device was seen to do, and what estimates take an H100 to do."""
+    pairs = [("copy [GB/s]", measured.bytes / 1e9, H100.bytes / 1e9)]
     for precision, flops in measured.flops.items():
-        rows.append({"what": f"matrix product, {precision} [TFLOP/s]", "measured": flops / 1e12})
-    rows.append({"what": "a kernel from Python [µs]", "measured": measured.launch * 1e6})
-    if measured.node is not None:
-        rows.append({"what": "a kernel in a graph [µs]", "measured": measured.node * 1e6})
+        name = f"matrix product, {precision} [TFLOP/s]"
+        pairs.append((name, flops / 1e12, H100.flops[precision] / 1e12))
+    pairs.append(("a kernel from Python [µs]", measured.launch * 1e6, H100.launch * 1e6))
+    if measured.node is not None and H100.node is not None:
+        pairs.append(("a kernel in a graph [µs]", measured.node * 1e6, H100.node * 1e6))
+    rows: list[Row] = [
+        {"what": what, "measured": found, "assumed of an H100": assumed}
+        for what, found, assumed in pairs
+    ]
     return Table("What the device does", rows)
 
 
 def against_floors(found: Sequence[Measured], measured: Rates) -> Table:
-    """Every run's step beside what it cannot be quicker than."""
+    """Every run's step beside what it cannot be quicker than, and what it was thought to take."""
     rows: list[Row] = []
     for each in found:
         least = floors(each.run.size, each.run.plan, measured, each.replayed)
+        estimate = step_seconds(each.run.size, each.run.plan, each.replayed)
         rows.append(
             {
                 "run": each.run.name,
@@ -228,6 +182,8 @@ def against_floors(found: Sequence[Measured], measured: Rates) -> Table:
                 "arithmetic [µs]": least.arithmetic * 1e6,
                 "launches [µs]": least.launches * 1e6,
                 "times the highest": each.step / least.highest,
+                "estimate, H100 [µs]": estimate * 1e6,
+                "times the estimate": each.step / estimate,
             }
         )
     return Table("A step against its floors", rows)
@@ -273,7 +229,8 @@ def notes(rounds: int) -> list[str]:
         f"Best of {rounds} epochs (at the larger size of two) after one that is not timed, from "
         "the host's call until the device is done. Interactions are generated. Samples are "
         "positives and negatives. The memory floor counts embeddings, their gradients and Adam, "
-        "and no activations; the launch floor the operations of a step that are no views."
+        "and no activations; the launch floor the operations of a step that are no views. "
+        "Estimates are of an H100, made without one (benchmarks.gpu_estimates)."
     ]
 
 

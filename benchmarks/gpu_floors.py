@@ -13,15 +13,14 @@ Activations are not counted: a single kernel could keep them on the chip.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.device import Size, epochs, seconds
+from benchmarks.device import Size, seconds
+from benchmarks.gpu_audit import step_of_ncf
 from pipeline.models.neumf import NCFMethod
 from pipeline.training.graphs import cuda_graph, on_stream
 from pipeline.training.method import Precision
@@ -104,7 +103,7 @@ def floors(size: Size, plan: NCFMethod, measured: Rates, replayed: bool) -> Floo
     return Floors(
         memory=step_bytes(size, plan) / measured.bytes,
         arithmetic=step_flops(plan) / measured.flops[plan.precision],
-        launches=step_operations(plan) * a_launch,
+        launches=step_operations(size, plan) * a_launch,
     )
 
 
@@ -126,32 +125,6 @@ def step_flops(plan: NCFMethod) -> int:
     return 3 * 2 * samples * (sum(a * b for a, b in pairwise(plan.layers)) + output)
 
 
-class _Counting(TorchDispatchMode):
-    """Counts operations that are no views."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        aliases = [answer.alias_info for answer in func._schema.returns]
-        self.count += all(alias is None or alias.is_write for alias in aliases)
-        return func(*args, **(kwargs or {}))
-
-
-def step_operations(plan: NCFMethod) -> int:
-    """Operations of a step, counted in a small one on the CPU: their number is the same."""
-    small = replace(plan, batch_size=8)
-    made = epochs(Size(4, 8, 8), small, "cpu")
-    made.run()  # Adam's state is made
-    batch = made.users, made.items.expand(1 + plan.negatives, 8).contiguous(), made.weights
-    with _Counting() as counting:
-        made.step(*batch)
-    counted: int = counting.count
-    return counted
+def step_operations(size: Size, plan: NCFMethod) -> int:
+    """Operations of a step on a GPU that are no views, each of which is at least one kernel."""
+    return len(step_of_ncf(size, plan).operations)

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from pipeline.evaluation.device_ranking import top_k
 from pipeline.models.neumf import NCFNetwork
 
 K = 10
@@ -46,7 +47,7 @@ def evaluate(network: NCFNetwork, held: HeldOut, block_bytes: int = SCORE_BYTES)
     """Means of hit rate, precision, recall and NDCG at 10 over users who want something."""
     wanted = held.wanted
     lists = torch.cat([_lists(network, held, block) for block in _blocks(network, block_bytes)])
-    hits = wanted.gather(1, lists).float()
+    hits = wanted.gather(1, lists.long()).float()
     relevant = wanted.sum(1)
     found = hits.sum(1)
     discounts = 1 / torch.arange(2, K + 2, device=wanted.device).float().log2()
@@ -69,8 +70,7 @@ def _blocks(network: NCFNetwork, block_bytes: int) -> list[range]:
 
 @torch.inference_mode()
 def _lists(network: NCFNetwork, held: HeldOut, block: range) -> Tensor:
-    """The ten best items that each user of a block has not seen, int64 [len(block), 10]."""
+    """The ten best items that each user of a block has not seen, int32 [len(block), 10]."""
     scores = network.score(torch.arange(block.start, block.stop, device=held.wanted.device))
     seen = slice(held.ends[block.start - 1] if block.start else 0, held.ends[block.stop - 1])
-    scores[held.seen_users[seen] - block.start, held.seen_items[seen]] = -torch.inf
-    return scores.topk(K).indices
+    return top_k(scores, held.seen_users[seen] - block.start, held.seen_items[seen], K)

@@ -15,7 +15,7 @@ from pipeline.data.dataset import Dataset, Segment
 from pipeline.data.split import WARM
 from pipeline.errors import UserError
 from pipeline.evaluation.lists import Evaluation, evaluate_lists
-from pipeline.evaluation.ranking import Scorer, first_unseen, rank
+from pipeline.evaluation.ranking import Scores, first_unseen, rank
 from pipeline.models.base import Recommender
 from pipeline.models.popularity import MostPopular
 
@@ -121,13 +121,13 @@ class FullRanking:
 
     def _lists(
         self,
-        scorer: Scorer,
+        model: Recommender,
         mask: sparse.csr_matrix | None,
         users: npt.NDArray[np.int32] | None = None,
     ) -> npt.NDArray[np.int32]:
         """Lists by the scores of ``users``, or of the segment's own."""
         users = self._asked.users if users is None else users
-        scorer = _ForSegment(scorer, self._popularity, users, self.dataset.n_users)
+        scorer = _ForSegment(model, self._popularity, users, self.dataset.n_users)
         places = np.arange(len(users), dtype=np.int32)
         return rank(scorer, places, mask, max(self.ks), self.dataset.n_items)
 
@@ -147,16 +147,17 @@ def evaluate(
 class _ForSegment:
     """Scores by place in a segment: a model's for users that trained, else a fallback's."""
 
-    model: Scorer
-    fallback: Scorer
+    model: Recommender
+    fallback: Recommender
     users: npt.NDArray[np.int32]
     n_users: int
 
-    def scores(self, places: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def scores(self, places: npt.NDArray[np.int32]) -> Scores:
         users = self.users[places]
         trained = users < self.n_users
         if trained.all():
-            return self.model.scores(users)
+            there = self.model.device_scores(users)
+            return self.model.scores(users) if there is None else there
         if not trained.any():
             return self.fallback.scores(users)
         scores = np.array(self.fallback.scores(users))

@@ -1,20 +1,29 @@
 """Full ranking: every item of the catalogue is scored, seen items are masked, the best k stay.
 
 Scores that are equal as float32 are ordered by item index, lower first, so that a list depends
-on the scores alone and not on the block size or the sorting algorithm.
+on the scores alone and not on the block size, the sorting algorithm or the device.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+if TYPE_CHECKING:  # models without a network do without torch
+    from torch import Tensor
+
+Scores: TypeAlias = "npt.NDArray[np.float32] | Tensor"
+"""float32 [n_users, n_items], higher is better: NumPy's, or a tensor, ranked where it lies."""
+
 MEMORY_BUDGET = 32 * 2**20
 """Bytes for the blocks of users in work: their scores, or in ``first_unseen`` their masks."""
+
+DEVICE_BUDGET = 256 * 2**20
+"""The same for scores that are tensors: small blocks would leave most of a GPU idle."""
 
 BLOCKS_AT_ONCE = 2  # one is ranked in a thread of its own while the next is scored
 SCORE_BYTES = 4
@@ -29,14 +38,12 @@ _NOTHING = np.iinfo(np.int64).max  # after every real key; its low 32 bits read 
 class Scorer(Protocol):
     """What can be ranked: a model that scores the whole catalogue for a block of users."""
 
-    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def scores(self, users: npt.NDArray[np.int32]) -> Scores:
         """Scores, float32[len(users), n_items], of every item; higher is better."""
         ...
 
 
-def top_k(
-    scores: npt.NDArray[np.float32], seen: sparse.csr_matrix | None, k: int
-) -> npt.NDArray[np.int32]:
+def top_k(scores: Scores, seen: sparse.csr_matrix | None, k: int) -> npt.NDArray[np.int32]:
     """The k best unseen items of each row of ``scores``.
 
     Args:
@@ -76,7 +83,8 @@ def rank(
         n_items: size of the catalogue.
         memory_budget: bytes for the scores of the blocks in work. What ranking takes beside them
             is a few times ``CACHE_BYTES``, or one row of scores if that is more; what the scorer
-            needs inside comes on top. The lists are the same for every budget.
+            needs inside comes on top. Once scores have come as a tensor, blocks have the size that
+            ``DEVICE_BUDGET`` allows. The lists are the same for every budget.
 
     Returns:
         int32[n, k], row i for ``users[i]``, as from ``top_k``.
@@ -86,12 +94,14 @@ def rank(
     """
     if seen is not None and seen.shape[1] != n_items:
         raise ValueError(f"seen has shape {seen.shape}, the catalogue has {n_items} items")
-    block_size = max(1, memory_budget // (BLOCKS_AT_ONCE * SCORE_BYTES * n_items))
+    of_a_row, left = BLOCKS_AT_ONCE * SCORE_BYTES * n_items, users
     ranked: list[Future[npt.NDArray[np.int32]]] = []
     with ThreadPoolExecutor(1) as ranker:
-        for start in range(0, len(users), block_size):
-            block = users[start : start + block_size]
+        while len(left):
+            block, left = np.split(left, [max(1, memory_budget // of_a_row)])
             scores = scorer.scores(block)
+            if not isinstance(scores, np.ndarray):
+                memory_budget = DEVICE_BUDGET
             if scores.shape != (len(block), n_items):
                 raise ValueError(
                     f"{type(scorer).__name__} returned scores of shape {scores.shape} for "
@@ -104,19 +114,38 @@ def rank(
 
 
 def _rank_block(
-    scores: npt.NDArray[np.float32],
+    scores: Scores,
     users: npt.NDArray[np.int32],
     seen: sparse.csr_matrix | None,
     k: int,
 ) -> npt.NDArray[np.int32]:
     if k < 1:
         raise ValueError(f"k is {k}: a list needs at least one place")
+    if not isinstance(scores, np.ndarray):
+        if not scores.isfinite().all():
+            _check_finite(scores.cpu().numpy(), users)
+        return _on_device(scores, None if seen is None else seen[users], k)
     lists = np.empty((len(users), k), np.int32)
     size = max(1, CACHE_BYTES // (SCORE_BYTES * max(1, scores.shape[1])))
     for start in range(0, len(users), size):
         rows = slice(start, start + size)
         _check_finite(scores[rows], users[rows])
         lists[rows] = _best(scores[rows], None if seen is None else seen[users[rows]], k)
+    return lists
+
+
+def _on_device(scores: Tensor, seen: sparse.csr_matrix | None, k: int) -> npt.NDArray[np.int32]:
+    """As ``top_k``: the mask is copied there, the lists are copied back."""
+    import torch
+
+    from pipeline.evaluation import device_ranking
+
+    masked = np.empty((2, 0), np.int64)
+    if seen is not None:
+        rows = np.repeat(np.arange(len(scores)), np.diff(seen.indptr))
+        masked = np.stack([rows, seen.indices.astype(np.int64)])
+    rows, items = torch.from_numpy(masked).to(scores.device)
+    lists: npt.NDArray[np.int32] = device_ranking.top_k(scores, rows, items, k).cpu().numpy()
     return lists
 
 

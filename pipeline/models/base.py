@@ -15,6 +15,8 @@ from pipeline.settings import Settings
 from pipeline.space import Space
 
 if TYPE_CHECKING:  # the trainer brings torch, which the models without a network do not need
+    from torch import Tensor
+
     from pipeline.data.dataset import Dataset
     from pipeline.training.trainer import OnEpoch
 
@@ -51,6 +53,10 @@ class Recommender(ABC):
     @abstractmethod
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Scores of the whole catalogue, [len(users), n_items]; higher is better."""
+
+    def device_scores(self, users: npt.NDArray[np.int32]) -> Tensor | None:
+        """``scores`` where they lie on a GPU, to be ranked there; None where they lie here."""
+        return None
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32] | None:
         """Scores for people who did not train, from what they like; None where it cannot be done.

@@ -137,6 +137,7 @@ class NCF(EpochRecommender):
         self.exposure = None
         trainer.run(after if on_epoch is not None else None)
         self.network.wide = None  # as large as all scores together
+        self.network.generator = None  # which torch cannot send to another process
         if self.exposure is None:
             self._expose(dataset)
         return self
@@ -187,13 +188,25 @@ class NCF(EpochRecommender):
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Logits, with exposure if any, [len(users), n_items]."""
+        return _array(self._scores(users))
+
+    def device_scores(self, users: npt.NDArray[np.int32]) -> Tensor | None:
+        """As ``scores``; None where a subclass has scores of its own, too."""
+        on_cpu = self.network.users.device.type == "cpu"
+        return None if on_cpu or type(self).scores is not NCF.scores else self._scores(users)
+
+    @torch.inference_mode()
+    def _scores(self, users: npt.NDArray[np.int32]) -> Tensor:
+        """``scores``, on the network's device."""
         table = self.network.users
         with one_thread():
             logits = self._logits(table[:, torch.from_numpy(users).long().to(table.device)])
-        if self.wide is not None:
-            logits += self.wide.logits(users)
-        if self.exposure is not None:
-            logits += self.exposure.users[users, None] * self.exposure.items
+            if self.wide is not None:
+                logits += torch.from_numpy(self.wide.logits(users)).to(table.device)
+            if self.exposure is not None:
+                lifts = self.exposure.users[users, None], self.exposure.items
+                of_user, of_item = (torch.from_numpy(part).to(table.device) for part in lifts)
+                logits += of_user * of_item
         return logits
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32]:
@@ -207,22 +220,20 @@ class NCF(EpochRecommender):
                 likes = torch.from_numpy(liked[block].toarray()).to(table.device)
                 wide = None if beside is None else torch.from_numpy(beside[block]).to(table.device)
                 columns[:, block] = self.network.fit_users(likes, wide)
-            logits = self._logits(columns)
+            logits = _array(self._logits(columns))
         return logits if beside is None else logits + beside
 
     @property
     def _block_size(self) -> int:
         """Users whose pairs with the catalogue fit PAIR_BYTES."""
         items, widest = self.network.items, max(self.settings.layers[1:], default=1)
-        return max(1, PAIR_BYTES[items.device.type] // (4 * widest * items.shape[1]))
+        kind = "cpu" if items.device.type == "cpu" else "cuda"
+        return max(1, PAIR_BYTES[kind] // (4 * widest * items.shape[1]))
 
     @torch.inference_mode()
-    def _logits(self, columns: Tensor) -> npt.NDArray[np.float32]:
+    def _logits(self, columns: Tensor) -> Tensor:
         """Logits [n, n_items] of user columns [width, n]."""
-        logits: npt.NDArray[np.float32] = (
-            self.network.score_columns(columns, self._block_size).cpu().numpy()
-        )
-        return logits
+        return self.network.score_columns(columns, self._block_size)
 
     def arrays(self) -> Arrays:
         """The network's parameters by name, tables as rows, and the exposure if any."""
@@ -269,3 +280,8 @@ class NCF(EpochRecommender):
         if norm >= COLLAPSED_NORM:
             return None
         return f"the median norm of the GMF user embeddings is {norm:.1e}"
+
+
+def _array(scores: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = scores.cpu().numpy()
+    return array

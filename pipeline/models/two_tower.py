@@ -9,6 +9,7 @@ says less about those that everybody has.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -68,7 +69,8 @@ class TwoTowerNetwork(nn.Module):
         """
         user = self.users.index_select(1, users)
         distinct, places = items.unique(return_inverse=True)
-        with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
+        kind = users.device.type
+        with torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext():
             towered = self.tower(self.features[distinct])
         vectors = normalize(towered.float(), dim=1).t()
         item = vectors.index_select(1, places.flatten()).unflatten(1, items.shape)

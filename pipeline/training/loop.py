@@ -90,21 +90,26 @@ class TrainingLoop:
         order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
         users = self.users.index_select(0, order)
         negatives = self.sampler.draw(users, self.method.negatives, self.generator)
-        size, even = self.method.batch_size, self.weights.dim() == 0
+        size = self.method.batch_size
         parts = (order.split(size), users.split(size), negatives.split(size, dim=1))
         losses = []
         for batch, user, drawn in zip(*parts, strict=True):
             positive = self.items.index_select(0, batch)
-            weights = self.weights if even else self.weights.index_select(0, batch)
+            given = [user, torch.cat([positive[None], drawn])]
+            if self.weights.dim():
+                given.append(self.weights.index_select(0, batch))
             replayed = self.replayed if len(batch) == size else None
             step = self.step if replayed is None else partial(replayed, self.step)
-            losses.append(step(user, torch.cat([positive[None], drawn]), weights))
+            losses.append(step(*given))
         return torch.stack(losses)
 
-    def step(self, users: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
-        """Learn from users [B] with candidates [C, B], positives first: the loss before it."""
+    def step(self, users: Tensor, candidates: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Learn from users [B] with candidates [C, B], positives first: the loss before it.
+
+        ``weights`` are [B], or None where there is one for all.
+        """
         logits, used = self.network(users, candidates)
-        loss = self.loss(logits, weights)
+        loss = self.loss(logits, self.weights if weights is None else weights)
         total = loss
         if self.method.l2:
             total = loss + self.method.l2 * sum(_mean_square(part, candidates) for part in used)

@@ -35,7 +35,7 @@ class NegativeSampler:
         weights = torch.bincount(items, minlength=n_items).double() ** power
         self.cumulative = (weights / weights.sum()).cumsum(0)
         self.positives = Positives(users, items, n_items) if verified else None
-        self.blind = users.is_cuda
+        self.blind = users.device.type != "cpu"
         """Whether looking at what was drawn is dear: a GPU would have to be waited for."""
 
     def draw(self, users: Tensor, negatives: int, generator: torch.Generator) -> Tensor:

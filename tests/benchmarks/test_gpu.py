@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import gpu_estimates
 from benchmarks.device import PLAN, Size, interactions
-from benchmarks.gpu import SMALL, Measured, configurations, report
+from benchmarks.gpu import Measured, configurations, report
+from benchmarks.gpu_audit import Operation
+from benchmarks.gpu_estimates import BESIDE, H100, SCATTERED
 from benchmarks.gpu_floors import (
     Rates,
     floors,
@@ -22,6 +25,7 @@ from benchmarks.gpu_floors import (
     step_operations,
 )
 from benchmarks.gpu_ranking import K, evaluate, held_out
+from benchmarks.gpu_runs import SMALL
 from pipeline.evaluation import metrics
 from pipeline.models.neumf import NCFNetwork
 
@@ -63,6 +67,10 @@ def test_the_bars_are_for_the_full_sizes() -> None:
     assert len(made.tables) == 4
     losses = [row["loss"] for row in made.tables[0].rows]
     assert losses == pytest.approx([np.log(2)] * 2, abs=0.05)
+    for row in made.tables[3].rows:
+        assert row["times the estimate"] * row["estimate, H100 [µs]"] == pytest.approx(
+            row["step [µs]"]
+        )
 
 
 @pytest.mark.gpu
@@ -130,12 +138,12 @@ def test_what_a_step_has_to_do() -> None:
 
 
 def test_operations_grow_with_the_network_and_not_with_the_batch() -> None:
-    plan = PLAN
-    counted = step_operations(plan)
+    plan, size = PLAN, Size(70, 110, 1000)
+    counted = step_operations(size, plan)
     assert 30 < counted < 100
-    assert step_operations(replace(plan, batch_size=4096)) == counted
-    assert step_operations(replace(plan, layers=(16, 8, 4))) > counted
-    assert step_operations(replace(plan, dropout=0.0)) < counted
+    assert step_operations(size, replace(plan, batch_size=4096)) == counted
+    assert step_operations(size, replace(plan, layers=(16, 8, 4))) > counted
+    assert step_operations(size, replace(plan, dropout=0.0)) < counted
 
 
 def test_the_highest_floor_binds() -> None:
@@ -145,7 +153,27 @@ def test_the_highest_floor_binds() -> None:
     slow_launches = Rates(bytes=1e15, flops={"float32": 1e15}, launch=2.0, node=1.0)
     for replayed, each in ((False, 2.0), (True, 1.0)):
         found = floors(size, plan, slow_launches, replayed)
-        assert found.highest == found.launches == each * step_operations(plan)
+        assert found.highest == found.launches == each * step_operations(size, plan)
+
+
+@pytest.mark.parametrize(("moved", "worked", "looked_up"), [(3, 1, 2), (1, 3, 2), (2, 1, 3)])
+def test_an_operation_is_estimated_by_what_takes_it_longest(
+    moved: float, worked: float, looked_up: float
+) -> None:
+    flops = worked * H100.flops["bf16"]
+    large = Operation("", "", int(moved * H100.bytes), int(flops), int(looked_up * SCATTERED))
+    small = Operation("", "", 1, 0, 0)
+    for replayed, least in ((True, H100.node), (False, H100.launch)):
+        found = gpu_estimates.seconds([large, small], "bf16", replayed)
+        assert found == pytest.approx(3 + H100.node + least)
+
+
+def test_estimates_are_made_without_a_device() -> None:
+    (table,) = gpu_estimates.report().tables
+    one_by_one, graph, whole, tf32, half = table.rows
+    assert graph["step [µs]"] < one_by_one["step [µs]"] < whole["step [µs]"]
+    assert half["step [µs]"] < tf32["step [µs]"] < whole["step [µs]"]
+    assert graph["step [µs]"] > 1e6 * H100.node * (graph["operations"] + BESIDE)
 
 
 def test_configurations_are_of_one_shape() -> None:

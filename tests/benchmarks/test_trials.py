@@ -70,7 +70,7 @@ def test_together_is_one_by_one(
         for trial, made in enumerate(alone):
             kept = iter([mask[trial] for mask in masks])
             monkeypatch.setattr(neumf, "keep", lambda *_, kept=kept: next(kept))
-            loss = made.step(users[trial], items[trial], made.weights)
+            loss = made.step(users[trial], items[trial])
             torch.testing.assert_close(losses[trial], loss)
     for trial, network in enumerate(networks):
         ours = (trials.values.users[trial], trials.values.items[trial])

@@ -6,11 +6,14 @@ import tracemalloc
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
+from torch import Tensor
 
+from pipeline.evaluation import ranking
 from pipeline.evaluation.ranking import CACHE_BYTES, first_unseen, rank, top_k
 from tests.evaluation.slow_metrics import slow_list
 
@@ -23,6 +26,13 @@ class Table:
 
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         return self.table[users]
+
+
+class TensorTable(Table):
+    """The same as a tensor, as a model on a GPU has it; here it lies on the CPU."""
+
+    def scores(self, users: npt.NDArray[np.int32]) -> Tensor:  # type: ignore[override]
+        return torch.from_numpy(self.table[users])
 
 
 def float32(rows: list[list[float]]) -> npt.NDArray[np.float32]:
@@ -139,6 +149,54 @@ def test_agrees_with_lexsort_around_the_number_of_groups(
         assert items == expected + [-1] * (k - len(expected))
 
 
+@given(ranking_cases(), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_tensor_is_ranked_as_an_array(
+    case: tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], int], masked: bool
+) -> None:
+    scores, seen, k = case
+    mask = sparse.csr_matrix(seen) if masked else None
+    tensor = torch.from_numpy(scores.copy())
+    lists = top_k(tensor, mask, k)
+    np.testing.assert_array_equal(lists, top_k(scores, mask, k))
+    assert lists.dtype == np.int32
+    np.testing.assert_array_equal(tensor.numpy(), scores)
+    # A part of a row, and features first: what lies elsewhere is not read.
+    strided = torch.from_numpy(np.stack([scores, -scores], axis=1))[:, 0]
+    np.testing.assert_array_equal(top_k(strided, mask, k), lists)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("n_values", [0, 3, 2**24])
+@pytest.mark.parametrize("k", [1, 10, 700, 900])
+def test_a_tensor_of_a_long_catalogue(k: int, n_values: int, device: str) -> None:
+    generator = np.random.default_rng(5)
+    scores = generator.integers(-n_values, n_values + 1, (40, 700)).astype(np.float32)
+    scores[(scores == 0) & (generator.random(scores.shape) < 0.5)] = -0.0
+    seen = sparse.random(*scores.shape, 0.3, format="csr", random_state=5)
+    found = top_k(torch.from_numpy(scores).to(device), seen, k)
+    np.testing.assert_array_equal(found, top_k(scores, seen, k))
+
+
+def test_blocks_of_tensors_are_larger_once_it_is_known_that_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[int]()
+
+    class Watched(TensorTable):
+        def scores(self, users: npt.NDArray[np.int32]) -> Tensor:  # type: ignore[override]
+            asked.append(len(users))
+            return super().scores(users)
+
+    table = np.random.default_rng(5).random((30, 50), np.float32)
+    seen = sparse.random(30, 50, 0.2, format="csr", random_state=5)
+    users = np.random.default_rng(6).permutation(30).astype(np.int32)
+    monkeypatch.setattr(ranking, "DEVICE_BUDGET", 2 * 4 * 50 * 12)
+    lists = rank(Watched(table), users, seen, 7, 50, memory_budget=2 * 4 * 50 * 3)
+    assert asked == [3, 12, 12, 3]
+    np.testing.assert_array_equal(lists, rank(Table(table), users, seen, 7, 50))
+
+
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, 30),
@@ -232,6 +290,7 @@ def test_neighbouring_floats_differ() -> None:
 def test_no_users_no_lists() -> None:
     assert rank(Table(float32([[1, 2]])), np.empty(0, np.int32), None, 3, 2).shape == (0, 3)
     assert top_k(np.empty((0, 700), np.float32), None, 3).shape == (0, 3)
+    assert top_k(torch.empty(0, 700), sparse.csr_matrix((0, 700)), 3).shape == (0, 3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -239,8 +298,9 @@ def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
     table = np.zeros((50, 4), np.float32)
     table[37, 2] = bad
     users = np.array([3, 12, 37, 40], np.int32)
-    with pytest.raises(ValueError, match=rf"item 2 for user 37 is {bad}.*diverged"):
-        rank(Table(table), users, None, 2, 4, memory_budget=1)
+    for scorer in (Table(table), TensorTable(table)):
+        with pytest.raises(ValueError, match=rf"item 2 for user 37 is {bad}.*diverged"):
+            rank(scorer, users, None, 2, 4, memory_budget=1)
     with pytest.raises(ValueError, match=rf"item 2 for user 37 is {bad}"):
         top_k(table, None, 2)
 

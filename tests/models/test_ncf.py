@@ -162,3 +162,37 @@ def test_a_network_that_adds_nothing_to_its_wide_part_has_not_collapsed() -> Non
     tiny = torch.full((20,), 1e-9)
     assert with_user_rows(tiny).collapsed() is not None
     assert with_user_rows(tiny, wide="svd components=2").collapsed() is None
+
+
+def test_a_fitted_model_holds_no_generator() -> None:
+    """torch sends none to another process, in which benchmarks.ranking measures its memory."""
+    model = NCF(still(dropout=0.4), seed=0).fit(checkerboard())
+    assert model.network.generator is None
+
+
+def test_scores_are_ranked_where_they_lie_unless_a_subclass_makes_others() -> None:
+    class Other(NCF):
+        def scores(self, users: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return -super().scores(users)
+
+    board, everyone = checkerboard(), np.arange(20, dtype=np.int32)
+    model, other = (kind(still(), seed=0).fit(board) for kind in (NCF, Other))
+    assert model.device_scores(everyone) is None, "on a CPU they lie here"
+    for each in (model, other):
+        each.network.to("meta")
+    there = model.device_scores(everyone)
+    assert there is not None
+    assert (there.shape, there.device.type) == ((20, 20), "meta")
+    assert other.device_scores(everyone) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [{}, {"exposure_users": 3, "wide": "ease"}])
+def test_what_a_gpu_ranks_is_what_is_ranked_of_its_scores(settings: dict[str, Any]) -> None:
+    board, everyone = checkerboard(), np.arange(20, dtype=np.int32)
+    model = NCF(NCFSettings(epochs=3, device="cuda", **settings), seed=0).fit(board)
+    there = model.device_scores(everyone)
+    assert there is not None
+    assert there.is_cuda
+    here = top_k(model.scores(everyone), board.seen, 10)
+    np.testing.assert_array_equal(top_k(there, board.seen, 10), here)

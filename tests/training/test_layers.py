@@ -7,15 +7,19 @@ import torch
 
 from pipeline.training.layers import keep
 
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
+def seeded(device: str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("probability", [0.1, 0.4, 0.75])
-def test_dropout_keeps_its_share(probability: float, dtype: torch.dtype) -> None:
-    kept = keep(torch.empty(1000, 333, dtype=dtype), probability, seeded()).float()
+def test_dropout_keeps_its_share(probability: float, dtype: torch.dtype, device: str) -> None:
+    signal = torch.empty(1000, 333, dtype=dtype, device=device)
+    kept = keep(signal, probability, seeded(device)).float()
     assert kept.unique().tolist() == [0, 1]
     # Three standard deviations of a share of 333,000 draws.
     tolerance = 3 * math.sqrt(probability * (1 - probability) / 333_000)
@@ -35,11 +39,12 @@ def test_dropout_in_fewer_bits_keeps_the_same() -> None:
     assert torch.equal(whole, half.float())
 
 
-def test_dropout_goes_by_its_generator() -> None:
-    signal, generator = torch.empty(50), seeded()
+@pytest.mark.parametrize("device", DEVICES)
+def test_dropout_goes_by_its_generator(device: str) -> None:
+    signal, generator = torch.empty(50, device=device), seeded(device)
     first, second = (keep(signal, 0.4, generator) for _ in range(2))
     assert not torch.equal(first, second)
-    assert torch.equal(first, keep(signal, 0.4, seeded()))
+    assert torch.equal(first, keep(signal, 0.4, seeded(device)))
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (5, 1), (2, 3, 7)])
@@ -47,5 +52,6 @@ def test_dropout_goes_by_its_generator() -> None:
 def test_dropout_has_the_shape_and_type_of_the_signal(
     shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
-    kept = keep(torch.empty(shape, dtype=dtype), 0.4, seeded())
-    assert (kept.shape, kept.dtype) == (shape, dtype)
+    for device in ("cpu", "meta"):
+        kept = keep(torch.empty(shape, dtype=dtype, device=device), 0.4, seeded())
+        assert (kept.shape, kept.dtype, kept.device.type) == (shape, dtype, device)

@@ -190,7 +190,7 @@ def test_the_draws_of_a_graph_go_on() -> None:
     assert len(losses[3:].unique()) == 9
     # One batch over and over: dropout alone.
     assert made.replayed is not None
-    batch = made.users, torch.stack([made.items, made.items.flip(0)]), made.weights
+    batch = made.users, torch.stack([made.items, made.items.flip(0)])
     with on_stream(made.stream):
         again = torch.stack([made.replayed(made.step, *batch) for _ in range(9)])
     assert len(again.unique()) == 9

@@ -18,6 +18,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.neumf import NCFNetwork
+from pipeline.models.two_tower import TwoTower
 from pipeline.training.checkpoint import Journal
 from pipeline.training.trainer import (
     DivergedError,
@@ -253,6 +254,31 @@ def test_a_network_goes_when_its_fit_is_over(stop_after: int | None) -> None:
         assert network() is None
     finally:
         gc.enable()
+
+
+def held() -> int:
+    """Bytes of all tensors that Python knows of."""
+    found = [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
+    return sum(each.nbytes for each in found)
+
+
+@pytest.mark.parametrize(("kind", "own"), [(NCF, {}), (TwoTower, {"title_components": 0})])
+def test_forty_fits_hold_no_more_than_two(
+    kind: type[NCF] | type[TwoTower], own: dict[str, Any]
+) -> None:
+    """As a study does them, one after another, without a garbage collection."""
+    board, settings, after = checkerboard(), QUICK | {"epochs": 1} | own, dict[int, int]()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(1, 41):
+            model = kind(kind.settings_class(**settings), seed=number).fit(board)
+            if number in (2, 40):
+                after[number] = held()
+        del model
+    finally:
+        gc.enable()
+    assert 0 < after[40] <= after[2]
 
 
 class Spare:
