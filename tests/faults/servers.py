@@ -67,6 +67,8 @@ class Servers:
         """The fault ends."""
         disturbed.out_of_order = lambda method, path: False
         disturbed.for_good = False
+        with disturbed.guard:  # who lets nobody listen holds it until somebody does
+            pass
         if self.server.process is None:
             self.server.start()
 

@@ -56,10 +56,20 @@ class Way(Proxy):
         self.shutdown()
         self.socket.close()
         time.sleep(AWAY)
-        self.socket = socket.socket()
-        self.server_bind()
-        self.server_activate()
+        while not self._listens():
+            time.sleep(0.1)
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def _listens(self) -> bool:
+        """Whether it listens again; its port may be in use for a moment."""
+        self.socket = socket.socket()
+        try:
+            self.server_bind()
+            self.server_activate()
+        except OSError:
+            self.socket.close()
+            return False
+        return True
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: that a connection breaks is meant."""
