@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from pipeline.data.split import Quantile, SplitSettings
 from pipeline.errors import UserError, brief
-from pipeline.evaluation.metrics import use_own
+from pipeline.evaluation.metrics import Metric, use_own
 from pipeline.fields import read_yaml
 from pipeline.models import family
 from pipeline.models.base import Recommender
@@ -59,6 +59,11 @@ class Experiment(Settings):
             except UserError as error:
                 raise ValueError(str(error).partition(": ")[2]) from None
         return metrics
+
+    @property
+    def own_metrics(self) -> list[Metric]:
+        """The metrics of one's own."""
+        return [use_own(name) for name in self.metrics]
 
     @property
     def own_modules(self) -> list[str]:

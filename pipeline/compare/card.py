@@ -59,9 +59,11 @@ def model_card(
         looks: of the experiment at this test, with this one.
     """
     k = experiment.k[0]
-    names = [at(metric, k) for metric in _of_users()]
+    per_user = warm.evaluation.per_user
+    shown = [each for each in METRICS if each.per_user and at(each, k) in per_user]
+    names = [at(metric, k) for metric in shown]
     values = np.stack([each.evaluation.per_user[names].to_numpy() for each in (warm, popular)], 1)
-    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(_of_users()))
+    tests = paired_tests(values, np.random.default_rng(SEED), bounds=bounds(shown))
     warning = [f"**Warning:** {tags[WARNING_NOTE]}", ""] if WARNING_NOTE in tags else []
     return "\n".join(
         [
@@ -70,8 +72,8 @@ def model_card(
             *warning,
             *_data(dataset),
             *_protocol(dataset, experiment, len(warm.users)),
-            *_metrics(k, metrics, tests, names),
-            *_popularity(tags, logged, experiment, tests, names),
+            *_metrics(k, metrics, tests, shown),
+            *_popularity(tags, logged, experiment, tests, shown),
             *_segments(dataset, metrics, groups, len(warm.users), k),
             *_training(run_id, tags, logged, experiment),
             *_limits(dataset, experiment, looks),
@@ -123,21 +125,21 @@ def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> list[str]
 
 
 def _metrics(
-    k: int, metrics: Mapping[str, float], tests: PairedTests, names: Sequence[str]
+    k: int, metrics: Mapping[str, float], tests: PairedTests, shown: Sequence[Metric]
 ) -> list[str]:
     rows = [
         (
-            name,
+            at(metric, k),
             tests.mean[0, i],
             f"{tests.low[0, i]:.4f} to {tests.high[0, i]:.4f}",
             metric.meaning,
         )
-        for i, (metric, name) in enumerate(zip(_of_users(), names, strict=True))
+        for i, metric in enumerate(shown)
     ]
     rows += [
         (at(metric, k), metrics[f"test/{at(metric, k)}"], "", metric.meaning)
         for metric in METRICS
-        if not metric.per_user
+        if not metric.per_user and f"test/{at(metric, k)}" in metrics
     ]
     return [
         "## Metrics",
@@ -158,17 +160,18 @@ def _popularity(
     logged: Mapping[str, float],
     experiment: Experiment,
     tests: PairedTests,
-    names: Sequence[str],
+    shown: Sequence[Metric],
 ) -> list[str]:
     head = ["## Compared with popularity", ""]
     if not family(experiment.model).personal:
         return [*head, "This model is not personal: it is what others are compared with.", ""]
-    ndcg, shared = (_of_users().index(BY_NAME[name]) for name in ("ndcg", "popularity_overlap"))
+    ndcg, shared = (shown.index(BY_NAME[name]) for name in ("ndcg", "popularity_overlap"))
+    k = experiment.k[0]
     overlap = tests.mean[0, shared]
     low, high = tests.difference_low[0, 1, ndcg], tests.difference_high[0, 1, ndcg]
     told = (
         f"{overlap:.0%} of a list are the user's most popular unseen items. Those alone have "
-        f"{names[ndcg]} {tests.mean[1, ndcg]:.4f}: this model has "
+        f"{at(shown[ndcg], k)} {tests.mean[1, ndcg]:.4f}: this model has "
         f"{tests.difference[0, 1, ndcg]:+.4f} ({low:+.4f} to {high:+.4f}, "
         f"{p_words(float(tests.p_permutation[0, 1, ndcg]))})."
     )
@@ -264,10 +267,6 @@ def _use(run_id: str) -> list[str]:
         "```",
         "",
     ]
-
-
-def _of_users() -> list[Metric]:
-    return [metric for metric in METRICS if metric.per_user]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

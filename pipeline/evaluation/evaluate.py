@@ -15,6 +15,7 @@ from pipeline.data.dataset import Dataset, Segment
 from pipeline.data.split import WARM
 from pipeline.errors import UserError
 from pipeline.evaluation.lists import Evaluation, evaluate_lists
+from pipeline.evaluation.metrics import Metric
 from pipeline.evaluation.ranking import Scores, first_unseen, rank
 from pipeline.models.base import Recommender
 from pipeline.models.popularity import MostPopular
@@ -43,6 +44,8 @@ class FullRanking:
     dataset: Dataset
     ks: Sequence[int]
     segment: str = WARM
+    own: Sequence[Metric] = ()
+    """Metrics of one's own, beside the usual ones."""
 
     def evaluate(self, recommender: Recommender) -> Ranked:
         """A model's lists, compared with what the users took later.
@@ -90,6 +93,7 @@ class FullRanking:
             popularity=self.dataset.popularity,
             n_training_users=self.dataset.n_users,
             ks=self.ks,
+            own=self.own,
         )
         return Ranked(asked.users, lists, asked.held_out, evaluation)
 
@@ -133,14 +137,18 @@ class FullRanking:
 
 
 def evaluate(
-    recommender: Recommender, dataset: Dataset, ks: Sequence[int], segment: str = WARM
+    recommender: Recommender,
+    dataset: Dataset,
+    ks: Sequence[int],
+    segment: str = WARM,
+    own: Sequence[Metric] = (),
 ) -> Ranked:
     """The full ranking of one model alone.
 
     Raises:
         UserError: the segment has no users.
     """
-    return FullRanking(dataset, ks, segment).evaluate(recommender)
+    return FullRanking(dataset, ks, segment, own).evaluate(recommender)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.evaluation.metrics import METRICS, Counts, Judged, Lists, at
+from pipeline.evaluation.metrics import BUILT_IN, Counts, Judged, Lists, Metric, at
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def evaluate_lists(
     popularity: Counts,
     n_training_users: int,
     ks: Sequence[int],
+    own: Sequence[Metric] = (),
 ) -> Evaluation:
     """Every metric at every k.
 
@@ -44,6 +45,7 @@ def evaluate_lists(
         popularity: int64[n_items]: number of training users of each item.
         n_training_users: number of users in training.
         ks: list lengths to evaluate.
+        own: metrics of one's own, beside the usual ones.
 
     Raises:
         ValueError: shapes disagree, a user has no held-out item (such users are not evaluated),
@@ -69,7 +71,7 @@ def evaluate_lists(
         judged = Judged(
             hits[:, :k], n_relevant, lists[:, :k], popular[:, :k], popularity, n_training_users
         )
-        for metric in METRICS:
+        for metric in (*BUILT_IN, *own):
             (columns if metric.per_user else overall)[at(metric, k)] = metric.of(judged)
     per_user = pd.DataFrame(columns)
     means = {str(name): float(value) for name, value in per_user.mean().items()}

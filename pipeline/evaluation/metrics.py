@@ -180,7 +180,7 @@ def _mean_over_list(values: npt.NDArray[np.generic], listed: npt.NDArray[np.bool
     return means
 
 
-METRICS = [
+BUILT_IN = (
     Metric(
         name="ndcg",
         of=lambda judged: ndcg(judged.hits, judged.n_relevant),
@@ -270,13 +270,15 @@ METRICS = [
         meaning="how unevenly items are recommended, from 0 to 1",
         per_user=False,
     ),
-]
-"""All of them, in the order in which they are shown; those of one's own come behind."""
+)
+"""Those that every evaluation has, in the order in which they are shown."""
+METRICS = [*BUILT_IN]
+"""All that are known here: those of one's own come behind."""
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def use_own(name: str) -> Metric:
-    """The metric of one's own with this import path, from now on one of ``METRICS``.
+    """The metric of one's own with this import path, which is known from now on.
 
     Raises:
         UserError: there is no such metric, or another one has its name.

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.evaluate import FullRanking, Ranked
 from pipeline.evaluation.lists import Evaluation
+from pipeline.evaluation.metrics import Metric
 from pipeline.evaluation.significance import Gain
 from pipeline.models.base import Recommender
 from pipeline.models.fitting import EpochDone, fit
@@ -94,6 +95,8 @@ class Window:
     whole: Dataset
     quantile: float
     ks: Sequence[int]
+    own: Sequence[Metric] = ()
+    """Metrics of one's own, beside the usual ones."""
 
     @property
     def name(self) -> str:
@@ -108,7 +111,7 @@ class Window:
     @cached_property
     def ranking(self) -> FullRanking:
         """How models are evaluated on it."""
-        return FullRanking(self.dataset, self.ks)
+        return FullRanking(self.dataset, self.ks, own=self.own)
 
     @cached_property
     def deep(self) -> FullRanking:
@@ -132,13 +135,13 @@ class Window:
 
 
 def rolling_windows(
-    dataset: Dataset, quantiles: Sequence[float], ks: Sequence[int]
+    dataset: Dataset, quantiles: Sequence[float], ks: Sequence[int], own: Sequence[Metric] = ()
 ) -> list[Window]:
     """The windows of ``dataset`` cut at ``quantiles``, for lists of the lengths ``ks``.
 
     Models that are validated on the same windows share what does not depend on the model.
     """
-    return [Window(dataset, quantile, ks) for quantile in quantiles]
+    return [Window(dataset, quantile, ks, own) for quantile in quantiles]
 
 
 def validate(

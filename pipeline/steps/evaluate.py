@@ -108,13 +108,13 @@ def find_run(run_id: str | None, model: str | None) -> Run:
 def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experiment) -> None:
     """Log test metrics of all segments, the model card, and of the warm users their lists,
     values and groups."""
-    ks = experiment.k
-    ranking = FullRanking(dataset, ks)
+    ks, own = experiment.k, experiment.own_metrics
+    ranking = FullRanking(dataset, ks, own=own)
     warm = ranking.evaluate(model)
     metrics = {f"test/{name}": value for name, value in warm.evaluation.summary.items()}
     for segment in (LOW_ACTIVITY, COLD):
         if len(dataset.segments[segment].users):
-            summary = evaluate_model(model, dataset, ks, segment).evaluation.summary
+            summary = evaluate_model(model, dataset, ks, segment, own).evaluation.summary
             metrics |= {f"test/{segment}/{name}": value for name, value in summary.items()}
     run.log_metrics(metrics)
     groups = breakdown(warm, dataset, ks[0])

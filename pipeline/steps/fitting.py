@@ -73,7 +73,7 @@ def fit(
     ):
         validation = validate(
             experiment.recommender,
-            rolling_windows(dataset, experiment.windows, experiment.k),
+            rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics),
             metric=experiment.selection_metric,
             journal=journal,
             patience=params.get("patience"),

@@ -154,7 +154,7 @@ def fit_to(plan: Plan, data: Data) -> Plan:
     """
     experiment = data.windowed(plan.experiment)
     plan, dataset = plan.model_copy(update={"experiment": experiment}), data.prepared.dataset
-    windows = rolling_windows(dataset, experiment.windows, experiment.k)
+    windows = rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics)
     fitted, told = fit(plan, dataset, windows)
     for sentence in told:
         log.info("%s", sentence)

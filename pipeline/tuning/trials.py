@@ -65,7 +65,8 @@ class _Trials:
             study.user_attrs[DATA]["fingerprint"],
             lambda folder: self.parent.fetch(DATASET, folder),
         ).dataset
-        self.windows = rolling_windows(dataset, plan.experiment.windows, plan.experiment.k)
+        asked = plan.experiment
+        self.windows = rolling_windows(dataset, asked.windows, asked.k, asked.own_metrics)
         self.tags = {
             "step": "trial", "model": plan.experiment.model, "experiment": plan.experiment.name,
             STUDY: study.study_name, **dataset_tags(dataset),

@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.metrics import ndcg_score
 
 from pipeline.evaluation.lists import Evaluation, evaluate_lists
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics import BUILT_IN
 from pipeline.evaluation.ranking import top_k
 from tests.evaluation.slow_metrics import slow_list, slow_lists_together, slow_mean, slow_user
 
@@ -142,7 +142,7 @@ def test_a_stored_zero_is_not_relevant() -> None:
 def test_names_and_types_are_those_of_the_tracked_metrics() -> None:
     result = example(ks=[1, 3])
     assert {"ndcg_at_1", "ndcg_at_3", "map_at_3", "coverage_at_1"} <= set(result.summary)
-    assert len(result.summary) == 2 * len(METRICS)
+    assert len(result.summary) == 2 * len(BUILT_IN)
     assert all(type(value) is float for value in result.summary.values())
     assert set(result.per_user.dtypes) == {np.dtype(np.float64)}
 

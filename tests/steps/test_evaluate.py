@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics import BUILT_IN
 from tests.steps.workplace import Outcome, Workplace, environment
 
 TRAIN = ("train", "--config", "small.yaml", "--dataset", "ratings.csv", "--epochs=2")
@@ -80,7 +80,7 @@ def test_metrics_go_to_the_run_of_the_model(shared: Workplace, run: MlflowRun, r
     assert run.info.run_id == run_id
     assert len(shared.runs()) == 1
     assert run.info.status == "FINISHED"
-    for metric in METRICS:
+    for metric in BUILT_IN:
         for k in (5, 10):
             assert f"test/{metric.name}_at_{k}" in run.data.metrics
     note = run.data.tags["mlflow.note.content"]

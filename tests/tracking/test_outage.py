@@ -128,7 +128,7 @@ def test_a_server_killed_twice_once_in_the_middle_of_an_upload(
         nonlocal batches
         with guard:
             batches += b"/loss" in piece
-            if not killed and batches == 5:
+            if not killed and batches == 2:  # many that wait are one
                 kill("metrics")
                 return 0
             upload = re.search(rb"PUT [^ ]*weights\.safetensors", piece)

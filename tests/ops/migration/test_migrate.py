@@ -192,7 +192,7 @@ def test_runs_that_cannot_be_read_are_told_and_the_rest_goes_on(
     assert "(parent): artifacts cannot be read: " in problem
     expected, there = held(copied.uri), held(target.uri)
     assert expected.keys() == there.keys()
-    assert there["run small"] == expected["run small"]
+    assert there["run small epochs=1 windows=none"] == expected["run small epochs=1 windows=none"]
     assert there["run parent"]["points"] == expected["run parent"]["points"]
     with sqlite3.connect(copied.folder / "mlflow.db") as database:
         location = str(copied.folder / "found")
@@ -242,7 +242,7 @@ def test_a_deleted_experiment_of_the_same_name_is_told(
     done = migrate(source.uri, target.uri)
     (problem,) = done.problems
     assert problem.startswith("Experiment films: the target has deleted one of this name.")
-    assert "run small" in held(target.uri)
+    assert "run small epochs=1 windows=none" in held(target.uri)
 
 
 def refused(source: str, target: str) -> str:
