@@ -1,8 +1,8 @@
 """tune: a study. The launcher: it owns the study and its run, and starts the workers.
 
     launcher   opens the study and its run, starts workers, watches them (opened_study, launcher)
-    workers    take trials from the study until its budget is taken (steps/trials.py)
-    launcher   refits the best configuration, evaluates it once, registers it (steps/refit.py)
+    workers    take trials from the study until its budget is taken (tuning/trials.py)
+    launcher   refits the best configuration, evaluates it once, registers it (tuning/refit.py)
 
 All that the two sides share is the storage and the tracking server, so that a worker may be on
 any host, and either side may be killed and started again.
