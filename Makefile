@@ -31,7 +31,7 @@ test: .venv/installed-dev
 # pictures of the README anew.
 test-ui: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ui]'
-	OMP_NUM_THREADS=1 python -m pytest -m ui tests/ui
+	OMP_NUM_THREADS=1 python -m pytest tests/ui
 
 # What runs on any machine, one after another, in the order of docs/performance.md.
 bench: .venv/installed-dev

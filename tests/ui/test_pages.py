@@ -26,10 +26,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PICTURES = Path(os.environ.get("PICTURES", "data/pictures"))
 SLOW = 60_000  # milliseconds, for what takes a second or two
 
-pytestmark = [
-    pytest.mark.ui,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
 
 @pytest.fixture(scope="module")
