@@ -147,7 +147,7 @@ def _write_end(client: mlflow.MlflowClient, entry: Entry) -> None:
     client.set_terminated(entry.run, status, entry.content["time"])
     run = client.get_run(entry.run)
     require_shown("status", [status], [run.info.status])
-    _sweep(run.info.artifact_uri)
+    sweep(run.info.artifact_uri)
 
 
 def _lacks(client: mlflow.MlflowClient, run_id: str, must: Contents) -> list[str]:
@@ -173,7 +173,7 @@ def _write_model(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None
         model.artifact_path = logged.artifact_location
         model.save(str(files / MLMODEL))
         client.log_model_artifacts(logged.model_id, str(files))
-        _sweep(logged.artifact_location)
+        sweep(logged.artifact_location)
         require_files(files, lambda at: client.list_logged_model_artifacts(logged.model_id, at))
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         status = str(client.get_logged_model(logged.model_id).status)
@@ -184,7 +184,7 @@ def _write_model(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None
             client.delete_logged_model(other.model_id)
 
 
-def _sweep(location: str | None) -> None:
+def sweep(location: str | None) -> None:
     """Remove what a killed process has left of an upload beside the files, which are whole now.
 
     Only where files are kept in a folder here; nobody else writes to the same run.

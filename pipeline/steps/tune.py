@@ -1,6 +1,6 @@
 """tune: a study. The launcher: it owns the study and its run, and starts the workers.
 
-    launcher   opens the study and its run, starts workers, watches them (tuning/opened.py, launcher.py)
+    launcher   opens the study and its run, starts workers and watches them (tuning/opened.py)
     workers    take trials from the study until its budget is taken (tuning/trials.py)
     launcher   refits the best configuration, evaluates it once, registers it (tuning/refit.py)
 

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from pipeline.ops.migration.stores import at_once
+from pipeline.outbox.writes import sweep
 
 Files = dict[str, int]
 """Size in bytes by path below the root of a run's or a model's artifacts."""
@@ -65,3 +66,4 @@ def carry(
             )
 
     at_once(carry_one, paths)
+    sweep(target.artifact_uri)

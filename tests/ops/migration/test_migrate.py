@@ -179,6 +179,19 @@ def test_what_went_on_since_is_brought_up_to_date(copied: Workplace, target: Wor
     assert there["run killed"]["tags"].keys().isdisjoint({"ended"})
 
 
+def test_what_a_killed_one_has_left_of_a_file_is_removed(
+    copied: Workplace, target: Workplace
+) -> None:
+    migrate(copied.uri, target.uri)
+    (run, *_) = copied.client.search_runs(["0"], "attributes.run_name LIKE 'small%'")
+    (copy,) = target.client.search_runs(["0"], f"tags.migrated_from = '{run.info.run_id}'")
+    left = target.artifact(copy, "environment") / ".artifact.uploading.x1"
+    left.write_text("half of it")
+    copied.client.set_tag(run.info.run_id, "written", "later")
+    assert migrate(copied.uri, target.uri).is_whole
+    assert not left.exists()
+
+
 def test_runs_that_cannot_be_read_are_told_and_the_rest_goes_on(
     copied: Workplace, target: Workplace
 ) -> None:
