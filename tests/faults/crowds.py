@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def rows(folder: Path, ratings: pd.DataFrame, wanted: str) -> Iterator[Row]:
     """A row per crowd whose name has ``wanted`` in it."""
     if wanted in ON_SERVER:
         yield on_server(folder, ratings)
+        del os.environ["MLFLOW_EXPERIMENT_NAME"]
     if wanted in ON_SQLITE:
         yield on_sqlite(folder, ratings)
 
@@ -32,13 +34,16 @@ def on_server(folder: Path, ratings: pd.DataFrame) -> Row:
     """All write to a server that is killed and started again and again."""
     with running(folder) as server:
         many = servers.Servers(folder, ratings, server)
+        alone = many.site("alone")
+        alone.must(*FRESH)
+        (same,) = alone.ask(alone.pictures)
         site = many.site(ON_SERVER)
         ends = [site.begin(*FRESH)[1] for _ in range(WRITERS)]
         for _ in range(KILLS):
             threading.Event().wait(PAUSE)
             server.kill()
             server.start()
-        return at_their_ends(site, ends, many.twin)
+        return at_their_ends(site, ends, same)
 
 
 def on_sqlite(folder: Path, ratings: pd.DataFrame) -> Row:
