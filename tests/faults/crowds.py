@@ -39,6 +39,9 @@ def on_server(folder: Path, ratings: pd.DataFrame) -> Row:
         (same,) = alone.ask(alone.pictures)
         site = many.site(ON_SERVER)
         ends = [site.begin(*FRESH)[1] for _ in range(WRITERS)]
+        # Who has never had an answer is not to wait for a server: all have begun before it is away.
+        while site.ask(lambda: len(site.runs())) < WRITERS:
+            threading.Event().wait(0.2)
         for _ in range(KILLS):
             threading.Event().wait(PAUSE)
             server.kill()
