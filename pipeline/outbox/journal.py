@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError
+from pipeline.process import undisturbed
 
 ROOT = Path("data") / "outbox"
 JOURNAL, DELIVERED, STORE, LOCK = "journal", "delivered", "store", "lock"
@@ -162,7 +163,8 @@ class Outbox:
             OutboxError: it cannot be written; the entries before it are what they were.
         """
         line = _line(entry)
-        with self._guard:
+        # An interruption between a line and its count would hide what is written after it.
+        with undisturbed(), self._guard:
             try:
                 if entry.files is not None:
                     _sync_files(self.folder / entry.files)

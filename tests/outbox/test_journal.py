@@ -210,3 +210,24 @@ def test_what_is_refused_is_kept_with_the_reason(tmp_path: Path) -> None:
     assert kept["content"] == {"tags": [["number", "7"]]}
     outbox.close()
     assert outbox.folder.exists()
+
+
+def test_an_interruption_amid_a_write_hides_nothing_that_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox.create(STORE, tmp_path)
+    write, before = os.fsync, signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(file: int) -> None:
+        write(file)
+        monkeypatch.setattr(os, "fsync", write)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            outbox.add(Entry("batch", "run", {"tags": [["ended", "interrupted"]]}))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    outbox.add(Entry("end", "run", {"status": "KILLED"}))
+    assert [entry.kind for entry, _ in outbox.pending()] == ["batch", "end"]

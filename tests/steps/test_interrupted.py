@@ -65,7 +65,7 @@ def terminated(project: Workplace, training: dict[str, subprocess.Popen[str]]) -
 
 def test_sigterm(terminated: Ended) -> None:
     assert terminated.status != 0
-    assert terminated.run.info.status == "KILLED"
+    assert terminated.run.info.status == "KILLED", terminated.told
     assert terminated.run.data.tags["ended"] == "interrupted (TerminatedError)"
     assert "Interrupted." in terminated.told
     assert "Traceback" not in terminated.told
@@ -78,7 +78,7 @@ def test_sigterm_has_its_exit_status(terminated: Ended) -> None:
 def test_ctrl_c(project: Workplace, training: dict[str, subprocess.Popen[str]]) -> None:
     end = ended(project, training["SIGINT"], signal.SIGINT)
     assert end.status == 130
-    assert end.run.info.status == "KILLED"
+    assert end.run.info.status == "KILLED", end.told
     assert "Interrupted." in end.told
     assert "Traceback" not in end.told
 
@@ -88,7 +88,7 @@ def test_sigterm_of_mlflow_run(
 ) -> None:
     end = ended(project, training["mlflow"], signal.SIGTERM)
     assert end.status == -signal.SIGTERM
-    assert end.run.info.status == "KILLED"
+    assert end.run.info.status == "KILLED", end.told
     assert end.run.info.run_name == "small epochs=100000 patience=none"
 
 
