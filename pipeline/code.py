@@ -39,8 +39,10 @@ def own_code(modules: Iterable[str]) -> list[Path]:
 
 def distributions(modules: Iterable[str]) -> list[str]:
     """The names of installed distributions that one's own code imports."""
-    known = packages_distributions()
     files = [path for name, path in code_of(modules).items() if not _is_ours(name)]
+    if not files:  # nothing is one's own: what is installed need not be gone through
+        return []
+    known = packages_distributions()
     roots = {_root(name) for file in files for name in _imported(file)} - {PACKAGE}
     return sorted({known[root][0] for root in roots if root in known})
 
