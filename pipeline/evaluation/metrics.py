@@ -274,6 +274,8 @@ BUILT_IN = (
 """Those that every evaluation has, in the order in which they are shown."""
 METRICS = [*BUILT_IN]
 """All that are known here: those of one's own come behind."""
+HEADLINE = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
+"""What is shown of a model where there is room for four."""
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,11 +21,11 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pipeline.errors import UserError
 from pipeline.ops.migration.migrate import Migration, migrate
 from pipeline.ops.migration.stores import in_use
+from pipeline.tracking.links import OFFLINE
 from pipeline.tracking.schema import make_ready
 from pipeline.tracking.store import deliver_left
 
-FOLDER = Path("data") / "offline"
-DATABASE = "mlflow.db"
+FOLDER, DATABASE = OFFLINE.parent, OFFLINE.name
 ARTIFACTS_FOLDER = "artifacts"
 ELSEWHERE = ("MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID")  # what names something on a server
 STUDIES = "OPTUNA_STORAGE"  # where it names a server, studies are kept in a file meanwhile

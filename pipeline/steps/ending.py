@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from pipeline.console import console, house_table, say, show_next
-from pipeline.evaluation.metrics import METRICS, at
+from pipeline.evaluation.metrics import HEADLINE, METRICS, at
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.outbox.delivery import shown_uri
 from pipeline.steps.notes import POPULAR, popularity_of
@@ -14,7 +14,6 @@ from pipeline.tracking.links import how_to_see, leaderboard_address, run_address
 from pipeline.tracking.runs import Run
 from pipeline.tracking.views import current_experiment, show_experiment
 
-SHOWN = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
 COMMAND = "python -m pipeline"
 
 
@@ -107,7 +106,7 @@ def _show_metrics(
     run: Run, name: str, part: str, k: int, popular: Mapping[str, float] | None = None
 ) -> None:
     """A row for the run, and one for the most popular items where that is known."""
-    shown = [metric for metric in METRICS if metric.name in SHOWN]
+    shown = [metric for metric in METRICS if metric.name in HEADLINE]
     keys = {metric.heading: f"{part}/{at(metric, k)}" for metric in shown}
     keys = {heading: key for heading, key in keys.items() if key in run.metrics}
     if not keys:

@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.breakdown import breakdown
 from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
+from pipeline.evaluation.metrics import HEADLINE
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, told
 from pipeline.steps.identity import step_key
@@ -133,6 +134,5 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     checksums = {name: run.log_parquet(table, name) for name, table in tables.items()}
     run.set_tags({EVIDENCE: evidence_tag(dataset.n_items, checksums)})
     run.log_table(groups, BREAKDOWN)
-    told = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
-    values = (f"{name} {metrics[f'test/{name}_at_{ks[0]}']:.4f}" for name in told)
+    values = (f"{name} {metrics[f'test/{name}_at_{ks[0]}']:.4f}" for name in HEADLINE)
     log.info("%s on the test, at %d: %s", run.name, ks[0], ", ".join(values))

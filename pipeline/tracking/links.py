@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mlflow
 
 from pipeline.tracking.runs import Run
@@ -10,7 +12,7 @@ LOCAL = "http://127.0.0.1:{port}"
 PORT = 5000
 TRAINING = "workflowType=machine_learning"  # the page of models; without it, that of GenAI
 LEADERBOARD = "leaderboard"  # the saved view that links open
-OFFLINE = "data/offline/mlflow.db"
+OFFLINE = Path("data") / "offline" / "mlflow.db"  # the store of --offline
 
 
 def ui_command() -> str | None:
@@ -18,7 +20,7 @@ def ui_command() -> str | None:
     uri = mlflow.get_tracking_uri()
     if uri.startswith("http"):
         return None
-    return f"python -m pipeline ui{' --offline' if uri.endswith(OFFLINE) else ''}"
+    return f"python -m pipeline ui{' --offline' if uri.endswith(str(OFFLINE)) else ''}"
 
 
 def run_address(run: Run) -> str:

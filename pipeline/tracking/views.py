@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public name for it
 
 from pipeline.compare.contenders import NOT_SETTINGS
+from pipeline.evaluation.metrics import HEADLINE
 from pipeline.tracking.leaderboard import TITLE, leaderboard
 from pipeline.tracking.links import LEADERBOARD
 from pipeline.tracking.runs import NOTE
@@ -28,7 +29,6 @@ TAG = "mlflow.sharedViewState."
 CREATED = 1_700_000_000_000  # of every view, so that the same view is the same tag
 PRIMARY = "mlflow.experiment.primaryMetric."
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # and not "GenAI", an empty page
-SHOWN = ("ndcg", "hit_rate", "coverage", "popularity_overlap")
 MOST_RUNS, MOST_PARAMS = 100, 8  # whose parameters are looked at; that are columns
 WIDTH = 130  # pixels of a column, for heads such as test/ndcg_at_10
 LONGEST = 4500  # letters of a tag, of 5000 that MLflow keeps
@@ -119,7 +119,7 @@ def _tags(experiment: Experiment, runs: Sequence[MlflowRun], k: int) -> dict[str
 
 def _views(runs: Sequence[MlflowRun], k: int) -> list[View]:
     about = ["tags.`dataset`", "tags.`split`"]
-    tested = [f"metrics.`test/{name}_at_{k}`" for name in SHOWN]
+    tested = [f"metrics.`test/{name}_at_{k}`" for name in HEADLINE]
     differing = [f"params.`{name}`" for name in _differing(run.data.params for run in runs)]
     count, best = ["metrics.`trials/complete`"], f"metrics.`best/ndcg_at_{k}`"
     validated = f"metrics.`val/ndcg_at_{k}`"
