@@ -20,7 +20,14 @@ from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidge
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
 from pipeline.training.threads import one_thread
-from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
+from pipeline.training.trainer import (
+    Epoch,
+    OnEpoch,
+    Trainer,
+    TrainingSettings,
+    choose_device,
+    seeded,
+)
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
@@ -114,10 +121,7 @@ class NCF(EpochRecommender):
         """Train on the chosen device; the same seed on the same CPU gives the same bits."""
         device = choose_device(self.settings.device)
         generator = torch.Generator(device).manual_seed(self.seed)
-        # The start is drawn on the CPU, so that it is the same on every device, and from a fork of
-        # the global generator, so that nobody else's numbers change.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):  # on the CPU, so that the start is the same on every device
             self.network = NCFNetwork(dataset.n_users, dataset.n_items, self.settings, generator)
         if self.settings.start is not None and state is None:
             self._start(dataset)
@@ -262,7 +266,7 @@ class NCF(EpochRecommender):
         }
         for table, rows in TABLES.items():
             learned[table] = np.ascontiguousarray(learned.pop(rows).T)
-        with torch.random.fork_rng(devices=[]):
+        with seeded(self.seed):
             self.network = NCFNetwork(
                 learned["users"].shape[1], learned["items"].shape[1], self.settings
             )

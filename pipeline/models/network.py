@@ -15,7 +15,14 @@ import torch
 from torch import nn
 
 from pipeline.models.base import Arrays, EpochRecommender
-from pipeline.training.trainer import Epoch, OnEpoch, Trainer, TrainingSettings, choose_device
+from pipeline.training.trainer import (
+    Epoch,
+    OnEpoch,
+    Trainer,
+    TrainingSettings,
+    choose_device,
+    seeded,
+)
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
@@ -67,9 +74,7 @@ class NetworkRecommender(EpochRecommender):
 
     def _make(self, n_users: int, n_items: int) -> None:
         self.sizes = n_users, n_items
-        # From a fork of the global generator, so that nobody else's numbers change.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             self.network = self.make(n_users, n_items)
 
     @torch.inference_mode()

@@ -21,6 +21,7 @@ from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.threads import one_thread
 
+CPU = torch.device("cpu")
 LARGEST = 1e18  # of a parameter: the product of two larger ones is no float32 any more
 SMALL_STEP = 200_000  # activations of a step below which a second thread costs more than it brings
 
@@ -152,7 +153,9 @@ class Trainer:
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
-                with _own_draws(self.generator, self.epochs_done):
+                # Anew for every epoch: one that was broken off draws the same again.
+                draws = hash((self.generator.initial_seed(), self.epochs_done))
+                with seeded(draws, self.generator.device):
                     losses = self.loop.run()
                 # Here a GPU is waited for: the losses are wanted as one number.
                 loss_sum = float(losses.double().sum())
@@ -209,15 +212,14 @@ class Trainer:
 
 
 @contextmanager
-def _own_draws(generator: torch.Generator, epochs_done: int) -> Iterator[None]:
-    """PyTorch's global generators, seeded for one epoch and afterwards as before.
+def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """PyTorch's global generators, seeded for a ``with`` block and afterwards as before.
 
-    What draws from them, as nn.Dropout does, draws the same in a fit that was broken off, and
-    nobody else's numbers change.
+    What draws from them there, as a start or nn.Dropout does, draws the same every time, and nobody
+    else's numbers change.
     """
-    device = generator.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(hash((generator.initial_seed(), epochs_done)))
+        torch.manual_seed(seed)
         yield
 
 
