@@ -45,11 +45,16 @@ def say(text: str, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
 
 
+def show_line(text: str, style: str | None = None) -> None:
+    """Print a line that is not wrapped, so that a link or a command in it can be taken as it is."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
+
+
 def show_next(commands: Sequence[str]) -> None:
     """Commands, each on a line of its own, as they can be typed here."""
     say("Next:")
     for command in (*_activation(), *commands):
-        console.print(f"  {command}", style="bold", markup=False, soft_wrap=True)
+        show_line(f"  {command}", "bold")
 
 
 def _activation() -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from sqlalchemy import inspect
 
-from pipeline.console import console
+from pipeline.console import console, show_line
 from pipeline.database import hidden, is_sqlite, shown, without_password
 from pipeline.disk import unfinished
 from pipeline.errors import UserError
@@ -60,7 +60,7 @@ def backup(folder: Path, artifacts: str | None, to: Path) -> Path:
         files = {file.name: _digest(file) for file in sorted(new.iterdir())}
         contents = {"made": now.isoformat(), "mlflow": version("mlflow"), "sha256": files}
         (new / CONTENTS).write_text(json.dumps(contents, indent=2))
-    console.print(f"backup: {made}", markup=False, soft_wrap=True)
+    show_line(f"backup: {made}")
     return made
 
 
@@ -89,11 +89,9 @@ def restore(source: Path, folder: Path, artifacts: str | None) -> None:
             _check_members(packed)
             packed.extractall(new)
     _restore_database(store, source / DATABASES[kind])
-    console.print(
+    show_line(
         f"restored {source} of {contents['made']}, by MLflow {contents['mlflow']}, into "
-        f"{shown(store.url)} and {store.artifacts}",
-        markup=False,
-        soft_wrap=True,
+        f"{shown(store.url)} and {store.artifacts}"
     )
 
 

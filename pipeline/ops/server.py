@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.console import console
+from pipeline.console import show_line
 from pipeline.database import is_sqlite, shown, without_password
 from pipeline.errors import UserError
 from pipeline.ops.store import ServerStore, find_store, private_files
@@ -75,11 +75,9 @@ def serve(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    console.print(
+    show_line(
         f"server: http://{host}:{port}, database {shown(store.url)}, artifacts {store.artifacts}, "
-        f"administrator {username}",
-        markup=False,
-        soft_wrap=True,
+        f"administrator {username}"
     )
     # In the place of this process: whoever sends it a signal reaches the server.
     command = [sys.executable, "-m", "mlflow", "server", *flags(store, host, port, names)]

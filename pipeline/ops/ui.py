@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pipeline.console import console
+from pipeline.console import show_line
 from pipeline.ops.server import check_port
 from pipeline.tracking.links import leaderboard_address
 from pipeline.tracking.runs import tracking_uri
@@ -23,12 +23,12 @@ def ui(port: int) -> None:
     """
     uri = tracking_uri()
     if uri.startswith("http"):
-        console.print(f"{leaderboard_address(current_experiment())}", soft_wrap=True)
+        show_line(leaderboard_address(current_experiment()))
         return
     make_ready(uri)
     check_port(HOST, port)
     page = leaderboard_address(current_experiment(), port)
-    console.print(f"The leaderboard, until Ctrl-C: {page}", soft_wrap=True)
+    show_line(f"The leaderboard, until Ctrl-C: {page}")
     flags = ["--host", HOST, "--port", str(port), "--workers", "1"]
     # In the place of this process, and with the URL, which may hold a password, where no other
     # user of the machine sees it.

@@ -23,7 +23,7 @@ from pipeline.compare.entrants import Entrant, admitted
 from pipeline.compare.over_time import Backtest, Cut, Refitted
 from pipeline.compare.over_time_tables import csv, section
 from pipeline.config import Experiment
-from pipeline.console import console, timed
+from pipeline.console import console, show_line, timed
 from pipeline.data.prepared import load
 from pipeline.data.reading import Reading
 from pipeline.data.split import Quantile
@@ -98,7 +98,7 @@ def backtest(
         page = run_address(run)
     _tell_runs(run, result)
     section(result, detailed=False).show(console)
-    console.print(f"See it: {how_to_see(page)}", soft_wrap=True)
+    show_line(f"See it: {how_to_see(page)}")
 
 
 def _prepared(

@@ -13,7 +13,7 @@ from pipeline.compare import figures
 from pipeline.compare.comparison import Comparison, compare_runs, with_looks
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.tables import as_json, csv, markdown, show
-from pipeline.console import console, waiting
+from pipeline.console import console, show_line, waiting
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, at, use_own
 from pipeline.tracking.links import how_to_see, run_address
@@ -62,7 +62,7 @@ def compare(
         run.describe(note)
         page = run_address(run)
     show(comparison, console)
-    console.print(f"See it: {how_to_see(page)}", soft_wrap=True)
+    show_line(f"See it: {how_to_see(page)}")
     return note
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pipeline.console import console, house_table, say, show_next
+from pipeline.console import console, house_table, say, show_line, show_next
 from pipeline.evaluation.metrics import HEADLINE, METRICS, at
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.outbox.delivery import shown_uri
@@ -73,7 +73,7 @@ def end_of_main(run: Run, models: int, dataset: str, k: int) -> None:
     data = "" if dataset == "auto" else f" --dataset {shlex.quote(dataset)}"
     told = f"\n{run.name}: {models} models, trained, tested and compared"
     console.print(told, style="bold", markup=False)
-    console.print(f"Runs and models: {shown_uri()}", soft_wrap=True, markup=False)
+    show_line(f"Runs and models: {shown_uri()}")
     _place(run)
     _place_leaderboard(run, k)
     show_next(
@@ -92,8 +92,7 @@ def _place_leaderboard(run: Run, k: int) -> None:
 
 
 def _all_models(experiment_id: str) -> None:
-    page = leaderboard_address(experiment_id)
-    console.print(f"All models: {how_to_see(page)}", markup=False, soft_wrap=True)
+    show_line(f"All models: {how_to_see(leaderboard_address(experiment_id))}")
 
 
 def _title(run: Run, part: str, k: int) -> None:
@@ -132,4 +131,4 @@ def _warn(run: Run) -> None:
 
 def _place(run: Run) -> None:
     say(f"Run: {run.id}")
-    console.print(f"See it: {how_to_see(run_address(run))}", markup=False, soft_wrap=True)
+    show_line(f"See it: {how_to_see(run_address(run))}")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.compare.comparison import compare_runs
 from pipeline.config import Experiment
-from pipeline.console import console, timed
+from pipeline.console import show_line, timed
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.compare import compare
@@ -60,7 +60,7 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
         text = page(suite, data.prepared.dataset, windows, outcomes, rows)
         parent.log_text(f"{text}\n{note}", PAGE)
         parent.describe(text)
-        console.print(text, soft_wrap=True, markup=False)
+        show_line(text)
 
 
 def _fixed(experiment: Experiment, data: Data, parent: Run) -> Outcome:

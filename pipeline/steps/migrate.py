@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.console import console, house_table
+from pipeline.console import console, house_table, show_line
 from pipeline.errors import UserError
 from pipeline.ops.migration.migrate import KINDS, Migration
 from pipeline.ops.migration.migrate import migrate as copy
@@ -32,6 +32,6 @@ def check(migration: Migration, title: str) -> None:
         table.add_row(kind, *(f"{n:,}" for n in (source, before, now - before, now)), style=style)
     console.print(table)
     for problem in migration.problems:
-        console.print(problem, style="yellow", markup=False, soft_wrap=True)
+        show_line(problem, "yellow")
     if not migration.is_whole:
         raise UserError("Not everything is there. The same command tries the rest again.")
