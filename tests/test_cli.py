@@ -18,10 +18,7 @@ from pipeline.cli import SHORT, cli
 from pipeline.commands.flags import experiment_fields
 from pipeline.commands.help import write_fields
 from pipeline.models import FAMILIES, family
-from tests.steps.conftest import store
 from tests.steps.workplace import ROOT, Workplace, environment, make_workplace
-
-__all__ = ["store"]
 
 IMPORT_RUN = "from pipeline.cli import run"
 # What a command has imported when it ends.

@@ -15,10 +15,7 @@ import pytest
 from pipeline import code
 from pipeline.errors import UserError
 from pipeline.models import family
-from tests.steps.conftest import store
 from tests.steps.workplace import Workplace, answering, free_port, make_workplace
-
-__all__ = ["store"]
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))

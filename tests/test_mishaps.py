@@ -18,10 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.disk import system_error
 from pipeline.mishaps import explain
-from tests.steps.conftest import store
 from tests.steps.workplace import SMALL, Outcome, Workplace, environment, make_workplace
 
-__all__ = ["store"]
 TRAIN = ("train", "--config=small.yaml", "--dataset=ratings.csv", "--epochs=1", "--validate=false")
 # A name that a URL spells otherwise, and that a shell, SQL and HTML would take apart.
 ODD = "100%20 o'neil #1?x;y&z <ü\"+"

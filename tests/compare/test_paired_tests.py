@@ -10,19 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.compare.paired_tests import holm, paired_tests, permutation_p, wilcoxon_p
+from tests.evaluation.test_significance import make_values
 
 Floats = npt.NDArray[np.float64]
-PER_USER_HITS = 10
-
-
-def make_values(
-    rng: np.random.Generator, n_users: int, skills: list[float], n_metrics: int = 1
-) -> Floats:
-    """Shares of hits, [users, models, metrics]: some users are easy, models differ by skill."""
-    ease = rng.normal(size=(n_users, 1, 1))
-    chance = 1 / (1 + np.exp(-(ease + np.array(skills)[:, None] - 0.5)))
-    chance = np.broadcast_to(chance, (n_users, len(skills), n_metrics))
-    return rng.binomial(PER_USER_HITS, chance) / PER_USER_HITS
 
 
 def test_holm_by_hand() -> None:

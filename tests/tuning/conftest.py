@@ -16,9 +16,6 @@ from sqlalchemy import text
 from pipeline.tuning import work
 from pipeline.tuning.plan import Plan, read_plan
 from pipeline.tuning.study import PARENT_RUN, READY, open_study
-from tests.steps.conftest import store, workplace
-
-__all__ = ["store", "workplace"]
 
 MakePlan = Callable[..., Plan]
 MakeStudy = Callable[..., Study]

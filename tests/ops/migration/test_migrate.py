@@ -19,11 +19,8 @@ from sqlalchemy.engine import make_url
 
 from pipeline.errors import UserError
 from pipeline.ops.migration.migrate import migrate
-from tests.steps.conftest import postgresql
 from tests.steps.workplace import PASSWORD, Workplace, make_workplace, served
 from tests.tracking.stores import END, fill, held, make_run
-
-__all__ = ["postgresql"]
 
 WRITES = (
     "create_experiment", "create_run", "set_tag", "log_batch", "log_inputs", "log_outputs",
