@@ -68,8 +68,8 @@ def measure(
     rows: list[Row] = []
     for name, tried in found.items():
         for value, settings in sorted(tried, key=lambda each: -each[0])[:3]:
-            told = ", ".join(f"{key} {of}" for key, of in settings.items())
-            rows.append({"model": name, "settings": told, "validation NDCG": value})
+            words = ", ".join(f"{key} {of}" for key, of in settings.items())
+            rows.append({"model": name, "settings": words, "validation NDCG": value})
     fits, took = sum(map(len, found.values())), time.perf_counter() - started
     note = f"{fits} settings on {len(windows)} windows in {took:.0f} s; {whole.fingerprint}."
     return Report(f"The best of wide grids on {dataset}", [Table("best", rows)], notes=[note])

@@ -70,8 +70,8 @@ def this_project(dataset: Dataset, batch_size: int) -> Side:
     while True:
         epochs: list[Epoch] = []
 
-        def note(epoch: Epoch, told: list[Epoch] = epochs) -> bool:
-            told.append(epoch)
+        def note(epoch: Epoch, seen: list[Epoch] = epochs) -> bool:
+            seen.append(epoch)
             return False
 
         NCF(settings(batch_size, epochs=3), seed=42).fit(dataset, note)

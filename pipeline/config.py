@@ -88,8 +88,8 @@ class Experiment(Settings):
         """
         values = self.flat()
         names = [name for name in given if name in values and name != "model"]
-        told = [f"{name}={short(values[name])}" for name in names[:SHOWN]]
-        return " ".join([self.name, *told, *(["..."] if len(names) > SHOWN else [])])
+        shown = [f"{name}={short(values[name])}" for name in names[:SHOWN]]
+        return " ".join([self.name, *shown, *(["..."] if len(names) > SHOWN else [])])
 
     @classmethod
     def restore(cls, values: Mapping[str, Any], where: str) -> Experiment:

@@ -73,8 +73,8 @@ def offline(command: Callable[..., None]) -> Callable[..., None]:
         with use_offline_store():
             command(*args, **kwargs)
 
-    told = "Use no tracking server: keep runs in data/offline, for sync to deliver."
-    return click.option("--offline", is_flag=True, help=told)(run)
+    text = "Use no tracking server: keep runs in data/offline, for sync to deliver."
+    return click.option("--offline", is_flag=True, help=text)(run)
 
 
 class FieldsCommand(click.Command):

@@ -169,17 +169,17 @@ def _popularity(
     k = experiment.k[0]
     overlap = tests.mean[0, shared]
     low, high = tests.difference_low[0, 1, ndcg], tests.difference_high[0, 1, ndcg]
-    told = (
+    sentence = (
         f"{overlap:.0%} of a list are the user's most popular unseen items. Those alone have "
         f"{at(shown[ndcg], k)} {tests.mean[1, ndcg]:.4f}: this model has "
         f"{tests.difference[0, 1, ndcg]:+.4f} ({low:+.4f} to {high:+.4f}, "
         f"{p_words(float(tests.p_permutation[0, 1, ndcg]))})."
     )
     if recommends_popularity(tags, logged, float(overlap)):
-        told += " **It has collapsed to the popularity list.**"
+        sentence += " **It has collapsed to the popularity list.**"
     if tests.difference[0, 1, ndcg] < 0 and tests.p_permutation[0, 1, ndcg] < ALPHA:
-        told += " **It is worse than the popularity list.**"
-    return [*head, told, ""]
+        sentence += " **It is worse than the popularity list.**"
+    return [*head, sentence, ""]
 
 
 def _segments(

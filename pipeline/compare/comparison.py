@@ -13,9 +13,9 @@ from pipeline.compare.contenders import (
     Contender,
     Protocol,
     contenders,
+    distinguished,
     name_of,
     per_user,
-    told_apart,
 )
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.evidence import gather
@@ -204,7 +204,7 @@ def _group(
             f"No evaluated run of train has {metric}"
             + (f"; they are evaluated at k = {', '.join(map(str, known))}." if known else ".")
         )
-    named = [told_apart(group) for group in groups.values()]
+    named = [distinguished(group) for group in groups.values()]
     chosen = [group for group in named if baseline is None or _matching(group, baseline)]
     if not chosen:
         names = sorted({each.experiment for group in named for each in group})
@@ -226,10 +226,10 @@ def _matching(group: Sequence[Contender], baseline: str) -> list[int]:
 def _place(group: Sequence[Contender], baseline: str) -> int:
     places = _matching(group, baseline)
     if len(places) != 1:
-        told = ", ".join(f"{group[i].name} (run {group[i].run_ids[0]})" for i in places)
+        candidates = ", ".join(f"{group[i].name} (run {group[i].run_ids[0]})" for i in places)
         raise UserError(
             f"baseline={baseline}: expected one experiment with per-user values, there "
-            f"{'are ' + told if told else 'is none'}. Give the id of a run."
+            f"{'are ' + candidates if candidates else 'is none'}. Give the id of a run."
         )
     return places[0]
 
@@ -273,7 +273,7 @@ def _unranked(
             apart[f"{why}, from the ledger" if each.runs[0].from_ledger else why].append(each)
     ledger.sort(key=lambda row: row.name)
     return ledger, {
-        why: [_row(each, _cells(each), []) for each in sorted(told_apart(group), key=_by_name)]
+        why: [_row(each, _cells(each), []) for each in sorted(distinguished(group), key=_by_name)]
         for why, group in sorted(apart.items())
     }
 

@@ -22,7 +22,7 @@ def trade_off(names: Sequence[str], accuracy: Floats, coverage: Floats, metric: 
     """Accuracy against coverage, both [n]; models that no other beats on both are the front.
 
     Names stand in a column beside the plot, so that they can be read where points coincide.
-    Models with less than half of the best accuracy are told below, not drawn: they would press
+    Models with less than half of the best accuracy are listed below, not drawn: they would press
     the others together.
     """
     drawn = np.flatnonzero(accuracy >= accuracy.max() / 2)
@@ -57,8 +57,8 @@ def trade_off(names: Sequence[str], accuracy: Floats, coverage: Floats, metric: 
     axes.set(xlabel="coverage: share of the catalogue that is recommended", ylabel=metric)
     below = np.flatnonzero(accuracy < accuracy.max() / 2).tolist()
     if below:
-        told = [f"{names[i]}: {accuracy[i]:.4f} at coverage {coverage[i]:.4f}" for i in below]
-        figure.supxlabel("\n".join(["Below the plot:", *told]), fontsize=9)
+        lines = [f"{names[i]}: {accuracy[i]:.4f} at coverage {coverage[i]:.4f}" for i in below]
+        figure.supxlabel("\n".join(["Below the plot:", *lines]), fontsize=9)
     return figure
 
 

@@ -231,13 +231,13 @@ def _legend(comparison: Comparison) -> Iterator[str]:
         names: dict[str, list[str]] = {}
         for name, looks in comparison.looks.items():
             names.setdefault(str(looks), []).append(name)
-        told = "; ".join(
+        evaluated = "; ".join(
             f"{', '.join(of)} {looks}{' each' if len(of) > 1 else ''}"
             for looks, of in names.items()
         )
         yield (
-            f"Evaluated on this test so far: {told}. The more there are, the more the best of them "
-            f"owes to chance."
+            f"Evaluated on this test so far: {evaluated}. The more there are, the more the best of "
+            f"them owes to chance."
         )
     if any(len(row.run_ids) > 1 for row in rows):
         yield f"seeds: how many, ± the standard deviation of {comparison.metric} between them."

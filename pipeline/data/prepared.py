@@ -68,7 +68,7 @@ def prepare(
 ) -> Prepared:
     """Find, read, check and split a dataset, or take it as it was prepared before.
 
-    What lies there damaged is told in the notes and put aside where it is in the way.
+    What lies there damaged is named in the notes and put aside where it is in the way.
 
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
@@ -116,8 +116,8 @@ def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: boo
         "split_notes": made.notes, "notes": source.notes, "reading_notes": ratings.notes,
     }  # fmt: skip
     store(made, folder, record)
-    told = (*notes, *made.notes.values())
-    return Prepared(with_kept_titles(made, folder), folder, told, made.counts, reused=False)
+    notes += made.notes.values()
+    return Prepared(with_kept_titles(made, folder), folder, tuple(notes), made.counts, reused=False)
 
 
 def load(fingerprint: str) -> Prepared:
@@ -179,8 +179,8 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
             f"(they have {fingerprint}). Delete the folder and prepare again."
         )
     dataset = with_kept_titles(dataset, folder)
-    told = (*notes, *record.split_notes.values())
-    return Prepared(dataset, folder, told, record.counts, reused=True)
+    notes = (*notes, *record.split_notes.values())
+    return Prepared(dataset, folder, notes, record.counts, reused=True)
 
 
 def _read_record(folder: Path) -> MetaFile:

@@ -208,8 +208,8 @@ def split_ratings(
         for fewer, users in looser(*split.counted, settings, window is not None)[-1:]:
             rules = fewer if window is None else fewer.in_window()
             split = _divided(ratings, user, item, held_out, rules, note)
-            told = FEWER.format(name, settings, users, rules)
-            return replace(split, settings=fewer, note=" ".join(filter(None, [note, told])))
+            fewer_note = FEWER.format(name, settings, users, rules)
+            return replace(split, settings=fewer, note=" ".join(filter(None, [note, fewer_note])))
     raise UserError(_empty(name, split, settings, window is not None))
 
 

@@ -88,11 +88,11 @@ def tell_sizes(sizes: Mapping[str, Size]) -> None:
         log.info("%s: %s", name, size)
     few = {name: size for name, size in sizes.items() if size.users < ENOUGH}
     if few:
-        told = "; ".join(
+        tests = "; ".join(
             f"{name} has {size}" + (f" ({size.larger})" if size.larger else "")
             for name, size in few.items()
         )
-        log.warning("With less than %d users models can hardly be told apart: %s", ENOUGH, told)
+        log.warning("Less than %d users can hardly distinguish models: %s", ENOUGH, tests)
     if TEST in few and (users := few[TEST].users) > 1:
         smallest = smallest_difference(USUAL_SPREAD, users)
         log.warning(

@@ -160,7 +160,7 @@ def validate(
     windows is chosen (all windows having reached it). Without patience it is the last.
     Fits that ``journal`` has finished are not done again, one in progress goes on. What
     ``on_epoch`` raises ends the validation. The journal's records also hold the sums behind
-    ``Validation.gain``, which are no metrics and which ``on_epoch`` is not told.
+    ``Validation.gain``, which are no metrics and which ``on_epoch`` is not given.
     """
 
     def is_stale(curve: list[EpochMetrics]) -> bool:

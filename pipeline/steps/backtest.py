@@ -212,10 +212,10 @@ def _tell_runs(run: Run, result: Backtest) -> None:
     """Leave with the runs whose settings were refitted what came of them, for ``compare``."""
     with delivering():
         for i, row in enumerate(result.rows):
-            told = {BACKTEST: run.id, BACKTEST_HOLDS: result.told(i)}
+            tags = {BACKTEST: run.id, BACKTEST_HOLDS: result.in_words(i)}
             for entrant in row[0].entrants:
                 if entrant.run_id is not None:
-                    Run(entrant.run_id).set_tags(told)
+                    Run(entrant.run_id).set_tags(tags)
 
 
 def _key(name: str) -> str:

@@ -44,7 +44,7 @@ def compare(
     the dataset with this ``fingerprint``; or, given nothing, those of the current experiment.
 
     Raises:
-        UserError: runs are asked for in two ways, or there is nothing to compare.
+        UserError: runs are asked for twice, or there is nothing to compare.
     """
     if run_ids and (experiment or fingerprint):
         raise UserError("--run_ids names the runs: give no --experiment and no --fingerprint.")

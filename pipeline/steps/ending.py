@@ -71,8 +71,8 @@ def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequenc
 def end_of_main(run: Run, models: int, dataset: str, k: int) -> None:
     """What was made, where, and three commands to type next."""
     data = "" if dataset == "auto" else f" --dataset {shlex.quote(dataset)}"
-    told = f"\n{run.name}: {models} models, trained, tested and compared"
-    console.print(told, style="bold", markup=False)
+    headline = f"\n{run.name}: {models} models, trained, tested and compared"
+    console.print(headline, style="bold", markup=False)
     show_line(f"Runs and models: {shown_uri()}")
     _place(run)
     _place_leaderboard(run, k)

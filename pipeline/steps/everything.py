@@ -42,9 +42,9 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
     data = Data.find(first, dataset, reading)
     windows = data.windowed(first).windows
     name = f"{suite.name}-{data.fingerprint[:8]}"
-    log.info("%s: %s.", name, suite.told())
-    told = dataset_tags(data.prepared.dataset)
-    tags = {"step": "everything", "model": "none", STUDY: name, **told}
+    log.info("%s: %s.", name, suite.in_words())
+    about = dataset_tags(data.prepared.dataset)
+    tags = {"step": "everything", "model": "none", STUDY: name, **about}
     with track(f"tune {name}", tags, resume=find_parent(name)) as parent:
         parent.log_params({"dataset": dataset, **suite.given})
         outcomes = [_fixed(each, data, parent) for each in suite.fixed]

@@ -54,12 +54,12 @@ def register_evaluated(trained: Trained, name: str) -> str:
     version = register(run, name, tags)
     holder = champion(name)
     if holder is not None and holder.version == version:
-        told = f"Version {version} of `{name}` is the champion, as before."
+        text = f"Version {version} of `{name}` is the champion, as before."
     else:
         verdict = _challenge(run, holder, metric, name, version)
-        told = conclude(run, name, version, holder, verdict)
-    log.info("%s", told)
-    return told
+        text = conclude(run, name, version, holder, verdict)
+    log.info("%s", text)
+    return text
 
 
 def _challenge(run: Run, holder: Champion | None, metric: str, name: str, version: str) -> Verdict:

@@ -16,7 +16,7 @@ from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models import family
 from pipeline.models.base import Recommender
-from pipeline.outbox.contents import Contents, told
+from pipeline.outbox.contents import Contents, listed
 from pipeline.steps.environment import ENVIRONMENT, chosen_device, log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
@@ -162,7 +162,7 @@ def resume(run_id: str) -> Trained:
             lacking = run.contents(must).lacks(must)
             if not lacking:
                 raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
-            log.info("Run %s is finished, but lacks %s.", run_id, told(lacking))
+            log.info("Run %s is finished, but lacks %s.", run_id, listed(lacking))
         with one_writer(run):
             return train(inputs, prepared, resume=run, step=run.tags["step"])
 

@@ -77,5 +77,5 @@ def dry_run(plan: Plan) -> None:
         title=f"{plan.name}: {plan.budget} trials for {', '.join(plan.objectives)}",
     )
     for name, entry in plan.space.items():
-        table.add_row(name, entry.told(), *(short(values[name]) for values in suggested))
+        table.add_row(name, entry.in_words(), *(short(values[name]) for values in suggested))
     console.print(table)

@@ -94,8 +94,8 @@ def beats(candidate: Mapping[str, str], champion: Champion | None) -> tuple[bool
     if metric not in champion.tags:
         return False, f"{holder} has no tag {metric}: not comparable; give another name"
     ours, theirs_value = float(candidate[metric]), float(champion.tags[metric])
-    told = f"{holder} has {theirs_value:.4f} on validation, this one {ours:.4f}"
-    return ours > theirs_value, told
+    why = f"{holder} has {theirs_value:.4f} on validation, this one {ours:.4f}"
+    return ours > theirs_value, why
 
 
 def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
@@ -106,7 +106,7 @@ def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
     Raises:
         UserError: the run has no model, or MLflow takes no model of that name or with such tags.
     """
-    with _told(name):
+    with _explained(name):
         client = mlflow.MlflowClient()
         earlier = ask(client.search_model_versions, f"name = '{name}' and run_id = '{run.id}'")
         if earlier:
@@ -145,7 +145,7 @@ def champion(name: str) -> Champion | None:
     Raises:
         UserError: MLflow takes no such name.
     """
-    with _told(name):
+    with _explained(name):
         client = mlflow.MlflowClient()
         registered = ask(find_registered, client, name)
         version = registered.aliases.get(CHAMPION) if registered else None
@@ -157,7 +157,7 @@ def champion(name: str) -> Champion | None:
 
 def compared_before(name: str, version: str, fingerprint: str) -> int:
     """How many other versions have met a champion on the test with this fingerprint."""
-    with _told(name):
+    with _explained(name):
         found = ask(mlflow.MlflowClient().search_model_versions, f"name = '{name}'")
         return sum(
             str(each.version) != version and each.tags.get(COMPARED_ON) == fingerprint
@@ -177,16 +177,16 @@ def appoint(
     """Make a version the champion or the challenger, with the tags and description that say why.
 
     The reasons are there before the alias is. A new champion is no challenger any more; the one
-    that it replaces, ``holder``, is told by whom in a tag.
+    that it replaces, ``holder``, has in a tag by whom.
 
     Raises:
         UserError: there is no such version, or MLflow takes no such tags.
     """
-    with _told(name):
+    with _explained(name):
         client = mlflow.MlflowClient()
         replaced = holder if wins and holder is not None and holder.version != version else None
-        told = {**tags, **({"beat_version": replaced.version} if replaced else {})}
-        for key, value in told.items():
+        all_tags = {**tags, **({"beat_version": replaced.version} if replaced else {})}
+        for key, value in all_tags.items():
             ask(client.set_model_version_tag, name, version, key, value)
         ask(client.update_model_version, name, version, description[:LONGEST])
         ask(client.set_registered_model_alias, name, CHAMPION if wins else CHALLENGER, version)
@@ -203,9 +203,9 @@ def conclude(run: Run, name: str, version: str, holder: Champion | None, verdict
         The verdict, in a line.
     """
     now = "is the champion" if verdict.wins else "is the challenger"
-    told = f"Version {version} of `{name}` {now}: {verdict.why}"
+    text = f"Version {version} of `{name}` {now}: {verdict.why}"
     about = [
-        f"**{told}.**",
+        f"**{text}.**",
         *([verdict.notes] if verdict.notes else []),
         f"Model card: artifact `{CARD}` of run `{run.id}`.",
     ]
@@ -213,7 +213,7 @@ def conclude(run: Run, name: str, version: str, holder: Champion | None, verdict
         name, version, holder, wins=verdict.wins, tags={**verdict.tags, "verdict": verdict.why},
         description="\n\n".join(about),
     )  # fmt: skip
-    return told
+    return text
 
 
 def _holds(client: mlflow.MlflowClient, name: str, alias: str, version: str) -> bool:
@@ -222,7 +222,7 @@ def _holds(client: mlflow.MlflowClient, name: str, alias: str, version: str) -> 
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _explained(name: str) -> Iterator[None]:
     """Make MLflow's refusals errors for people."""
     try:
         yield

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.disk import system_error
 from pipeline.errors import UserError
-from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, told
+from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, listed
 from pipeline.outbox.delivery import shown_uri
 from pipeline.outbox.journal import Entry, cannot_write
 from pipeline.outbox.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
@@ -300,7 +300,7 @@ def find_finished(step_key: str, parent: Run | None = None, must: Contents = EMP
                 lacking = run.contents(must).lacks(must)
                 if not lacking:
                     return run
-                log.warning("Run %s is not reused: it lacks %s.", run.id, told(lacking))
+                log.warning("Run %s is not reused: it lacks %s.", run.id, listed(lacking))
         except MlflowException as error:
             raise UserError(
                 f"The tracking store {shown_uri()} cannot be searched: {error}"

@@ -1,4 +1,4 @@
-"""Training as an experiment sees it: settings, epochs told to whoever watches, a state to keep."""
+"""Training as an experiment sees it: settings, epochs that can be watched, a state to keep."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TrainingSettings(Settings, Method):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the data, as told to whoever watches a fit."""
+    """One pass over the data, as reported to whoever watches a fit."""
 
     number: int
     """From 1."""
@@ -80,7 +80,7 @@ class Epoch:
 
 
 OnEpoch = Callable[[Epoch], bool]
-"""Told after every epoch; answers whether to stop."""
+"""Called after every epoch; answers whether to stop."""
 
 
 class DivergedError(UserError):

@@ -33,7 +33,7 @@ def study_figures(study: Study, plan: Plan) -> dict[str, Figure]:
     complete = _complete(study)
     params = _varying(complete)
     differ = len({each.values[0] for each in complete}) > 1
-    told = any(len(each.intermediate_values) > 1 for each in trials)
+    in_steps = any(len(each.intermediate_values) > 1 for each in trials)
     names = plan.objectives
     first = None if len(names) == 1 else lambda trial: trial.values[0]
     of: dict[str, Any] = {"target": first, "target_name": names[0]}
@@ -54,7 +54,7 @@ def study_figures(study: Study, plan: Plan) -> dict[str, Figure]:
             lambda: plots.plot_slice(study, params=params, **of),
             2 + 2.7 * len(params),
         ),
-        "intermediate_values.png": (told, lambda: _lifts(study), 9),
+        "intermediate_values.png": (in_steps, lambda: _lifts(study), 9),
         "pareto_front.png": (
             len(names) == 2 and len(complete) > 1,
             lambda: plots.plot_pareto_front(study, target_names=names),

@@ -1,10 +1,10 @@
-"""How a trial is judged: validation on rolling windows, told epoch by epoch, given up early.
+"""How a trial is judged: validation on rolling windows, reported epoch by epoch, given up early.
 
-What is told to Optuna is the lift over the popularity list, NDCG / NDCG of that list on the same
-window, so that windows can be compared: the mean over the windows begun, each with its best epoch
-so far. Window w (from 0) has the steps w E + 1 to (w + 1) E, with E the largest number of epochs
-of any trial; whatever the patience, every trial has a value at the last step of each window that
-it has behind it.
+Optuna is given the lift over the popularity list, NDCG / NDCG of that list on the same window, so
+that windows can be compared: the mean over the windows begun, each with its best epoch so far.
+Window w (from 0) has the steps w E + 1 to (w + 1) E, with E the largest number of epochs of any
+trial; whatever the patience, every trial has a value at the last step of each window that it has
+behind it.
 """
 
 from __future__ import annotations

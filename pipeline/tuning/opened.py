@@ -110,8 +110,8 @@ class Data:
 
     def for_workers(self) -> dict[str, str]:
         """What a study keeps of it."""
-        told = {"dataset": self.asked, "fingerprint": self.fingerprint}
-        return {**self.reading.model_dump(), **told}
+        found = {"dataset": self.asked, "fingerprint": self.fingerprint}
+        return {**self.reading.model_dump(), **found}
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class OpenedStudy:
             search(self.study, self.parent, self.report, self.workers)
         except KeyboardInterrupt:
             done = tally(self.study).done
-            told = f"Study {self.study.study_name} is kept, with {done} of {self.plan.budget}"
-            log.warning("%s trials done.", told)
+            text = f"Study {self.study.study_name} is kept, with {done} of {self.plan.budget}"
+            log.warning("%s trials done.", text)
             show_next([same_command()])
             raise
         end_left(self.parent)
@@ -155,8 +155,8 @@ def fit_to(plan: Plan, data: Data) -> Plan:
     experiment = data.windowed(plan.experiment)
     plan, dataset = plan.model_copy(update={"experiment": experiment}), data.prepared.dataset
     windows = rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics)
-    fitted, told = fit(plan, dataset, windows)
-    for sentence in told:
+    fitted, changes = fit(plan, dataset, windows)
+    for sentence in changes:
         log.info("%s", sentence)
     return fitted
 
@@ -172,7 +172,7 @@ def opened(
     """
     environments = _environments(plan, launch)
     name = launch.study_name(plan, data.fingerprint)
-    with lock(STUDIES / name / "launcher.lock", f"study {name}"), _told(name, launch.storage):
+    with lock(STUDIES / name / "launcher.lock", f"study {name}"), _explained(name, launch.storage):
         storage = open_storage(launch.storage, plan.settings.heartbeat)
         study = open_study(storage, name, plan, data.for_workers())
         with _run_of(study, data, parent) as run:
@@ -188,13 +188,13 @@ def opened(
 
 
 @contextmanager
-def _told(name: str, storage: str) -> Iterator[None]:
+def _explained(name: str, storage: str) -> Iterator[None]:
     """Make what a database raises while the study runs an error for people."""
     try:
         yield
     except (SQLAlchemyError, OptunaError) as error:
-        if told := explain(error):  # a file, which need not be that of the study
-            raise UserError(told) from None
+        if text := explain(error):  # a file, which need not be that of the study
+            raise UserError(text) from None
         why = hidden(str(error.__cause__ or error).splitlines()[0], storage)
         raise UserError(
             f"Study {name} lost its storage {shown(storage)}: {why}. What it has is kept; the same "

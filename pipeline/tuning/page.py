@@ -10,7 +10,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.space import short
 from pipeline.tracking.runs import Run
-from pipeline.tuning.edges import told
+from pipeline.tuning.edges import widenings
 from pipeline.tuning.refit import Tuned
 from pipeline.tuning.suite import Suite
 
@@ -47,9 +47,9 @@ def page(
     quantiles = ", ".join(f"{each:g}" for each in windows)
     lines = [
         f"# {suite.name}: {dataset.name} ({dataset.fingerprint})\n",
-        f"{suite.told()}. Protocol: {dataset.protocol}, {len(dataset.test_users):,} test users, "
-        f"{dataset.n_items:,} items; chosen on the windows {quantiles} of the training part, the "
-        f"test looked at once for each configuration that was chosen.\n",
+        f"{suite.in_words()}. Protocol: {dataset.protocol}, {len(dataset.test_users):,} test "
+        f"users, {dataset.n_items:,} items; chosen on the windows {quantiles} of the training "
+        f"part, the test looked at once for each configuration that was chosen.\n",
         *(f"**Note:** {note}\n" for note in dataset.notes.values()),
         f"| {' | '.join(HEADS)} |",
         f"|{'---|' * len(HEADS)}",
@@ -92,7 +92,7 @@ def _sentences(outcome: Outcome) -> Iterator[str]:
     if outcome.failed:
         yield f"{outcome.name} is left out: {outcome.failed}"
     if outcome.tuned is not None:
-        widened = told(outcome.tuned.plan)
+        widened = widenings(outcome.tuned.plan)
         for sentence in (*widened, *outcome.tuned.refitted.notes):
             yield f"{outcome.name}: {sentence}"
     for run in outcome.runs[:1]:

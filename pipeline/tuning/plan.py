@@ -316,5 +316,5 @@ def _require_usable(plan: Plan, where: str) -> None:
             if name in plan.space and plan._held(name, given[name]) != as_choice(given[name]):
                 raise UserError(
                     f"{where}: first_trials: {name}={given[name]} lies outside its space, "
-                    f"{plan.space[name].told()}: expected a value in it."
+                    f"{plan.space[name].in_words()}: expected a value in it."
                 )

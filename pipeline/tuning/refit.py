@@ -109,8 +109,8 @@ def refit(opened: OpenedStudy, data: Data, fit_once: Callable[[Experiment], Run]
             f"\n**The test has been looked at {looks} times in this study**, for so many best "
             f"trials: its figures flatter more with every look."
         )
-    told = [f"{sentence}\n" for sentence in notes]
-    return Refitted(best, runs, bool(at_edge), notes, [*told, *lines, f"\n{promoted}\n"])
+    page = [f"{sentence}\n" for sentence in notes]
+    return Refitted(best, runs, bool(at_edge), notes, [*page, *lines, f"\n{promoted}\n"])
 
 
 def _seeds(plan: Plan, params: dict[str, object], epochs: int | None) -> list[Experiment]:
@@ -143,7 +143,7 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
     version = register(run, name, tags)
     holder = champion(name)
     if holder is not None and holder.version == version:
-        told = (
+        text = (
             f"Version {version} of `{name}` is the champion: still, with {validation:.4f} on "
             f"validation"
         )
@@ -155,6 +155,6 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
             "comparison_version": holder.version,
             "comparison_run": holder.run_id,
         }  # fmt: skip
-        told = conclude(run, name, version, holder, Verdict(wins, why, met, notes))
-    log.info("%s", told)
-    return told
+        text = conclude(run, name, version, holder, Verdict(wins, why, met, notes))
+    log.info("%s", text)
+    return text

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.database import shown
 from pipeline.errors import UserError
 from pipeline.tuning.chosen import SIMPLE, find_best
-from pipeline.tuning.edges import probes, told, widening
+from pipeline.tuning.edges import probes, widening, widenings
 from pipeline.tuning.objective import window_steps
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import open_storage
@@ -111,7 +111,7 @@ def next_plan(study: Study, now: Tally) -> Plan:
         return plan
     plan = plan.widen(ends)
     study.set_user_attr(PLAN, plan.model_dump(mode="json"))
-    study.set_user_attr(WIDENED, told(plan))
+    study.set_user_attr(WIDENED, widenings(plan))
     assert now.best is not None
     for params in probes(plan, now.best):
         study.enqueue_trial(params, skip_if_exists=True)
@@ -180,7 +180,7 @@ class Tally:
             f"{FAILURES} trials failed in a row; the last one, {self.failures[-1].number}: {error}"
         )
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The counts and the best value in a few words."""
         words = [f"best {self.best.values[0]:.4f} (trial {self.best.number})"] if self.best else []
         counts = {"pruned": self.pruned, "failed": self.failed, "lost": self.lost}

@@ -53,7 +53,7 @@ class Suite:
         """What the suite says, and what was given."""
         return {**self.settings.model_dump(mode="json"), **self.flags}
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """What it will take, in a line."""
         minutes = self.settings.minutes_each
         rows = f" and {len(self.fixed)} without a search" if self.fixed else ""

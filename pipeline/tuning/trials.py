@@ -75,8 +75,8 @@ class _Trials:
     def __call__(self, trial: Trial) -> float | Sequence[float]:
         name = f"trial {trial.number}"
         params = suggest(trial, distributions(stored_plan(self.study)))
-        told = " ".join(f"{field}={short(value)}" for field, value in params.items())
-        title = f"{name}: {told}" if len(told) <= LETTERS else f"{name}: {told[:LETTERS]}..."
+        text = " ".join(f"{field}={short(value)}" for field, value in params.items())
+        title = f"{name}: {text}" if len(text) <= LETTERS else f"{name}: {text[:LETTERS]}..."
         with track_trial(
             title, self.tags, self.parent, trial.number, pruned=optuna.TrialPruned
         ) as run:

@@ -224,7 +224,7 @@ def test_a_run_is_told_what_holds_once_against_another_than_the_baseline(
 ) -> None:
     gains = {"base": [0.0, 0.0, 0.0], "once": [0.0, 0.1, 0.0], "always": [0.2, 0.2, 0.2]}
     found = made(place, gains, "always")
-    told = {name: found.told(i) for i, name in enumerate(found.names)}
+    told = {name: found.in_words(i) for i, name in enumerate(found.names)}
     assert told == {
         "always": "the baseline",
         "base": "below always at 3 of 3 cuts; below once at cut 0.85 alone",

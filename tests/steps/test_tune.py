@@ -171,7 +171,7 @@ def test_dry_run_leaves_nothing(workplace: Workplace) -> None:
     outcome = workplace.cli("tune", "--config", "svd.yaml", "--dry_run", "true")
     assert outcome.status == 0, outcome.told
     space = family("svd").space
-    components, values = (re.escape(space[name].told()) for name in ("components", "values"))
+    components, values = (re.escape(space[name].in_words()) for name in ("components", "values"))
     assert re.search(rf"components\s+{components}(\s+\d+){{5}}", outcome.told)
     assert re.search(rf"values\s+{values}(\s+[a-z]+){{5}}", outcome.told)
     assert not (workplace.folder / "optuna.db").exists()

@@ -148,7 +148,7 @@ def test_counts(make_plan: MakePlan, make_study: MakeStudy) -> None:
     assert (now.failed, now.lost, now.running, now.waiting) == (1, 2, 1, 1)
     assert now.best is not None
     assert now.best.number == 2
-    assert now.told() == "best 0.3750 (trial 2), 2 pruned, 1 failed, 2 lost"
+    assert now.in_words() == "best 0.3750 (trial 2), 2 pruned, 1 failed, 2 lost"
     words = "complete pruned complete failed lost lost lost running waiting pruned"
     assert states(study) == dict(enumerate(words.split()))
 
@@ -156,7 +156,7 @@ def test_counts(make_plan: MakePlan, make_study: MakeStudy) -> None:
 def test_counts_of_nothing(make_plan: MakePlan, make_study: MakeStudy) -> None:
     plan = make_plan()
     now = tally(make_study(plan))
-    assert (now.done, now.best, now.told(), now.gave_up) == (0, None, "", "")
+    assert (now.done, now.best, now.in_words(), now.gave_up) == (0, None, "", "")
 
 
 def test_no_best_below_the_floor(make_plan: MakePlan, make_study: MakeStudy) -> None:
