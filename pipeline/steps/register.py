@@ -10,12 +10,12 @@ import logging
 
 import numpy as np
 
-from pipeline.compare.comparison import SEED
 from pipeline.compare.contenders import Contender, contenders, per_user
 from pipeline.compare.evidence import gather
-from pipeline.compare.paired_tests import paired_tests
+from pipeline.compare.paired_tests import SEED, paired_tests
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import bounds, parse_accuracy
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.names import parse_accuracy
 from pipeline.evaluation.significance import ALPHA, Floats, p_words
 from pipeline.steps.train import Trained
 from pipeline.tracking.registry import (
