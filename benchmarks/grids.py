@@ -20,7 +20,8 @@ import numpy as np
 from benchmarks.report import Report, Row, Table, parser, progress
 from pipeline.data.prepared import prepare
 from pipeline.data.reading import Reading
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import possible_windows
 from pipeline.evaluation.validation import Window, rolling_windows
 from pipeline.models import family
 from pipeline.tuning.plan import ROLLING_WINDOWS
@@ -57,7 +58,7 @@ def measure(
 ) -> Report:
     """The best three of each family's grid."""
     whole = prepare(dataset, split, reading).dataset
-    quantiles, _ = whole.possible_windows(ROLLING_WINDOWS)
+    quantiles, _ = possible_windows(whole, ROLLING_WINDOWS)
     windows = rolling_windows(whole, tuple(quantiles), (K,))
     found: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     started = time.perf_counter()

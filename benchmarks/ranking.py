@@ -32,7 +32,7 @@ from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.sources import find
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.evaluation.evaluate import FullRanking, Ranked
 from pipeline.evaluation.ranking import MEMORY_BUDGET
 from pipeline.models.base import Recommender

@@ -20,7 +20,7 @@ from benchmarks.fresh import MIB, measure
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import prepare
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.training.trainer import Epoch
 

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from pipeline.data.split import Quantile, SplitSettings
+from pipeline.data.split_settings import Quantile, SplitSettings
 from pipeline.errors import UserError, brief
 from pipeline.evaluation.metrics import Metric, use_own
 from pipeline.fields import read_yaml
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.own import is_own, module_name
-from pipeline.settings import Settings, unknown_field
+from pipeline.settings import Settings, refusing_values, unknown_field
 from pipeline.space import short
 
 SHOWN = 4  # fields in the title of an experiment
@@ -53,11 +53,9 @@ class Experiment(Settings):
     @field_validator("metrics")
     @classmethod
     def _are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        for name in metrics:
-            try:
+        with refusing_values():
+            for name in metrics:
                 use_own(name)
-            except UserError as error:
-                raise ValueError(str(error).partition(": ")[2]) from None
         return metrics
 
     @property

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.config import Experiment, change, read_experiment, read_suite
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 from pipeline.models import FAMILIES, family
 from pipeline.models.regression import EASESettings

@@ -74,7 +74,7 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
     from pipeline.steps.tune import tune as step
     from pipeline.tracking.store import delivering
     from pipeline.tuning.opened import Data, Launch
-    from pipeline.tuning.plan import read_plan
+    from pipeline.tuning.study_files import read_plan
     from pipeline.tuning.suite import is_suite, read_beside
 
     study, config = (Path(options[name]) if options[name] else None for name in ("study", "config"))

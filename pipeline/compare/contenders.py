@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.evidence import PER_USER, Evidence
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import METRICS, at, parse
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.names import at, parse
 
 NOT_SETTINGS = {  # params that runs of one experiment may vary, or that the protocol tells
     "seed", "config", "name", "metrics", "dataset", "protocol", "repeats", "split_seed",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import parse_accuracy
+from pipeline.evaluation.names import parse_accuracy
 from pipeline.models import family
 
 log = logging.getLogger("pipeline")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.errors import UserError
 from pipeline.evaluation.audit import audit_evaluation
-from pipeline.evaluation.metrics import parse
+from pipeline.evaluation.names import parse
 
 PER_USER, LISTS = "test/per_user.parquet", "test/recommendations.parquet"
 EVIDENCE = "test_evidence"

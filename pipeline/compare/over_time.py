@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.compare.comparison import SEED
 from pipeline.compare.entrants import Entrant
 from pipeline.compare.over_cuts import clustered_tests
-from pipeline.compare.paired_tests import PairedTests, paired_tests
+from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
 from pipeline.evaluation.significance import ALPHA, p_words
 
 Floats = npt.NDArray[np.float64]

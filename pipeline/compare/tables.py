@@ -11,7 +11,8 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Standing
+from pipeline.compare.paired_tests import SEED
+from pipeline.compare.result import OF_PAIR, Comparison, Standing
 from pipeline.console import house_table
 from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words

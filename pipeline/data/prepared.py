@@ -15,9 +15,10 @@ from pydantic import BaseModel, ValidationError
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.sizes import statistics
 from pipeline.data.sources import find
-from pipeline.data.split import SplitSettings
 from pipeline.data.split_check import check_split
+from pipeline.data.split_settings import SplitSettings
 from pipeline.data.titles import add_titles, with_kept_titles
 from pipeline.disk import remove_left, sync, unfinished
 from pipeline.errors import UserError, brief
@@ -215,7 +216,7 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
         partial.mkdir()
         for name in TABLES if dataset.superseded.empty else (*TABLES, SUPERSEDED):
             getattr(dataset, name).to_parquet(partial / f"{name}.parquet", index=False)
-        content = {**meta, "statistics": dataset.statistics}
+        content = {**meta, "statistics": statistics(dataset)}
         (partial / META).write_text(json.dumps(content, indent=2) + "\n")
         for file in partial.iterdir():
             sync(file)

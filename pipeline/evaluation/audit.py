@@ -17,17 +17,8 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.metrics import (
-    METRICS,
-    Counts,
-    Hits,
-    Judged,
-    Metric,
-    PerUser,
-    at,
-    bounds,
-    parse,
-)
+from pipeline.evaluation.metrics import METRICS, Counts, Hits, Judged, Metric, PerUser, bounds
+from pipeline.evaluation.names import at, parse
 
 ROUNDING = 1e-9
 """How far numbers may differ that are computed in float64 from the same."""

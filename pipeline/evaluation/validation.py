@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.windows import window_of
 from pipeline.evaluation.evaluate import FullRanking, Ranked
 from pipeline.evaluation.lists import Evaluation
 from pipeline.evaluation.metrics import Metric
@@ -106,7 +107,7 @@ class Window:
     @cached_property
     def dataset(self) -> Dataset:
         """The split: what is fitted on."""
-        return self.whole.window(self.quantile)
+        return window_of(self.whole, self.quantile)
 
     @cached_property
     def ranking(self) -> FullRanking:

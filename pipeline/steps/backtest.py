@@ -26,7 +26,7 @@ from pipeline.config import Experiment
 from pipeline.console import console, show_line, timed
 from pipeline.data.prepared import load
 from pipeline.data.reading import Reading
-from pipeline.data.split import Quantile
+from pipeline.data.split_settings import Quantile
 from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.evaluation.warnings import BACKTEST_HOLDS

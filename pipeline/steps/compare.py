@@ -10,12 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.compare import figures
-from pipeline.compare.comparison import Comparison, compare_runs, with_looks
+from pipeline.compare.comparison import compare_runs, with_looks
 from pipeline.compare.evaluated import EvaluatedRun
+from pipeline.compare.result import Comparison
 from pipeline.compare.tables import as_json, csv, markdown, show
 from pipeline.console import console, show_line, waiting
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import METRICS, at, use_own
+from pipeline.evaluation.metrics import METRICS, use_own
+from pipeline.evaluation.names import at
 from pipeline.tracking.links import how_to_see, run_address
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated, get_evaluated

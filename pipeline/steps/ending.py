@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from pipeline.console import console, house_table, say, show_line, show_next
-from pipeline.evaluation.metrics import HEADLINE, METRICS, at
+from pipeline.evaluation.metrics import HEADLINE, METRICS
+from pipeline.evaluation.names import at
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.outbox.delivery import shown_uri
 from pipeline.steps.notes import POPULAR, popularity_of

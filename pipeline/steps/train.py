@@ -25,7 +25,8 @@ from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
 from pipeline.tracking.datasets import dataset_tags, log_dataset
 from pipeline.tracking.models import NAME, log_model
-from pipeline.tracking.runs import NOTE, STEP_KEY, Run, find_finished
+from pipeline.tracking.runs import NOTE, Run
+from pipeline.tracking.search import STEP_KEY, find_finished
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.evaluation.metrics import METRICS, at
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.names import at
 
 TITLE = "**Leaderboard**"
 """How a description begins that is ours, and may be written anew."""

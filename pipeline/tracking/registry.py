@@ -7,7 +7,7 @@ validation, and on what that was measured; and then those of the comparison that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -177,7 +177,7 @@ def appoint(
     """Make a version the champion or the challenger, with the tags and description that say why.
 
     The reasons are there before the alias is. A new champion is no challenger any more; the one
-    that it replaces, ``holder``, has in a tag by whom.
+    that it replaces, ``holder``, has a tag that says by whom.
 
     Raises:
         UserError: there is no such version, or MLflow takes no such tags.
@@ -196,12 +196,24 @@ def appoint(
             ask(client.delete_registered_model_alias, name, CHALLENGER)
 
 
-def conclude(run: Run, name: str, version: str, holder: Champion | None, verdict: Verdict) -> str:
-    """Give a version the alias that a verdict means, and keep the verdict with it.
+def promote(
+    run: Run, name: str, tags: Mapping[str, str], judge: Callable[[Champion | None, str], Verdict]
+) -> str:
+    """Register a run's model, and keep with the version whether it becomes the champion, and why.
+
+    ``judge`` is given the champion, if there is one, and the number of the new version.
 
     Returns:
         The verdict, in a line.
+
+    Raises:
+        UserError: the run has no model, or MLflow takes no model of that name or with such tags.
     """
+    version = register(run, name, tags)
+    holder = champion(name)
+    if holder is not None and holder.version == version:
+        return f"Version {version} of `{name}` is the champion, as before."
+    verdict = judge(holder, version)
     now = "is the champion" if verdict.wins else "is the challenger"
     text = f"Version {version} of `{name}` {now}: {verdict.why}"
     about = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.disk import system_error
 from pipeline.errors import UserError
-from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, listed
+from pipeline.outbox.contents import Contents, contents, last_points
 from pipeline.outbox.delivery import shown_uri
 from pipeline.outbox.journal import Entry, cannot_write
 from pipeline.outbox.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
@@ -32,11 +31,8 @@ from pipeline.tracking.store import ask, delivering, known
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend
     from matplotlib.figure import Figure
 
-STEP_KEY = "step_key"
 NOTE = "mlflow.note.content"  # the tag with the description
 TABLES = "mlflow.loggedArtifacts"  # the tag by which the UI knows which artifacts are tables
-
-log = logging.getLogger("pipeline")
 
 
 class Run:
@@ -280,32 +276,6 @@ def _now() -> int:
 
 def _is_same(one: float | None, other: float) -> bool:
     return one == other or (one is not None and isnan(one) and isnan(other))
-
-
-def find_finished(step_key: str, parent: Run | None = None, must: Contents = EMPTY) -> Run | None:
-    """The latest finished run with this key in the parent's MLflow experiment, or the current.
-
-    One that lacks something of what it ``must`` hold is none.
-    """
-    with delivering():  # first of what earlier processes have left: it may be among that
-        try:
-            found = ask(
-                mlflow.search_runs,
-                experiment_ids=[parent.experiment_id] if parent else None,
-                filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
-                output_format="list",
-            )
-            for each in found:
-                run = Run(each.info.run_id)
-                lacking = run.contents(must).lacks(must)
-                if not lacking:
-                    return run
-                log.warning("Run %s is not reused: it lacks %s.", run.id, listed(lacking))
-        except MlflowException as error:
-            raise UserError(
-                f"The tracking store {shown_uri()} cannot be searched: {error}"
-            ) from None
-    return None
 
 
 def tracking_uri() -> str:

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
-from pipeline.settings import Settings
+from pipeline.settings import Settings, refusing_values
 from pipeline.training.loop import Network, TrainingLoop
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
@@ -46,10 +46,8 @@ class TrainingSettings(Settings, Method):
     @field_validator("loss")
     @classmethod
     def _is_known(cls, loss: str) -> str:
-        try:
+        with refusing_values():
             find_loss(loss)
-        except UserError as error:
-            raise ValueError(str(error).partition(": ")[2]) from None
         return loss
 
 

@@ -20,7 +20,8 @@ from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
 from pipeline.data.sizes import Size
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import possible_windows
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell, tell_sizes
@@ -97,7 +98,7 @@ class Data:
 
     @cached_property
     def _windows(self) -> tuple[float, ...]:
-        made, why = self.prepared.dataset.possible_windows(ROLLING_WINDOWS)
+        made, why = possible_windows(self.prepared.dataset, ROLLING_WINDOWS)
         if why:
             log.warning("%s", why)
         tell_sizes({window_name(quantile): Size.of(made[quantile]) for quantile in made})

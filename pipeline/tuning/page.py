@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.compare.comparison import Standing
+from pipeline.compare.result import Standing
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.space import short

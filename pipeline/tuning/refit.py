@@ -12,12 +12,11 @@ from optuna.trial import FrozenTrial
 from pipeline.config import Experiment, change
 from pipeline.data.prepared import Prepared
 from pipeline.tracking.registry import (
+    Champion,
     Verdict,
     beats,
-    champion,
-    conclude,
     measured,
-    register,
+    promote,
     registered_name,
 )
 from pipeline.tracking.runs import Run
@@ -140,14 +139,8 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
     metric = plan.experiment.selection_metric
     fingerprint, windows = prepared.dataset.fingerprint, plan.experiment.windows
     tags = measured(f"val/{metric}", validation, fingerprint, windows)
-    version = register(run, name, tags)
-    holder = champion(name)
-    if holder is not None and holder.version == version:
-        text = (
-            f"Version {version} of `{name}` is the champion: still, with {validation:.4f} on "
-            f"validation"
-        )
-    else:
+
+    def judge(holder: Champion | None, _: str) -> Verdict:
         wins, why = beats(tags, holder)
         notes = "Chosen on validation, by a mean over seeds; no test of significance was made."
         met = {} if holder is None else {
@@ -155,6 +148,8 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
             "comparison_version": holder.version,
             "comparison_run": holder.run_id,
         }  # fmt: skip
-        text = conclude(run, name, version, holder, Verdict(wins, why, met, notes))
+        return Verdict(wins, why, met, notes)
+
+    text = promote(run, name, tags, judge)
     log.info("%s", text)
     return text

@@ -19,7 +19,8 @@ from pipeline.config import Experiment, field_groups, read_experiment
 from pipeline.errors import UserError
 from pipeline.fields import read_yaml
 from pipeline.settings import Settings, unknown_field
-from pipeline.tuning.plan import ROLLING_WINDOWS, Plan, StudySettings, read_plan
+from pipeline.tuning.plan import ROLLING_WINDOWS, Plan, StudySettings
+from pipeline.tuning.study_files import read_plan
 
 
 class SuiteSettings(Settings):

@@ -12,7 +12,7 @@ import yaml
 from mlflow.entities import Run as MlflowRun
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.tuning.page import page
 from pipeline.tuning.suite import read_suite
 from tests.conftest import make_items
