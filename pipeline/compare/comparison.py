@@ -21,7 +21,7 @@ from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.evidence import gather
 from pipeline.compare.looks import Looks, count_looks, left_out
 from pipeline.compare.paired_tests import PairedTests, paired_tests
-from pipeline.compare.statements import alike, median_smallest, say, too_small
+from pipeline.compare.statements import alike, median_smallest, say, too_small, unlike
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import BY_NAME, bounds, parse_accuracy
 from pipeline.evaluation.significance import ALPHA
@@ -93,7 +93,9 @@ class Comparison:
     smallest: float | None
     """The smallest difference that this test can be expected to find; None without a pair."""
     sentences: list[str]
-    """On all of it."""
+    """On all of it: what it cannot tell."""
+    findings: list[str]
+    """What it can: who differs from the baseline."""
     looks: dict[str, Looks] = field(default_factory=dict)
     """By experiment, how often the test was looked at, where that is known."""
 
@@ -168,6 +170,7 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
             *too_small(of_metric, smallest, protocol.split),
             *alike(names, place, name, tested, tests),
         ],
+        unlike(names, place, name, tested, tests),
     )
 
 
