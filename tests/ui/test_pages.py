@@ -138,8 +138,10 @@ def test_a_version_shows_its_metrics_and_its_card(page: Any, board: str, place: 
     value = f"{run.data.metrics['test/ndcg_at_10']:.4f}"
     page.get_by_role("cell", name=value, exact=True).first.wait_for()
     keep(page, "version")
-    page.get_by_role("link", name="open it").click()
-    page.get_by_text("a recommender of family").first.wait_for()
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="open it").click()
+    opened.value.get_by_text("a recommender of family").first.wait_for()
+    opened.value.close()
 
 
 def test_the_report_is_shown_as_a_page(page: Any, board: str, place: Workplace) -> None:
@@ -169,8 +171,8 @@ def test_a_figure_is_shown(page: Any, board: str, place: Workplace) -> None:
     run = place.runs(step="compare")[0]
     artifact = f"runs/{run.info.run_id}/artifacts/figures/differences.png?{TRAINING}"
     page.goto(f"{board.partition('#')[0]}#/experiments/0/{artifact}")
-    picture = page.get_by_role("main").locator("img").last
-    picture.wait_for()
+    picture = page.locator("img[src^=blob]").first
+    picture.wait_for(state="attached")
     assert picture.evaluate("x => x.naturalWidth") > 500
     page.goto(place.artifact(run, "figures/differences.png").as_uri())
     page.locator("img").screenshot(path=PICTURES / "figure.png")
