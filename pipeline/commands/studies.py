@@ -94,7 +94,8 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
         tuned = step(plan, data, launch, beside=beside)
         best, refitted = tuned.refitted.best, tuned.refitted
         chosen = ", ".join(f"{name}={short(value)}" for name, value in best.params.items())
-        end_of_tune(tuned.run, f"trial {best.number}, {chosen}", refitted.runs, refitted.notes)
+        told = f"trial {best.number}, {chosen}"
+        end_of_tune(tuned.run, told, refitted.runs, refitted.notes, tuned.report)
 
 
 def _tune_all(

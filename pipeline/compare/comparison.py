@@ -21,7 +21,7 @@ from pipeline.compare.evidence import gather
 from pipeline.compare.looks import count_looks, left_out
 from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
 from pipeline.compare.result import OF_PAIR, OF_ROW, Cell, Comparison, Standing
-from pipeline.compare.statements import alike, median_smallest, say, too_small
+from pipeline.compare.statements import alike, median_smallest, say, too_small, unlike
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import BY_NAME, bounds
 from pipeline.evaluation.names import parse_accuracy
@@ -86,6 +86,7 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
             *too_small(of_metric, smallest, protocol.split),
             *alike(names, place, name, tested, tests),
         ],
+        unlike(names, place, name, tested, tests),
     )
 
 

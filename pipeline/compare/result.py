@@ -78,7 +78,9 @@ class Comparison:
     smallest: float | None
     """The smallest difference that this test can be expected to find; None without a pair."""
     sentences: list[str]
-    """On all of it."""
+    """On all of it: what it cannot tell."""
+    findings: list[str]
+    """What it can: who differs from the baseline."""
     looks: dict[str, Looks] = field(default_factory=dict)
     """By experiment, how often the test was looked at, where that is known."""
 

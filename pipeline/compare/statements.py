@@ -62,6 +62,26 @@ def alike(
     return lines
 
 
+def unlike(
+    names: Sequence[str], baseline: int, metric: str, tested: Sequence[str], tests: PairedTests
+) -> list[str]:
+    """Who is better than the baseline, and who is worse: a line for each, of all that are."""
+    place = tested.index(metric)
+    lines = []
+    for word, side in (("higher", 1.0), ("lower", -1.0)):
+        found = [
+            f"{names[row]} ({tests.difference[row, baseline, place]:+.4f}, "
+            f"{p_words(float(tests.p_holm[row, baseline, place]))})"
+            for row in range(len(names))
+            if row != baseline
+            and tests.p_holm[row, baseline, place] < ALPHA
+            and tests.difference[row, baseline, place] * side > 0
+        ]
+        if found:
+            lines.append(f"{metric} is {word} than that of {names[baseline]}: {', '.join(found)}.")
+    return lines
+
+
 def median_smallest(values: Floats) -> float | None:
     """The smallest difference that the test can be expected to find, of the median pair.
 

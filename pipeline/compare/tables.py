@@ -65,8 +65,12 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def markdown(comparison: Comparison) -> str:
     """The same with the interval of each difference and each p-value."""
-    sections = _sections(comparison, _shown(), detailed=True)
-    return "\n".join(section.markdown() for section in sections)
+    return "\n".join(section.markdown() for section in sections(comparison))
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """The ranked table with the interval of each difference, then those that cannot be ranked."""
+    return _sections(comparison, _shown(), detailed=True)
 
 
 def csv(comparison: Comparison) -> str:
@@ -133,16 +137,16 @@ def _title(comparison: Comparison) -> str:
 
 def _sections(comparison: Comparison, names: Sequence[str], detailed: bool) -> list[Section]:
     names = list(dict.fromkeys((comparison.metric, *names)))
-    sections = [_ranked(comparison, names, detailed)]
+    found = [_ranked(comparison, names, detailed)]
     if comparison.ledger:
         title = "From the ledger: without values per user, so neither ranked nor tested"
-        sections.append(_plain(title, comparison.ledger, names))
+        found.append(_plain(title, comparison.ledger, names))
     for why, rows in comparison.apart.items():
-        sections.append(_plain(f"Apart, not to be ranked with these: {why}", rows, names))
+        found.append(_plain(f"Apart, not to be ranked with these: {why}", rows, names))
     if comparison.refused:
         title = "Left out: results that were edited, or are not those of the run"
-        sections.append(_plain(title, comparison.refused, names))
-    return sections
+        found.append(_plain(title, comparison.refused, names))
+    return found
 
 
 def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Section:

@@ -22,7 +22,7 @@ from pipeline.tracking.search import get_evaluated
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, find_parent
 from pipeline.tuning.opened import Data, Launch
-from pipeline.tuning.page import Outcome, page
+from pipeline.tuning.page import Outcome, families, page
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.suite import Suite
 
@@ -56,7 +56,8 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
             raise UserError(f"{name}: no family came to a result: {outcomes[0].failed}")
         metric = first.selection_metric
         rows = compare_runs(get_evaluated(run_ids), metric, None).rows
-        note = compare(run_ids=run_ids, metric=metric, parent=parent)
+        before = [families(outcomes, rows)]
+        note = compare(run_ids=run_ids, metric=metric, parent=parent, report=True, before=before)
         text = page(suite, data.prepared.dataset, windows, outcomes, rows)
         parent.log_text(f"{text}\n{note}", PAGE)
         parent.describe(text)

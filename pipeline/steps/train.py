@@ -135,13 +135,17 @@ def _log_beginning(run: Run, inputs: Inputs, prepared: Prepared, held: Contents)
 
 
 def _params(inputs: Inputs, prepared: Prepared) -> dict[str, Any]:
-    """All fields as they are known now: what "auto" was taken for, where it makes no other run."""
+    """All fields as they are known now: what "auto" was taken for, and not that word."""
     experiment, dataset = inputs.experiment, prepared.dataset
     params = {**experiment.flat(), "dataset": inputs.dataset}
-    known = {"dataset": dataset.name, "protocol": dataset.split.protocol}
+    known = {
+        "dataset": dataset.name,
+        "protocol": dataset.split.protocol,
+        "values": dataset.values_taken,
+    }
     if params.get("device") == AUTO:
         known["device"] = chosen_device(experiment)
-    return params | {name: value for name, value in known.items() if params[name] == AUTO}
+    return params | {name: value for name, value in known.items() if params.get(name) == AUTO}
 
 
 def resume(run_id: str) -> Trained:
@@ -191,6 +195,9 @@ def _log_validation(run: Run, validation: Validation) -> None:
     if validation.epochs is not None:
         metrics["val/epochs"] = validation.epochs
     run.log_metrics(metrics, validation.epochs or 0)
+    for quantile, record in validation.windows.items() if validation.epochs is None else ():
+        name = window_name(quantile)
+        run.log_metrics({f"val/{name}/{key}": record[key] for key in record if "_at_" in key})
     run.log_json(
         {
             "epochs": validation.epochs,

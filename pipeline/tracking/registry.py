@@ -1,7 +1,8 @@
 """Registered models: versions made from runs, the champion among them, and its challenger.
 
 A version carries the tags that decide whether it may replace the champion: how good it is on
-validation, and on what that was measured; and then those of the comparison that was made.
+validation, and on what that was measured; then those of the comparison that was made; and what its
+page shows without a look at the run: data, test metrics, and the way to the model card.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.compare.card import CARD
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import HEADLINE
+from pipeline.evaluation.names import parse
 from pipeline.outbox.delivery import shown_uri
+from pipeline.tracking.links import TRAINING
 from pipeline.tracking.models import NAME
-from pipeline.tracking.runs import Run
+from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.store import ask
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 METRIC, FINGERPRINT, WINDOWS = "metric", "dataset_fingerprint", "windows"
 LONGEST = 5000  # characters that PostgreSQL takes of a version's description
 COMPARED_ON = "comparison_fingerprint"  # of the test on which a version met the champion
+SHOWN_TAGS = ("model", "dataset", "split", "mask")  # of the run, that a version has, too
 COMPARABLE = {FINGERPRINT: "data", WINDOWS: "windows", METRIC: "metric"}
 """Tags in which two versions must agree to be compared, and what they tell."""
 
@@ -216,16 +221,28 @@ def promote(
     verdict = judge(holder, version)
     now = "is the champion" if verdict.wins else "is the challenger"
     text = f"Version {version} of `{name}` {now}: {verdict.why}"
+    own = run.tags
+    page = f"#/experiments/{run.experiment_id}/runs/{run.id}/artifacts/{CARD}?{TRAINING}"
     about = [
         f"**{text}.**",
         *([verdict.notes] if verdict.notes else []),
-        f"Model card: artifact `{CARD}` of run `{run.id}`.",
+        f"Model card: artifact `{CARD}` of run `{run.id}` ([open it]({page})).",
+        *([own[NOTE]] if NOTE in own else []),  # its metrics, as a table
     ]
-    appoint(
-        name, version, holder, wins=verdict.wins, tags={**verdict.tags, "verdict": verdict.why},
-        description="\n\n".join(about),
-    )  # fmt: skip
+    shown = {name: own[name] for name in SHOWN_TAGS if name in own} | _test(run.metrics)
+    shown |= {**verdict.tags, "verdict": verdict.why}
+    appoint(name, version, holder, wins=verdict.wins, tags=shown, description="\n\n".join(about))
     return text
+
+
+def _test(metrics: Mapping[str, float]) -> dict[str, str]:
+    """The test metrics by which models are known, as tags."""
+    found = {key: parse(key.removeprefix("test/")) for key in metrics if key.startswith("test/")}
+    return {
+        key: f"{metrics[key]:.6f}"
+        for key, each in found.items()
+        if each and each[0].name in HEADLINE
+    }
 
 
 def _holds(client: mlflow.MlflowClient, name: str, alias: str, version: str) -> bool:

@@ -29,7 +29,7 @@ from pipeline.tracking.fetched import fetch
 from pipeline.tracking.store import ask, delivering, known
 
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend
-    from matplotlib.figure import Figure
+    from pipeline.drawing import Drawn
 
 NOTE = "mlflow.note.content"  # the tag with the description
 TABLES = "mlflow.loggedArtifacts"  # the tag by which the UI knows which artifacts are tables
@@ -175,9 +175,10 @@ class Run:
         """Log text as an artifact."""
         self._add_file(name, lambda path: path.write_text(text, encoding="utf-8"))
 
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Log a matplotlib figure as an artifact."""
-        self._add_file(name, lambda path: figure.savefig(path))
+    def log_figure(self, drawn: Drawn, name: str) -> None:
+        """Log a figure as an artifact, ``name``, and what it shows as a CSV file beside it."""
+        self._add_file(name, lambda path: drawn.figure.savefig(path))
+        self.log_text(drawn.data.to_csv(index=False), str(Path(name).with_suffix(".csv")))
 
     def log_parquet(self, table: pd.DataFrame, name: str) -> str:
         """Log a table as a Parquet artifact; returns the SHA-256 of the file."""
@@ -265,9 +266,10 @@ class Run:
 
 
 def _text(value: Any) -> str:
-    """A parameter's value; of a list of one that one, by which the UI can then sort."""
-    alone = isinstance(value, list | tuple) and len(value) == 1
-    return str(value[0] if alone else value)
+    """A parameter's value as a flag spells it; by a list of one the UI sorts as by that one."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_text, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _now() -> int:

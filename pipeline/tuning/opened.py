@@ -33,6 +33,7 @@ from pipeline.tracking.links import how_to_see, run_address
 from pipeline.tracking.runs import Run, tracking_uri
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, end_left
+from pipeline.tuning.dashboard import note_study
 from pipeline.tuning.fitting import fit
 from pipeline.tuning.launcher import search
 from pipeline.tuning.plan import ROLLING_WINDOWS, Plan
@@ -215,6 +216,12 @@ def _run_of(study: Study, data: Data, parent: Run | None) -> Iterator[Run]:
     resume = Run(known) if known else None
     with track(f"tune {study.study_name}", tags, parent=parent, resume=resume) as run:
         study.set_user_attr(PARENT_RUN, run.id)
+        objectives = " and ".join(plan.objectives)
+        note_study(
+            study,
+            f"[Its run in MLflow's UI]({run_address(run)}). Maximised: {objectives} on validation "
+            f"windows of {prepared.dataset.name}, never the test.",
+        )
         if not study.user_attrs.get(READY):
             run.log_file(prepared.folder, DATASET)
             log_dataset(run, prepared, "tuning")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 
 from optuna.trial import FrozenTrial
@@ -58,6 +59,8 @@ class Tuned:
     plan: Plan
     tally: Tally
     refitted: Refitted
+    report: Path
+    """A page to send."""
 
 
 def refit(opened: OpenedStudy, data: Data, fit_once: Callable[[Experiment], Run]) -> Refitted:

@@ -9,9 +9,10 @@ from optuna.study import Study
 
 from pipeline.tracking.runs import Run
 from pipeline.tuning import edges
-from pipeline.tuning.figures import study_figures, trial_table
+from pipeline.tuning.figures import study_figures
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.study import WIDENED, Tally, stored_plan, tally
+from pipeline.tuning.trial_table import trial_table
 
 LEAST_SECONDS = 20.0  # between two drawings
 SHARE = 20  # times as long as a drawing took must pass before the next: workers need the cores

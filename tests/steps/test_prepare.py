@@ -85,11 +85,11 @@ def test_statistics_are_metrics(run: MlflowRun, ratings: pd.DataFrame, shared: W
 def test_parameters_are_the_settings(run: MlflowRun) -> None:
     assert run.data.params == {
         "dataset": "ratings.csv",
-        "columns": "None",
-        "table": "None",
-        "items": "None",
+        "columns": "none",
+        "table": "none",
+        "items": "none",
         "on_bad_rows": "error",
-        "accept_split": "False",
+        "accept_split": "false",
         "test_cut": "0.8",
         "min_training": "5",
         "min_warm_training": "15",

@@ -99,6 +99,18 @@ def test_another_plan_needs_another_name(
     open_study(storage, "other", make_plan(**fields), DATA)
 
 
+def test_values_on_another_scale_are_not_compared(make_plan: MakePlan) -> None:
+    """Trials of before told lifts over popularity."""
+    plan, storage = make_plan(), optuna.storages.InMemoryStorage()
+    study = open_study(storage, "before", plan, DATA)
+    study.set_user_attr("told", "")
+    open_study(storage, "before", plan, DATA)  # no trial has told anything
+    study.set_user_attr("told", "")
+    add(study, {"value": 0.25, "intermediate_values": {1: 1.13}})
+    with pytest.raises(UserError, match=r"another scale.*--study_name"):
+        open_study(storage, "before", plan, DATA)
+
+
 def test_a_worker_joins(make_plan: MakePlan, make_study: MakeStudy, url: str) -> None:
     plan = make_plan("ncf", sampler="gp", pruner="hyperband", epochs=7, heartbeat=3)
     made = make_study(plan, open_storage(url, 3))
