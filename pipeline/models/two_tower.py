@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 from pipeline.models.base import Arrays
 from pipeline.models.network import NetworkRecommender
 from pipeline.space import Choice, Range, Space
+from pipeline.training.tables import Table
 from pipeline.training.trainer import OnEpoch, TrainingSettings
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class TwoTowerNetwork(nn.Module):
         self.bf16 = settings.precision == "bf16"
         self.register_buffer("features", torch.tensor(features))
         start = torch.randn(n_users, settings.dimension) * 0.01
-        self.users = nn.Parameter(start.t().contiguous())
+        self.users = Table(start.t())
         widths = (features.shape[1], *settings.tower, settings.dimension)
         layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
         self.tower = nn.Sequential(*layers[:-1])  # no ReLU on the vector itself
@@ -71,7 +72,7 @@ class TwoTowerNetwork(nn.Module):
         The tower runs once for each item of the catalogue or once for each candidate, whichever
         are fewer: which items are distinct is not asked, since the answer would be waited for.
         """
-        user = self.users.index_select(1, users)
+        user = self.users(users)
         if len(self.features) <= items.numel():
             vectors = self._towered(self.features)
             candidates = [vectors.index_select(1, each) for each in items]
@@ -97,7 +98,7 @@ class TwoTowerNetwork(nn.Module):
     @torch.inference_mode()
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Unit vectors of all users and of all items."""
-        return normalize(self.users.t(), dim=1), normalize(self.tower(self.features), dim=1)
+        return normalize(self.users.weight.t(), dim=1), normalize(self.tower(self.features), dim=1)
 
 
 def _unit(columns: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def test_evaluation_is_that_of_the_pipeline(block_bytes: int) -> None:
     size = Size(23, 40, 300)
     torch.manual_seed(0)
     network = NCFNetwork(size.users, size.items, PLAN)
-    torch.nn.init.normal_(network.users, std=0.5)
+    torch.nn.init.normal_(network.users.weight, std=0.5)
     users, items = interactions(size)
     seen, wanted = np.zeros((2, size.users, size.items), bool)
     held = np.arange(300) % 5 == 0

@@ -22,6 +22,7 @@ from pipeline.models.neumf import NCFNetwork
 from pipeline.models.two_tower import TwoTowerNetwork, TwoTowerSettings
 from pipeline.training.graphs import Replayed
 from pipeline.training.layers import keep
+from pipeline.training.method import Optimizer
 
 ML_1M = Size(6040, 3706, 3 * PLAN.batch_size)
 PLANS = {
@@ -30,6 +31,7 @@ PLANS = {
     "verified, popular negatives": replace(PLAN, verified_negatives=True, negative_power=0.75),
     "penalty and biases": replace(PLAN, l2=1e-5, bias=True),
     "softmax in bf16": replace(PLAN, loss="softmax", negatives=4, precision="bf16"),
+    "lazy": replace(PLAN, l2=1e-5, optimizer="lazy_adam"),
     "no layers": replace(PLAN, layers=(), loss="bpr_sigmoid", weight_decay=1e-4),
 }
 
@@ -45,9 +47,10 @@ def test_an_epoch_of_ncf_is_without_fault(name: str) -> None:
 
 
 @pytest.mark.parametrize("items", [ML_1M.items, 20 * PLAN.batch_size])
-def test_an_epoch_of_two_towers_is_without_fault(items: int) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
+def test_an_epoch_of_two_towers_is_without_fault(items: int, optimizer: Optimizer) -> None:
     """Of a catalogue that is smaller than what a batch looks up, and of a larger one."""
-    size, settings = replace(ML_1M, items=items), TwoTowerSettings()
+    size, settings = replace(ML_1M, items=items), TwoTowerSettings(optimizer=optimizer)
     network = TwoTowerNetwork(size.users, np.ones((items, 34), np.float32), settings).to(DEVICE)
     made = on_device(network, size, settings)
     with Audit() as audit:

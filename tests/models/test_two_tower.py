@@ -33,9 +33,9 @@ def test_the_formula_and_its_gradient(size: int) -> None:
     users = torch.randint(7, (size,), generator=generator)
     items = torch.randint(9, (3, size), generator=generator)
     logits, (user,) = made(users, items)
-    assert torch.equal(user, made.users[:, users])
+    assert torch.equal(user, made.users.weight[:, users])
     vectors = torch.nn.functional.normalize(made.tower(made.features), dim=1)[items]
-    own = torch.nn.functional.normalize(made.users.T[users], dim=1)
+    own = torch.nn.functional.normalize(made.users.weight.T[users], dim=1)
     plain = made.scale * (own * vectors).sum(-1)
     torch.testing.assert_close(logits, plain)
     slope = torch.randn(3, size, generator=generator)
