@@ -74,8 +74,8 @@ def as_in_the_notebook(model: NCF, dataset: Dataset) -> notebook.NeuMF:
     network = model.network
     with torch.no_grad():
         for tables, learned in (
-            ((twin.gmf_user, twin.mlp_user), network.users),
-            ((twin.gmf_item, twin.mlp_item), network.items),
+            ((twin.gmf_user, twin.mlp_user), network.users.weight),
+            ((twin.gmf_item, twin.mlp_item), network.items.weight),
         ):
             for table, part in zip(tables, learned.split((DIMENSION, LAYERS[0] // 2)), strict=True):
                 table.weight.copy_(part.T)

@@ -93,10 +93,15 @@ class Experiment(Settings):
     def restore(cls, values: Mapping[str, Any], where: str) -> Experiment:
         """The experiment whose ``model_dump`` gave ``values``.
 
+        One that was saved before there was a choice of optimizers was trained with Adam.
+
         Raises:
             UserError: this version of the project no longer knows it.
         """
-        params = family(values["model"]).settings_class.read(values["params"], where)
+        settings, saved = family(values["model"]).settings_class, values["params"]
+        if "optimizer" in settings.model_fields:
+            saved = {"optimizer": "adam", **saved}
+        params = settings.read(saved, where)
         return cls.read({**values, "params": params}, where)
 
     def flat(self) -> dict[str, Any]:

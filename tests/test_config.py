@@ -143,6 +143,12 @@ def test_an_experiment_is_restored_from_its_dump(model: str, mode: Any, tmp_path
     assert Experiment.restore(first.model_dump(mode=mode), "run 1") == first
 
 
+def test_a_dump_of_before_there_were_optimizers_is_of_adam(tmp_path: Path) -> None:
+    values = read_experiment(write(tmp_path, "model: ncf\n"), {}).model_dump()
+    assert values["params"].pop("optimizer") == "auto"
+    assert Experiment.restore(values, "run 1").params.model_dump()["optimizer"] == "adam"
+
+
 def test_a_dump_with_a_field_that_is_gone(tmp_path: Path) -> None:
     values = read_experiment(write(tmp_path, "model: ncf\n"), {}).model_dump()
     with pytest.raises(UserError, match="run 1: unknown field 'momentum'"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -16,10 +18,13 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings, refusing_values
+from pipeline.training.lazy_adam import LazyAdam
 from pipeline.training.loop import Network, TrainingLoop
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.threads import one_thread
+
+log = logging.getLogger("pipeline")
 
 CPU = torch.device("cpu")
 LARGEST = 1e18  # of a parameter: the product of two larger ones is no float32 any more
@@ -141,6 +146,8 @@ class Trainer:
             generator,
         )
         self.epochs_done = 0
+        if settings.optimizer == "auto" and isinstance(self.loop.optimizer, LazyAdam):
+            _say("optimizer=auto: lazy_adam, since the tables are large against a batch")
 
     def run(self, on_epoch: OnEpoch | None = None) -> None:
         """Train up to ``settings.epochs``, from where the state stands.
@@ -165,6 +172,7 @@ class Trainer:
                 epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
                 if on_epoch is not None and on_epoch(epoch):
                     break
+        self.loop.optimizer.release()
 
     def _require_finite(self, loss_sum: float) -> None:
         """The last step shows in the parameters alone: losses are taken before their step."""
@@ -207,6 +215,12 @@ class Trainer:
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "
                 f"without --resume."
             ) from None
+
+
+@cache
+def _say(text: str) -> None:
+    """Once: a study trains the same network again and again."""
+    log.info("%s", text)
 
 
 @contextmanager
