@@ -20,6 +20,7 @@ ui: .venv/installed
 
 # For a team: docs/server.md. Its password comes from MLFLOW_AUTH_ADMIN_PASSWORD.
 server: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server]'
 	python -m pipeline server
 
 # Two processes with a thread each: many tests wait for processes of their own. The long files come
