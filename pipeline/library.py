@@ -112,7 +112,8 @@ def fit(model: str | Path, dataset: Dataset, *, name: str | None = None, **field
     A model that learns in epochs stops after the number that was best on the windows.
 
     Args:
-        model: ncf, ease, ..., one's own as my_file.py:Graph, or an experiment's file, *.yaml.
+        model: ncf, ease, ..., one's own as my_file.py:Graph, or a file of an experiment,
+            which ends in .yaml.
         dataset: what ``load`` gives.
         name: what it is called in a comparison, if not as the model or the file.
         fields: of the experiment or its model, as ``embedding_dim=16``, ``seed=7``, ``k=(10, 100)``
