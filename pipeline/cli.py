@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.experiments import backtest, evaluate, main, prepare, train
+from pipeline.commands.experiments import backtest, demo, evaluate, main, prepare, train
 from pipeline.commands.records import compare, import_ledger, migrate, sync
 from pipeline.commands.server import backup, restore, server, ui
 from pipeline.commands.serving import recommend
@@ -25,7 +25,7 @@ def cli() -> None:
 
 
 for command in (
-    *(prepare, train, evaluate, main, tune, compare, backtest, recommend),
+    *(demo, prepare, train, evaluate, main, tune, compare, backtest, recommend),
     *(ui, server, backup, restore, migrate, sync, import_ledger),
 ):
     cli.add_command(command)
@@ -41,6 +41,7 @@ def run() -> None:
         end_on_signals,
         hide_password,
         name_store,
+        require_driver,
     )
 
     collect_rarely()
@@ -50,6 +51,7 @@ def run() -> None:
     status, why = "FAILED", ""
     try:
         end_on_signals()
+        require_driver()
         short = Path(sys.argv[0]).name == SHORT
         cli(prog_name=SHORT if short else "python -m pipeline", standalone_mode=False)
         status = "FINISHED"

@@ -16,7 +16,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 from pipeline.data.split_settings import Quantile, SplitSettings
 from pipeline.errors import UserError, brief
 from pipeline.evaluation.metrics import Metric, use_own
-from pipeline.fields import read_yaml
+from pipeline.fields import EXPERIMENTS, find_file, read_yaml
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.own import is_own, module_name
@@ -68,6 +68,11 @@ class Experiment(Settings):
         """The modules of what is one's own: the model, a loss, metrics."""
         names = [self.model, str(self.params.model_dump().get("loss", "")), *self.metrics]
         return [module_name(name) for name in names if is_own(name)]
+
+    @property
+    def masks_seen(self) -> bool:
+        """Whether items that a user has in training are kept out of the lists."""
+        return family(self.model).masks_seen and self.split.repeats == "drop"
 
     @property
     def selection_metric(self) -> str:
@@ -216,13 +221,14 @@ def read_suite(suite: str, overrides: Mapping[str, Any]) -> list[Experiment]:
 
 
 def _suite_files(suite: str) -> list[Path]:
-    folder = Path("experiments")
-    path = Path(suite) if suite.endswith(".yaml") else folder / "suites" / f"{suite}.yaml"
+    path = find_file(
+        suite if suite.endswith(".yaml") else Path(EXPERIMENTS, "suites", f"{suite}.yaml")
+    )
     content = read_yaml(path)
     names = content.get("experiments")
     if not isinstance(names, list) or not names or set(content) != {"experiments"}:
         raise UserError(f"{path}: expected one field, 'experiments', with a list of names.")
-    files = [path.parent.parent / f"{name}.yaml" for name in names]
+    files = [find_file(path.parent.parent / f"{name}.yaml") for name in names]
     missing = [str(file) for file in files if not os.path.isfile(file)]  # of any name
     if missing:
         raise UserError(f"{path}: there is no experiment file {brief(', '.join(missing), 500)}.")

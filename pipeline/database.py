@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from pipeline.errors import UserError
+from pipeline.extras import require
 
 PSYCOPG = "postgresql+psycopg"
 
@@ -16,7 +17,7 @@ def read_url(url: str) -> URL:
     """The parts of ``url``; ``postgres://`` and ``postgresql://`` are spoken to by psycopg 3.
 
     Raises:
-        UserError: it is no URL of a database that SQLAlchemy knows.
+        UserError: it is no URL of a database that SQLAlchemy knows, or psycopg is not installed.
     """
     try:
         parsed = make_url(url)
@@ -29,6 +30,8 @@ def read_url(url: str) -> URL:
             f"The URL{f' with {scheme}://' if scheme else ''} is none of a database: expected one "
             f"as in sqlite:///file.db or postgresql://user:password@host/database."
         ) from None
+    if parsed.drivername == PSYCOPG:
+        require("psycopg", "server", "PostgreSQL")
     if "@" in (parsed.host or ""):
         raise UserError("The database URL has an '@' in its password: write it as %40.")
     return parsed

@@ -9,7 +9,21 @@ import yaml
 
 from pipeline.errors import UserError, brief
 
+EXPERIMENTS = "experiments"  # the folder of what the package brings
 _LARGEST = 1 << 18  # characters; beyond it is something else, over which YAML would take minutes
+
+
+def find_file(path: str | Path) -> Path:
+    """``path``, or, where nothing is there, the file that the package brings under that name.
+
+    experiments/ncf.yaml is found so from any folder. What it brings lies in the wheel, or beside
+    the package in a checkout.
+    """
+    given, package = Path(path), Path(__file__).parent
+    brought = [folder / given for folder in (package, package.parent)]
+    if given.exists() or given.is_absolute() or given.parts[:1] != (EXPERIMENTS,):
+        return given
+    return next((each for each in brought if each.is_file()), given)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
+from pipeline.extras import require
 
 COLLECT_AFTER = 50_000  # objects more than before, of which 700 are the default
 POLL_SECONDS = 0.5
@@ -58,6 +59,16 @@ def name_store() -> None:
     if quote(str(folder)) != str(folder):
         os.environ.setdefault(TRACKING_URI, "sqlite:///mlflow.db")
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", (folder / "mlruns").as_uri())
+
+
+def require_driver() -> None:
+    """Refuse a tracking store that cannot be spoken to before a run begins that cannot be kept.
+
+    Raises:
+        UserError: it is on PostgreSQL, whose driver is not installed.
+    """
+    if os.environ.get(TRACKING_URI, "").startswith("postgres"):
+        require("psycopg", "server", f"{TRACKING_URI} on PostgreSQL")
 
 
 def hide_password() -> None:

@@ -184,7 +184,7 @@ TRAIN = ("train", "--config", "small.yaml", "--dataset", "ratings.csv")
         (("prepare", "--dataset", "ratings.csv", "--epochs=1"), 1, "unknown field 'epochs'"),
         (("prepare", "--dataset", "small.yaml"), 1, "small.yaml: unknown kind of file"),
         (("evaluate", "--runid", "0123"), 2, "No such option '--runid'"),
-        (("main", "--dataset", "ratings.csv"), 1, "experiments/suites/ledger.yaml"),
+        (("main", "--suite", "legder"), 1, "experiments/suites/legder.yaml: there is no such"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -66,6 +65,7 @@ def train(
     """Validate a model on windows of the training part, fit it on all of it, log it."""
     from pipeline.config import read_experiment
     from pipeline.evaluation.prepared import prepare_and_tell
+    from pipeline.fields import find_file
     from pipeline.steps.ending import end_of_train
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.train import resume as step_again
@@ -87,7 +87,7 @@ def train(
         )
     if not validate:
         fields["windows"] = ()
-    experiment = read_experiment(Path(config) if config else None, fields)
+    experiment = read_experiment(find_file(config) if config else None, fields)
     split, windows = experiment.split, experiment.windows
     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
@@ -137,6 +137,16 @@ def main(ctx: click.Context, suite: str, dataset: str, reading: Reading, reuse: 
     step(dataset, suite, read_fields(ctx.args), reading, reuse=reuse)
 
 
+@click.command()
+@DATASET
+@offline
+def demo(dataset: str) -> None:
+    """All of it on MovieLens, 2 to 4 minutes: `main` with the models that come with the project."""
+    from pipeline.steps.main import main as step
+
+    step(dataset, "ledger", {})
+
+
 def backtest_fields(model: str | None) -> Groups:
     from pipeline.steps.backtest import BacktestSettings
 
@@ -163,6 +173,7 @@ def backtest(
 ) -> None:
     """Refit the same settings at several cuts in time, and say what holds at all of them."""
     from pipeline.config import read_experiment, read_suite
+    from pipeline.fields import find_file
     from pipeline.steps.backtest import BacktestSettings
     from pipeline.steps.backtest import backtest as step
 
@@ -171,7 +182,7 @@ def backtest(
     ids = _words(run_ids)
     if ids and fields:
         raise UserError(f"--run_ids brings the runs' own settings: give no {', '.join(fields)}.")
-    found = [read_experiment(Path(file), fields) for file in _words(experiments)]
+    found = [read_experiment(find_file(file), fields) for file in _words(experiments)]
     found += read_suite(suite, fields) if suite else []
     if not ids and not found and "model" in fields:
         found = [read_experiment(None, fields)]

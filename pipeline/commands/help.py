@@ -50,12 +50,19 @@ def write_models(formatter: click.HelpFormatter, command: str) -> None:
 
 
 def _rows(group: type[Settings]) -> Iterator[tuple[str, str]]:
+    for name, meaning, taken, default in described(group):
+        told = "no default" if default is None else f"default: {default}"
+        yield f"--{name}", f"{meaning} [{taken}; {told}]"
+
+
+def described(group: type[Settings]) -> Iterator[tuple[str, str, str, str | None]]:
+    """Of each field its name, what it means, what it takes, and its default, if it has one."""
     schema = group.model_json_schema()
     for name in group.given():
         field = schema["properties"][name]
         meaning = " ".join((group.model_fields[name].description or "").replace("``", "").split())
-        default = f"default: {_shown(field['default'])}" if "default" in field else "no default"
-        yield f"--{name}", f"{meaning} [{taken_by(field, schema.get('$defs', {}))}; {default}]"
+        default = _shown(field["default"]) if "default" in field else None
+        yield name, meaning, taken_by(field, schema.get("$defs", {})), default
 
 
 def taken_by(field: Mapping[str, Any], named: Mapping[str, Any]) -> str:

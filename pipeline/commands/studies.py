@@ -68,6 +68,7 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
             raise UserError("role=worker takes its settings from the study: give no fields.")
         join(storage, options["study_name"], options["launcher"], options["number"])
         return
+    from pipeline.fields import find_file
     from pipeline.space import short
     from pipeline.steps.ending import end_of_tune
     from pipeline.steps.tune import dry_run
@@ -77,7 +78,8 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
     from pipeline.tuning.study_files import read_plan
     from pipeline.tuning.suite import is_suite, read_beside
 
-    study, config = (Path(options[name]) if options[name] else None for name in ("study", "config"))
+    named = (options[name] for name in ("study", "config"))
+    study, config = (find_file(name) if name else None for name in named)
     launch = Launch(
         storage, options["study_name"] or None, options["workers"], options["workers_per_gpu"]
     )

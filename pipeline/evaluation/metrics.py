@@ -111,6 +111,14 @@ def reciprocal_rank(hits: Hits) -> PerUser:
     return np.asarray(hits.any(axis=1) / (1 + hits.argmax(axis=1)))
 
 
+def popularity_overlap(lists: Lists, popular: Lists) -> PerUser:
+    """|L_u ∩ P_u| / |L_u|, P_u the k most popular items that u has not seen; NaN for an empty list.
+
+    1 where the list is the popularity list, in whatever order.
+    """
+    return _mean_over_list(_shared(lists, popular), lists >= 0)
+
+
 def novelty(lists: Lists, popularity: Counts, n_training_users: int) -> PerUser:
     """Mean over L_u of -log2(popularity / n_training_users), in bits; NaN for an empty list.
 
@@ -235,7 +243,7 @@ BUILT_IN = (
     ),
     Metric(
         name="popularity_overlap",
-        of=lambda judged: _mean_over_list(_shared(judged.lists, judged.popular), judged.lists >= 0),
+        of=lambda judged: popularity_overlap(judged.lists, judged.popular),
         heading="popular",
         meaning="share of a list that are the user's most popular unseen items",
     ),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -42,16 +43,22 @@ class FittedModel:
     seen: sparse.csr_matrix
     """float32 [n_users, n_items]."""
 
+    @classmethod
+    def of(cls, recommender: Recommender, dataset: Dataset) -> Self:
+        """``recommender``, which was fitted to ``dataset``, with what it needs of that."""
+        users = dataset.users[: dataset.n_users]
+        items = dataset.items.assign(popularity=dataset.popularity)
+        return cls(recommender, users, items, dataset.seen)
+
 
 def save_model(name: str, recommender: Recommender, dataset: Dataset, folder: Path) -> None:
     """Write a fitted recommender of family ``name`` into an existing, empty folder."""
     recommender.save(folder)
-    seen = dataset.seen
-    ends, items = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
+    fitted = FittedModel.of(recommender, dataset)
+    ends, items = fitted.seen.indptr.astype(np.int64), fitted.seen.indices.astype(np.int32)
     save_file({"ends": ends, "items": items}, folder / "seen.safetensors")
-    dataset.users[: dataset.n_users].to_parquet(folder / "users.parquet", index=False)
-    catalogue = dataset.items.assign(popularity=dataset.popularity)
-    catalogue.to_parquet(folder / "items.parquet", index=False)
+    fitted.users.to_parquet(folder / "users.parquet", index=False)
+    fitted.items.to_parquet(folder / "items.parquet", index=False)
     (folder / "family.json").write_text(json.dumps({"model": portable(name)}) + "\n")
 
 

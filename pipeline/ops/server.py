@@ -18,6 +18,7 @@ from typing import NoReturn
 from pipeline.console import show_line
 from pipeline.database import is_sqlite, shown, without_password
 from pipeline.errors import UserError
+from pipeline.extras import require
 from pipeline.ops.store import ServerStore, find_store, private_files
 from pipeline.passwords import weakness
 from pipeline.tracking.schema import make_ready
@@ -43,9 +44,10 @@ def serve(
     """Become ``mlflow server``; ``names`` are hosts that it may be called by.
 
     Raises:
-        UserError: no good password, a port in use, a database out of reach, a folder that cannot
-            be written.
+        UserError: the extra for servers is not installed, no good password, a port in use, a
+            database out of reach, a folder that cannot be written.
     """
+    require("flask_wtf", "server", "A server with users")
     username, password = administrator(os.environ)
     store = find_store(folder, artifacts)
     check_port(host, port)

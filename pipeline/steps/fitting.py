@@ -15,7 +15,8 @@ from pipeline.config import Experiment
 from pipeline.console import ProgressBar, waiting
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.evaluation.validation import Validation, rolling_windows, validate
+from pipeline.evaluation.fitting import FINAL, chosen, validate_experiment
+from pipeline.evaluation.validation import Validation
 from pipeline.models import fitting
 from pipeline.models.base import Recommender
 from pipeline.process import lock
@@ -24,7 +25,6 @@ from pipeline.training.checkpoint import EpochMetrics, Journal
 
 CHECKPOINTS = Path("data") / "checkpoints"
 CHECKPOINT = "checkpoint.pt"
-FINAL = "final"
 
 log = logging.getLogger("pipeline")
 
@@ -71,18 +71,10 @@ def fit(
         _Watch(name, run, params.get("epochs")) as watch,
         _shown(f"Validating {name}", params),
     ):
-        validation = validate(
-            experiment.recommender,
-            rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics),
-            metric=experiment.selection_metric,
-            journal=journal,
-            patience=params.get("patience"),
-            on_epoch=watch,
-        )
-    changes = {} if validation.epochs is None else {"epochs": validation.epochs}
-    model = experiment.recommender(**changes)
+        validation = validate_experiment(experiment, dataset, journal, watch)
+    model = chosen(experiment, validation)
     with (
-        _Watch(name, run, (params | changes).get("epochs")) as watch,
+        _Watch(name, run, validation.epochs or params.get("epochs")) as watch,
         _shown(f"Fitting {name}", params),
     ):
         fitting.fit(model, dataset, FINAL, journal, on_epoch=watch)

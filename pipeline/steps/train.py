@@ -14,7 +14,6 @@ from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
-from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, listed
 from pipeline.steps.environment import ENVIRONMENT, chosen_device, log_environment
@@ -73,8 +72,7 @@ def train(
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, inputs, None)
-    masked = family(experiment.model).masks_seen and dataset.split.repeats == "drop"
-    mask = "seen" if masked else "none"
+    mask = "seen" if experiment.masks_seen else "none"
     tags = {
         "step": step, "model": experiment.model, "experiment": experiment.name, "mask": mask
     }  # fmt: skip

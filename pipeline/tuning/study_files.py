@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.config import change, field_groups, read_experiment, require_known
 from pipeline.errors import UserError, brief
-from pipeline.fields import read_yaml
+from pipeline.fields import find_file, read_yaml
 from pipeline.models import family
 from pipeline.settings import Settings
 from pipeline.space import Range, as_choice, read_space
@@ -39,7 +39,7 @@ def read_plan(study: Path | None, config: Path | None, flags: Mapping[str, Any])
     if study is not None:
         if "config" not in content:
             raise UserError(f"{study}: the field 'config', the experiment to tune, is missing")
-        config = study.parent / str(content.pop("config"))
+        config = find_file(study.parent / str(content.pop("config")))
     where = str(study or config or f"--model={flags['model']}")
     listed = content.pop("space", None)
     settings = {name: content.pop(name) for name in StudySettings.given() if name in content}
