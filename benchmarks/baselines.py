@@ -22,7 +22,7 @@ from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from pipeline.config import Experiment, read_experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import prepare
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 EASE_SECONDS = 4.0

@@ -1,4 +1,4 @@
-"""Functions run in a process of their own, so that their memory can be told from that of others."""
+"""Functions run in a process of their own, whose memory is then theirs alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Training and evaluating NCF on a GPU, against targets and against what the device can do.
 
-    python -m benchmarks.gpu [--trials 16] [--device cuda] [--small] [--json]
+    python -m benchmarks.gpu [--device cuda] [--small] [--json]
 
 It needs torch and NumPy alone. Interactions are generated in the sizes of MovieLens-1M and of
 MovieLens-20M. Samples are counted as NVIDIA counts them: positives and negatives.
@@ -19,11 +19,10 @@ from benchmarks.gpu_floors import Rates, floors, rates
 from benchmarks.gpu_ranking import evaluate, held_out
 from benchmarks.gpu_runs import EVERY, FULL, PRECISIONS, SMALL, Run, Scale
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
-from benchmarks.trials import together
-from pipeline.models.neumf import NCFMethod, NCFNetwork
+from pipeline.models.neumf import NCFNetwork
 from pipeline.training.loop import TrainingLoop
 
-EPOCH_SECONDS, SAMPLES, EVALUATION_MS, GAIN = 0.1, 60.0, 50.0, 3.0  # the bars
+EPOCH_SECONDS, SAMPLES, EVALUATION_MS = 0.1, 60.0, 50.0  # the bars
 
 
 @dataclass(frozen=True)
@@ -114,42 +113,6 @@ def evaluation(run: Run, rounds: int, device: str) -> Row:
     }
 
 
-def configurations(plan: NCFMethod, count: int) -> list[NCFMethod]:
-    """Of one shape, with other learning rates, penalties and dropout."""
-    shares = [place / max(1, count - 1) for place in range(count)]
-    return [
-        replace(plan, learning_rate=10 ** (share - 4), l2=1e-5 * share, dropout=0.5 * share)
-        for share in shares
-    ]
-
-
-def many_trials(run: Run, count: int, rounds: int, device: str) -> list[Row]:
-    """All trials one after another, and together: the best of ``rounds`` epochs, taking turns."""
-    progress(f"{count} trials")
-    plans = configurations(run.plan, count)
-    alone = [epochs(run.size, plan, device, seed) for seed, plan in enumerate(plans)]
-    every = together(run.size, plans, device)
-    one_by_one = torch.stack([made.run() for made in alone], dim=1)
-    at_once = every()
-    losses = {"one after the other": one_by_one, "together": at_once}
-    taken: dict[str, list[float]] = {side: [] for side in losses}
-    for _ in range(rounds):
-        in_turn = sum(seconds(made.run, device) for made in alone)
-        taken["one after the other"].append(in_turn)
-        taken["together"].append(seconds(every, device))
-    best = {side: min(times) for side, times in taken.items()}
-    return [
-        {
-            "trials": count,
-            "side": side,
-            "epoch of all [s]": best[side],
-            "gain": best["one after the other"] / best[side],
-            "mean loss of epoch 1": float(found.mean()),
-        }
-        for side, found in losses.items()
-    ]
-
-
 def table_of_rates(measured: Rates) -> Table:
     """What the device was seen to do, and what estimates take an H100 to do."""
     pairs = [("copy [GB/s]", measured.bytes / 1e9, H100.bytes / 1e9)]
@@ -189,7 +152,7 @@ def against_floors(found: Sequence[Measured], measured: Rates) -> Table:
     return Table("A step against its floors", rows)
 
 
-def report(scale: Scale, device: str, trials: int) -> Report:
+def report(scale: Scale, device: str) -> Report:
     """Every table; the bars are for the full sizes alone."""
     progress("what the device does")
     measured = rates(device, PRECISIONS[device], scale.copied_megabytes, scale.matrix_width)
@@ -201,9 +164,6 @@ def report(scale: Scale, device: str, trials: int) -> Report:
         table_of_rates(measured),
         against_floors(found, measured),
     ]
-    if trials:
-        gained = many_trials(scale.many_steps, trials, scale.rounds, device)
-        tables.append(Table("Trials of one shape", gained))
     bars = []
     if scale is FULL:
         small = min(each.seconds for each in found if each.run is scale.many_steps)
@@ -217,9 +177,6 @@ def report(scale: Scale, device: str, trials: int) -> Report:
             Bar(name, large.samples, SAMPLES, "M", at_least=True),
             Bar("full evaluation of ML-1M", float(ranked["time [ms]"]), EVALUATION_MS, "ms"),
         ]
-        if trials:
-            gain = float(gained[-1]["gain"])
-            bars.append(Bar(f"{trials} trials at once", gain, GAIN, "times", at_least=True))
     return Report("NCF on one device", tables, bars, notes(scale.rounds))
 
 
@@ -238,12 +195,11 @@ def main() -> None:
     """Command line."""
     arguments = parser(__doc__)
     arguments.add_argument("--device", choices=list(PRECISIONS), default="cuda")
-    arguments.add_argument("--trials", type=int, default=0, help="also train so many together")
     arguments.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
     given = arguments.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         arguments.error("PyTorch finds no CUDA device here; --device cpu --small shows the tables")
-    report(SMALL if given.small else FULL, given.device, given.trials).publish(given.json)
+    report(SMALL if given.small else FULL, given.device).publish(given.json)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pipeline.training.method import Precision
 
 FLOAT = 4  # bytes
 ADAM = 8  # floats that move per parameter: three are read and written, one is written and read
-LAUNCHES = 1000  # of which the time of one is told
+LAUNCHES = 1000  # of which the time of one is given
 ROUNDS = 5  # of every measurement; the best counts
 
 

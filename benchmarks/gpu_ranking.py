@@ -61,7 +61,7 @@ def evaluate(network: NCFNetwork, held: HeldOut, block_bytes: int = SCORE_BYTES)
 
 
 def _blocks(network: NCFNetwork, block_bytes: int) -> list[range]:
-    n_users, n_items = network.users.shape[1], network.items.shape[1]
+    n_users, n_items = network.users.weight.shape[1], network.items.weight.shape[1]
     layers = cast("list[nn.Linear]", list(network.hidden))
     widest = max((layer.out_features for layer in layers), default=1)
     size = max(1, block_bytes // (4 * widest * n_items))

@@ -20,7 +20,8 @@ import numpy as np
 from benchmarks.report import Report, Row, Table, parser, progress
 from pipeline.data.prepared import prepare
 from pipeline.data.reading import Reading
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import possible_windows
 from pipeline.evaluation.validation import Window, rolling_windows
 from pipeline.models import family
 from pipeline.tuning.plan import ROLLING_WINDOWS
@@ -57,7 +58,7 @@ def measure(
 ) -> Report:
     """The best three of each family's grid."""
     whole = prepare(dataset, split, reading).dataset
-    quantiles, _ = whole.possible_windows(ROLLING_WINDOWS)
+    quantiles, _ = possible_windows(whole, ROLLING_WINDOWS)
     windows = rolling_windows(whole, tuple(quantiles), (K,))
     found: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     started = time.perf_counter()
@@ -68,8 +69,8 @@ def measure(
     rows: list[Row] = []
     for name, tried in found.items():
         for value, settings in sorted(tried, key=lambda each: -each[0])[:3]:
-            told = ", ".join(f"{key} {of}" for key, of in settings.items())
-            rows.append({"model": name, "settings": told, "validation NDCG": value})
+            words = ", ".join(f"{key} {of}" for key, of in settings.items())
+            rows.append({"model": name, "settings": words, "validation NDCG": value})
     fits, took = sum(map(len, found.values())), time.perf_counter() - started
     note = f"{fits} settings on {len(windows)} windows in {took:.0f} s; {whole.fingerprint}."
     return Report(f"The best of wide grids on {dataset}", [Table("best", rows)], notes=[note])

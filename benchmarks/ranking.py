@@ -32,7 +32,7 @@ from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.sources import find
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.evaluation.evaluate import FullRanking, Ranked
 from pipeline.evaluation.ranking import MEMORY_BUDGET
 from pipeline.models.base import Recommender
@@ -74,8 +74,8 @@ def as_in_the_notebook(model: NCF, dataset: Dataset) -> notebook.NeuMF:
     network = model.network
     with torch.no_grad():
         for tables, learned in (
-            ((twin.gmf_user, twin.mlp_user), network.users),
-            ((twin.gmf_item, twin.mlp_item), network.items),
+            ((twin.gmf_user, twin.mlp_user), network.users.weight),
+            ((twin.gmf_item, twin.mlp_item), network.items.weight),
         ):
             for table, part in zip(tables, learned.split((DIMENSION, LAYERS[0] // 2)), strict=True):
                 table.weight.copy_(part.T)

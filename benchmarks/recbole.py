@@ -34,7 +34,7 @@ import pandas as pd
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import prepare
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.training.trainer import Epoch
 
@@ -128,14 +128,14 @@ def foreign(python: str, script: Path, argument: dict[str, Any], folder: Path) -
         RuntimeError: it has ended by itself, with what it said last.
     """
     log = folder / "recbole.log"
-    with log.open("w") as told:
+    with log.open("w") as output:
         process = subprocess.Popen(
             # Isolated: without this script's folder, where a module is called recbole, too.
             [python, "-I", str(script), json.dumps(argument)],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=told,
+            stderr=output,
             text=True,
         )
     with process:
@@ -147,14 +147,14 @@ def foreign(python: str, script: Path, argument: dict[str, Any], folder: Path) -
 
 def first_epoch(dataset: Dataset, settings: NCFSettings) -> tuple[float, float]:
     """Seconds, and the mean loss of the steps, of the first epoch of NCF here."""
-    told: list[Epoch] = []
+    epochs: list[Epoch] = []
 
     def note(epoch: Epoch) -> bool:
-        told.append(epoch)
+        epochs.append(epoch)
         return False
 
     NCF(settings, seed=42).fit(dataset, note)
-    return told[0].seconds, told[0].loss
+    return epochs[0].seconds, epochs[0].loss
 
 
 def compare(dataset: Dataset, python: str, positives: int, rounds: int) -> tuple[list[Row], str]:

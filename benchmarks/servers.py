@@ -51,12 +51,12 @@ def _listening(words: tuple[str, ...], folder: Path, page: str) -> Iterator[str]
         port = free.getsockname()[1]
     log = folder / "server.log"
     # A log file and not a pipe: a server whose pipe nobody empties stops answering.
-    with log.open("w") as told:
+    with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words, "--host=127.0.0.1", f"--port={port}"],
             cwd=folder,
             env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=told,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

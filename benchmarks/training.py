@@ -20,7 +20,7 @@ from benchmarks.fresh import MIB, measure
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import prepare
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.training.trainer import Epoch
 
@@ -70,8 +70,8 @@ def this_project(dataset: Dataset, batch_size: int) -> Side:
     while True:
         epochs: list[Epoch] = []
 
-        def note(epoch: Epoch, told: list[Epoch] = epochs) -> bool:
-            told.append(epoch)
+        def note(epoch: Epoch, seen: list[Epoch] = epochs) -> bool:
+            seen.append(epoch)
             return False
 
         NCF(settings(batch_size, epochs=3), seed=42).fit(dataset, note)

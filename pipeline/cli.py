@@ -32,7 +32,7 @@ for command in (
 
 
 def run() -> None:
-    """Run the command; mistakes are told in a line, interruptions have a shell's exit status."""
+    """Run the command; mistakes are printed in a line, interruptions have a shell's exit status."""
     from pipeline.console import say, set_up_logging
     from pipeline.mishaps import explain
     from pipeline.process import (
@@ -70,11 +70,11 @@ def run() -> None:
         terminated = isinstance(interruption.__cause__ or interruption, TerminatedError)
         sys.exit(143 if terminated else 130)
     except Exception as error:
-        told = explain(error)
-        if told is None:
+        text = explain(error)
+        if text is None:
             raise
-        why = told
-        say(f"error: {told}", "red")
+        why = text
+        say(f"error: {text}", "red")
         sys.exit(1)
     finally:
         if "MLFLOW_RUN_ID" in os.environ:  # a step that opens its run takes this away

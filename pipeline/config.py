@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from pipeline.data.split import Quantile, SplitSettings
+from pipeline.data.split_settings import Quantile, SplitSettings
 from pipeline.errors import UserError, brief
 from pipeline.evaluation.metrics import Metric, use_own
 from pipeline.fields import EXPERIMENTS, find_file, read_yaml
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.own import is_own, module_name
-from pipeline.settings import Settings, unknown_field
+from pipeline.settings import Settings, refusing_values, unknown_field
 from pipeline.space import short
 
 SHOWN = 4  # fields in the title of an experiment
@@ -53,11 +53,9 @@ class Experiment(Settings):
     @field_validator("metrics")
     @classmethod
     def _are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        for name in metrics:
-            try:
+        with refusing_values():
+            for name in metrics:
                 use_own(name)
-            except UserError as error:
-                raise ValueError(str(error).partition(": ")[2]) from None
         return metrics
 
     @property
@@ -93,17 +91,22 @@ class Experiment(Settings):
         """
         values = self.flat()
         names = [name for name in given if name in values and name != "model"]
-        told = [f"{name}={short(values[name])}" for name in names[:SHOWN]]
-        return " ".join([self.name, *told, *(["..."] if len(names) > SHOWN else [])])
+        shown = [f"{name}={short(values[name])}" for name in names[:SHOWN]]
+        return " ".join([self.name, *shown, *(["..."] if len(names) > SHOWN else [])])
 
     @classmethod
     def restore(cls, values: Mapping[str, Any], where: str) -> Experiment:
         """The experiment whose ``model_dump`` gave ``values``.
 
+        One that was saved before there was a choice of optimizers was trained with Adam.
+
         Raises:
             UserError: this version of the project no longer knows it.
         """
-        params = family(values["model"]).settings_class.read(values["params"], where)
+        settings, saved = family(values["model"]).settings_class, values["params"]
+        if "optimizer" in settings.model_fields:
+            saved = {"optimizer": "adam", **saved}
+        params = settings.read(saved, where)
         return cls.read({**values, "params": params}, where)
 
     def flat(self) -> dict[str, Any]:

@@ -101,12 +101,12 @@ class ProgressBar:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[told]}"),
+                TextColumn("{task.fields[words]}"),
                 TimeRemainingColumn(),
                 console=console,
                 speed_estimate_period=3600,  # a unit may take minutes
             )
-            self.task = self.bar.add_task(title, total=total, told="")
+            self.task = self.bar.add_task(title, total=total, words="")
 
     def __enter__(self) -> Self:
         if self.bar is not None:
@@ -122,15 +122,15 @@ class ProgressBar:
         if self.bar is not None:
             self.bar.stop()
 
-    def done(self, number: int, told: str) -> None:
+    def done(self, number: int, words: str) -> None:
         """Show that units up to ``number`` are done, with a few words on it."""
         if self.bar is not None:
-            self.bar.update(self.task, total=self.total, completed=number, told=told)
+            self.bar.update(self.task, total=self.total, completed=number, words=words)
         elif number != self.last and (
             number == self.total or time.monotonic() - self.last_line >= PLAIN_SECONDS
         ):
             self.last, self.last_line = number, time.monotonic()
-            log.info("%s: %s %d of %d, %s", self.title, self.unit, number, self.total, told)
+            log.info("%s: %s %d of %d, %s", self.title, self.unit, number, self.total, words)
 
 
 @contextmanager

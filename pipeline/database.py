@@ -1,4 +1,4 @@
-"""Database URLs: read in one way, and told without their secrets."""
+"""Database URLs: read in one way, and shown without their secrets."""
 
 from __future__ import annotations
 

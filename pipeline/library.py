@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.compare.comparison import Comparison
+    from pipeline.compare.result import Comparison
     from pipeline.config import Experiment
     from pipeline.data.dataset import Dataset
     from pipeline.evaluation.validation import Validation
@@ -99,7 +99,7 @@ def load(dataset: str | Path, *, reading: Mapping[str, Any] | None = None, **spl
         UserError: the data cannot be had, are not what they should be, or are too few.
     """
     from pipeline.data.reading import Reading
-    from pipeline.data.split import SplitSettings
+    from pipeline.data.split_settings import SplitSettings
     from pipeline.evaluation.prepared import prepare_and_tell
 
     how = Reading.read(reading or {}, "reading")
@@ -123,7 +123,7 @@ def fit(model: str | Path, dataset: Dataset, *, name: str | None = None, **field
         UserError: there is no such model, a field is unknown or wrong, or training diverged.
     """
     from pipeline.config import read_experiment
-    from pipeline.data.split import SplitSettings
+    from pipeline.data.split_settings import SplitSettings
     from pipeline.evaluation.fitting import FINAL, chosen, validate_experiment
     from pipeline.evaluation.warnings import warnings
     from pipeline.fields import find_file

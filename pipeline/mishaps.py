@@ -23,9 +23,9 @@ def explain(error: BaseException) -> str | None:
     """What has happened and what to do; None where it is nothing of the kind."""
     cause: BaseException | None = error
     while cause is not None:
-        told = _of_memory(cause) or _of_disk(cause) or _of_database(cause)
-        if told is not None:
-            return told
+        text = _of_memory(cause) or _of_disk(cause) or _of_database(cause)
+        if text is not None:
+            return text
         cause = cause.__cause__
     return None
 
@@ -73,16 +73,16 @@ def _of_database(error: BaseException) -> str | None:
                 f"saved.db; or move it away to begin anew. The "
                 f"files of runs are not part of it."
             )
-    told = str(inner)
-    if "unable to open" in told or "readonly" in told:
+    reason = str(inner)
+    if "unable to open" in reason or "readonly" in reason:
         return (
-            f"A SQLite database cannot be written below {Path.cwd()} ({told}). Run the command in "
-            f"a folder of your own, or have this one made yours."
+            f"A SQLite database cannot be written below {Path.cwd()} ({reason}). Run the command "
+            f"in a folder of your own, or have this one made yours."
         )
-    if "locked" in told:
-        return f"A SQLite database is kept by other processes ({told}). Let them end; {AGAIN}."
-    if "full" in told or "disk I/O" in told:
-        return f"A SQLite database cannot be written ({told}). Make room; {AGAIN}."
+    if "locked" in reason:
+        return f"A SQLite database is kept by other processes ({reason}). Let them end; {AGAIN}."
+    if "full" in reason or "disk I/O" in reason:
+        return f"A SQLite database cannot be written ({reason}). Make room; {AGAIN}."
     return None
 
 

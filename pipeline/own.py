@@ -37,9 +37,9 @@ def find(name: str, what: str, fits: Callable[[Any], bool]) -> Any:
     if found is not None and fits(found):
         return found
     there = [each for each, value in vars(module).items() if fits(value)]
-    told = f"; it has: {', '.join(there)}" if there else ""
+    names = f"; it has: {', '.join(there)}" if there else ""
     why = f"has no {attribute}" if found is None else f"has a {attribute} that is no {what}"
-    raise UserError(f"{what}={name}: {place} {why}{told} (docs/extending.md).")
+    raise UserError(f"{what}={name}: {place} {why}{names} (docs/extending.md).")
 
 
 def module_name(name: str) -> str:
@@ -69,7 +69,7 @@ def _module(name: str, place: str, what: str) -> ModuleType:
     try:
         found = import_module(module)
     except Exception as error:
-        raise UserError(f"{what}={name}: {place} cannot be imported: {_told(error)}") from None
+        raise UserError(f"{what}={name}: {place} cannot be imported: {_brief(error)}") from None
     if file is not None and Path(str(found.__file__)).resolve() != file.resolve():
         raise UserError(
             f"{what}={name}: Python knows another {module}, {found.__file__}. Give the file "
@@ -78,7 +78,7 @@ def _module(name: str, place: str, what: str) -> ModuleType:
     return found
 
 
-def _told(error: Exception) -> str:
+def _brief(error: Exception) -> str:
     """An error with the line of one's own code that it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if "importlib" not in each.filename][1:]

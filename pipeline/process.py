@@ -31,7 +31,7 @@ RETRY_SECONDS = 0.02
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, told apart from Ctrl-C."""
+    """SIGTERM, distinguished from Ctrl-C."""
 
 
 def same_command() -> str:

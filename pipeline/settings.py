@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any, ClassVar, Self
 
@@ -80,6 +81,15 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = [_explain(cls, problem) for problem in error.errors()]
             raise UserError(f"{where}: " + "; ".join(problems)) from None
+
+
+@contextmanager
+def refusing_values() -> Iterator[None]:
+    """Make errors of the form ``field=value: why`` those of a validator, whose field is known."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error).partition(": ")[2]) from None
 
 
 def unknown_field(name: str, known: list[str]) -> str:

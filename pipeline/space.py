@@ -44,7 +44,7 @@ class Range(Settings):
     step: float | None = Field(None, gt=0)
     """Distance between the numbers tried; none for all of them."""
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """For people."""
         step = "" if self.step is None else f", step {self.step:g}"
         return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{step}"
@@ -82,7 +82,7 @@ class Choice(Settings):
 
     choices: tuple[Value, ...] = Field(min_length=1)
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """For people."""
         return " | ".join(str(choice) for choice in self.choices)
 

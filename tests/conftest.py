@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 
 if TYPE_CHECKING:
     from tests.steps.workplace import Workplace

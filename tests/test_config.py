@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.config import Experiment, change, read_experiment, read_suite
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 from pipeline.models import FAMILIES, family
 from pipeline.models.regression import EASESettings
@@ -141,6 +141,12 @@ def test_a_title_tells_what_differs(tmp_path: Path) -> None:
 def test_an_experiment_is_restored_from_its_dump(model: str, mode: Any, tmp_path: Path) -> None:
     first = read_experiment(write(tmp_path, f"model: {model}\nk: [5, 10]\n"), {"windows": "none"})
     assert Experiment.restore(first.model_dump(mode=mode), "run 1") == first
+
+
+def test_a_dump_of_before_there_were_optimizers_is_of_adam(tmp_path: Path) -> None:
+    values = read_experiment(write(tmp_path, "model: ncf\n"), {}).model_dump()
+    assert values["params"].pop("optimizer") == "auto"
+    assert Experiment.restore(values, "run 1").params.model_dump()["optimizer"] == "adam"
 
 
 def test_a_dump_with_a_field_that_is_gone(tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ def offline(command: Callable[..., None]) -> Callable[..., None]:
         with use_offline_store():
             command(*args, **kwargs)
 
-    told = "Use no tracking server: keep runs in data/offline, for sync to deliver."
-    return click.option("--offline", is_flag=True, help=told)(run)
+    text = "Use no tracking server: keep runs in data/offline, for sync to deliver."
+    return click.option("--offline", is_flag=True, help=text)(run)
 
 
 class FieldsCommand(click.Command):
@@ -126,7 +126,7 @@ def _model_in(words: Sequence[str]) -> str | None:
 def experiment_fields(model: str | None) -> Groups:
     """The fields of an experiment, with those of its model where that is known."""
     from pipeline.config import Experiment, field_groups
-    from pipeline.data.split import SplitSettings
+    from pipeline.data.split_settings import SplitSettings
 
     if model is None:
         return {EXPERIMENT: Experiment, SPLIT: SplitSettings}

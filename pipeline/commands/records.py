@@ -16,6 +16,14 @@ from pipeline.commands.flags import offline
 @click.option("--fingerprint", help="All runs on this dataset, in any experiment or that one.")
 @click.option("--baseline", help="A run's id or an experiment, as ncf_bpr; without it the best.")
 @click.option("--metric", default="ndcg_at_10", help="What to rank by: ndcg_at_10, map_at_20, ...")
+@click.option(
+    "--report",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    help="Write a page to send, too: one HTML file with tables and figures.",
+)
 @offline
 def compare(
     experiment: str | None,
@@ -23,6 +31,7 @@ def compare(
     fingerprint: str | None,
     baseline: str | None,
     metric: str,
+    report: bool,
 ) -> None:
     """Say which differences between evaluated models are real: tables, tests, figures."""
     from pipeline.steps.compare import compare as step
@@ -35,6 +44,7 @@ def compare(
         fingerprint=fingerprint or None,
         baseline=baseline or None,
         metric=metric,
+        report=report,
     )
     end_of_compare(int(metric.rpartition("_")[2]))
 

@@ -75,7 +75,7 @@ def server(folder: Path, artifacts: str | None, host: str, port: int, allowed_ho
                               for five minutes, and is forgotten when it is changed
       the rest closed         gateways, assistants, jobs, webhooks, traces, prompts and the like are
                               not there: some of them run programs or keep keys
-      telemetry off           nothing is told to anybody
+      telemetry off           nothing is sent to anybody
       origins                 scripts of other websites cannot write; those of --allowed_hosts can
 
     Users, permissions, TLS, backup: docs/server.md.

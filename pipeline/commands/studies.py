@@ -75,7 +75,7 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
     from pipeline.steps.tune import tune as step
     from pipeline.tracking.store import delivering
     from pipeline.tuning.opened import Data, Launch
-    from pipeline.tuning.plan import read_plan
+    from pipeline.tuning.study_files import read_plan
     from pipeline.tuning.suite import is_suite, read_beside
 
     named = (options[name] for name in ("study", "config"))
@@ -96,7 +96,8 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
         tuned = step(plan, data, launch, beside=beside)
         best, refitted = tuned.refitted.best, tuned.refitted
         chosen = ", ".join(f"{name}={short(value)}" for name, value in best.params.items())
-        end_of_tune(tuned.run, f"trial {best.number}, {chosen}", refitted.runs, refitted.notes)
+        told = f"trial {best.number}, {chosen}"
+        end_of_tune(tuned.run, told, refitted.runs, refitted.notes, tuned.report)
 
 
 def _tune_all(

@@ -1,1 +1,1 @@
-"""Numbers in, verdicts out: who is compared with whom, what is significant, and how it is told."""
+"""Numbers in, verdicts out: who is compared with whom, what is significant, and how it is said."""

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.compare.comparison import SEED
 from pipeline.compare.looks import Looks
-from pipeline.compare.paired_tests import PairedTests, paired_tests
+from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
 from pipeline.config import Experiment
 from pipeline.data.dataset import AS_GIVEN, Dataset
+from pipeline.data.sizes import statistics
 from pipeline.data.split import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
-from pipeline.evaluation.metrics import BY_NAME, METRICS, Metric, at, bounds
+from pipeline.evaluation.metrics import BY_NAME, METRICS, Metric, bounds
+from pipeline.evaluation.names import at
 from pipeline.evaluation.significance import ALPHA, p_words
 from pipeline.evaluation.warnings import WARNING_NOTE, recommends_popularity
 from pipeline.models import family
@@ -70,33 +71,31 @@ def model_card(
             f"# {experiment.name}, a recommender of family `{experiment.model}`",
             "",
             *warning,
-            *_data(dataset),
-            *_protocol(dataset, experiment, len(warm.users)),
-            *_metrics(k, metrics, tests, shown),
-            *_popularity(tags, logged, experiment, tests, shown),
-            *_segments(dataset, metrics, groups, len(warm.users), k),
-            *_training(run_id, tags, logged, experiment),
-            *_limits(dataset, experiment, looks),
-            *_use(run_id),
+            _data(dataset),
+            _protocol(dataset, experiment, len(warm.users)),
+            _metrics(k, metrics, tests, shown),
+            _popularity(tags, logged, experiment, tests, shown),
+            _segments(dataset, metrics, groups, len(warm.users), k),
+            _training(run_id, tags, logged, experiment),
+            _limits(dataset, experiment, looks),
+            _use(run_id),
         ]
     )
 
 
-def _data(dataset: Dataset) -> list[str]:
-    facts = dataset.statistics
+def _data(dataset: Dataset) -> str:
+    facts = statistics(dataset)
     dates = [str(facts[name])[:10] for name in ("train_from", "train_until", "later_until")]
-    return [
-        "## Data",
-        "",
+    return _section(
+        "Data",
         f"{dataset.name}, fingerprint `{dataset.fingerprint}`: "
         f"{facts['train_interactions']:,} training interactions of {dataset.n_users:,} users with "
         f"{dataset.n_items:,} items, from {dates[0]} to {dates[1]}; what is held out lasts "
         f"until {dates[2]}.",
-        "",
-    ]
+    )
 
 
-def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> list[str]:
+def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> str:
     split = dataset.split
     how = (
         "The split was given with the data." if dataset.protocol == AS_GIVEN
@@ -113,19 +112,17 @@ def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> list[str]
         else "The run was not validated."
     )
     masked = "are not" if experiment.masks_seen else "may be"
-    return [
-        "## Protocol",
-        "",
+    return _section(
+        "Protocol",
         f"Split `{dataset.protocol}`. {how} The whole catalogue is ranked for each of {users:,} "
         f"warm users; items that a user has in training {masked} recommended again. A hit is an "
         f"item that is held out of the user's, whatever the rating. {validated}",
-        "",
-    ]  # fmt: skip
+    )
 
 
 def _metrics(
     k: int, metrics: Mapping[str, float], tests: PairedTests, shown: Sequence[Metric]
-) -> list[str]:
+) -> str:
     rows = [
         (
             at(metric, k),
@@ -140,9 +137,8 @@ def _metrics(
         for metric in METRICS
         if not metric.per_user and f"test/{at(metric, k)}" in metrics
     ]
-    return [
-        "## Metrics",
-        "",
+    return _section(
+        "Metrics",
         *_table(
             ("test, warm users", "mean", "95 % interval", "meaning"),
             ((name, f"{mean:.4f}", interval, meaning) for name, mean, interval, meaning in rows),
@@ -150,8 +146,7 @@ def _metrics(
         "",
         "Intervals are studentised, over users; what belongs to all lists together has none. "
         "The chance in training is not in them: only more seeds show it.",
-        "",
-    ]
+    )
 
 
 def _popularity(
@@ -160,30 +155,30 @@ def _popularity(
     experiment: Experiment,
     tests: PairedTests,
     shown: Sequence[Metric],
-) -> list[str]:
-    head = ["## Compared with popularity", ""]
+) -> str:
+    title = "Compared with popularity"
     if not family(experiment.model).personal:
-        return [*head, "This model is not personal: it is what others are compared with.", ""]
+        return _section(title, "This model is not personal: it is what others are compared with.")
     ndcg, shared = (shown.index(BY_NAME[name]) for name in ("ndcg", "popularity_overlap"))
     k = experiment.k[0]
     overlap = tests.mean[0, shared]
     low, high = tests.difference_low[0, 1, ndcg], tests.difference_high[0, 1, ndcg]
-    told = (
+    sentence = (
         f"{overlap:.0%} of a list are the user's most popular unseen items. Those alone have "
         f"{at(shown[ndcg], k)} {tests.mean[1, ndcg]:.4f}: this model has "
         f"{tests.difference[0, 1, ndcg]:+.4f} ({low:+.4f} to {high:+.4f}, "
         f"{p_words(float(tests.p_permutation[0, 1, ndcg]))})."
     )
     if recommends_popularity(tags, logged, float(overlap)):
-        told += " **It has collapsed to the popularity list.**"
+        sentence += " **It has collapsed to the popularity list.**"
     if tests.difference[0, 1, ndcg] < 0 and tests.p_permutation[0, 1, ndcg] < ALPHA:
-        told += " **It is worse than the popularity list.**"
-    return [*head, told, ""]
+        sentence += " **It is worse than the popularity list.**"
+    return _section(title, sentence)
 
 
 def _segments(
     dataset: Dataset, metrics: Mapping[str, float], groups: pd.DataFrame, warm: int, k: int
-) -> list[str]:
+) -> str:
     ndcg, hit_rate = f"ndcg_at_{k}", f"hit_rate_at_{k}"
     rows = [("warm", f"{warm:,}", metrics[f"test/{ndcg}"], f"{metrics[f'test/{hit_rate}']:.4f}")]
     for segment, name in SEGMENTS.items():
@@ -193,9 +188,8 @@ def _segments(
             rows.append((name, f"{users:,}", values[0], f"{values[1]:.4f}"))
     for group in groups.itertuples():
         rows.append((f"{group.by}: {group.group}", f"{group.users:,}", float(str(group.ndcg)), ""))
-    return [
-        "## Users and items",
-        "",
+    return _section(
+        "Users and items",
         *_table(
             ("group", "users", ndcg, hit_rate),
             ((name, users, f"{value:.4f}", rate) for name, users, value, rate in rows),
@@ -203,13 +197,12 @@ def _segments(
         "",
         "Quarters are of the warm users by activity. For a third of the items, only its items "
         "count as hits; the head are the few most popular ones.",
-        "",
-    ]
+    )
 
 
 def _training(
     run_id: str, tags: Mapping[str, str], logged: Mapping[str, float], experiment: Experiment
-) -> list[str]:
+) -> str:
     validation = {
         name: value for name, value in logged.items()
         if name in ("val/epochs", f"val/{experiment.selection_metric}")
@@ -217,22 +210,19 @@ def _training(
     found = "".join(f", {name} {value:.4g}" for name, value in sorted(validation.items()))
     params = {**experiment.params.model_dump(mode="json"), "seed": experiment.seed}
     dirty = {"true": ", with changes that are not committed", "false": ""}
-    return [
-        "## Training",
-        "",
+    return _section(
+        "Training",
         f"Run `{run_id}` on {tags.get('device', 'an unknown device')}, code at commit "
         f"`{tags.get('git_commit', 'unknown')}`"
         f"{dirty.get(tags.get('git_dirty', ''), ', perhaps changed')}{found}. "
         f"Settings: {', '.join(f'`{name}={value}`' for name, value in params.items())}.",
-        "",
-    ]
+    )
 
 
-def _limits(dataset: Dataset, experiment: Experiment, looks: Looks) -> list[str]:
+def _limits(dataset: Dataset, experiment: Experiment, looks: Looks) -> str:
     left_out = int((dataset.later["item"] < 0).sum())
-    return [
-        "## Limits",
-        "",
+    return _section(
+        "Limits",
         "- The test is what people happened to rate next. What a service did not show them could "
         "not be rated, so a good recommendation may count as none, and popular items gain.",
         f"- Warm users are the active ones who came back: {len(dataset.test_users):,}, beside "
@@ -244,15 +234,13 @@ def _limits(dataset: Dataset, experiment: Experiment, looks: Looks) -> list[str]
         "- Lists are as old as the last training interaction. Whoever looks at the test to choose "
         f"among models makes its figures flatter: of `{experiment.name}`, {looks} so far, with "
         "this one.",
-        "",
-    ]
+    )
 
 
-def _use(run_id: str) -> list[str]:
+def _use(run_id: str) -> str:
     uri = f"runs:/{run_id}/model"
-    return [
-        "## Use",
-        "",
+    return _section(
+        "Use",
         "```python",
         "import mlflow, pandas as pd",
         "",
@@ -264,8 +252,11 @@ def _use(run_id: str) -> list[str]:
         f"mlflow models serve -m {uri} --env-manager local --port 5001",
         f"python -m pipeline recommend --run_id {run_id} --output lists.parquet",
         "```",
-        "",
-    ]
+    )
+
+
+def _section(title: str, *lines: str) -> str:
+    return "\n".join([f"## {title}", "", *lines, ""])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -1,113 +1,31 @@
-"""The comparison itself: rows, best first, each with its metrics, tests, and what they say."""
+"""The comparison itself: who is ranked, tested against whom, and who stands apart."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.compare.contenders import (
     Contender,
     Protocol,
     contenders,
+    distinguished,
     name_of,
     per_user,
-    told_apart,
 )
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.evidence import gather
-from pipeline.compare.looks import Looks, count_looks, left_out
-from pipeline.compare.paired_tests import PairedTests, paired_tests
-from pipeline.compare.statements import alike, median_smallest, say, too_small
+from pipeline.compare.looks import count_looks, left_out
+from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
+from pipeline.compare.result import OF_PAIR, OF_ROW, Cell, Comparison, Standing
+from pipeline.compare.statements import alike, median_smallest, say, too_small, unlike
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import BY_NAME, bounds, parse_accuracy
-from pipeline.evaluation.significance import ALPHA
+from pipeline.evaluation.metrics import BY_NAME, bounds
+from pipeline.evaluation.names import parse_accuracy
 from pipeline.evaluation.warnings import WARNING_NOTE
-
-OF_ROW = ("mean", "low", "high")  # what cells take from tests of rows, and of pairs
-OF_PAIR = (
-    "difference", "difference_low", "difference_high", "p_permutation", "p_wilcoxon", "p_holm"
-)  # fmt: skip
-SEED = 0  # of the permutations: the same runs give the same table again
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A metric of a row; None where it does not apply, as without per-user values."""
-
-    mean: float
-    seed_std: float | None = None
-    """Standard deviation between the means of several seeds."""
-    low: float | None = None
-    high: float | None = None
-    difference: float | None = None
-    """To the baseline, as all that follows."""
-    difference_low: float | None = None
-    difference_high: float | None = None
-    p_permutation: float | None = None
-    p_wilcoxon: float | None = None
-    p_holm: float | None = None
-
-    @property
-    def significant(self) -> bool:
-        """Whether it differs from the baseline."""
-        return self.p_holm is not None and self.p_holm < ALPHA
-
-
-@dataclass(frozen=True)
-class Standing:
-    """An experiment and its metrics, by name without k."""
-
-    name: str
-    model: str
-    run_ids: list[str]
-    k: int
-    cells: dict[str, Cell]
-    sentences: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Experiments on one protocol, best first, and those that cannot be ranked with them."""
-
-    metric: str
-    """What they are ranked by, without k."""
-    protocol: Protocol
-    rows: list[Standing]
-    baseline: int
-    """The row that the others are compared with."""
-    tested: list[str]
-    """Metrics with a value per user."""
-    values: npt.NDArray[np.float64]
-    """[users, rows, tested]"""
-    tests: PairedTests
-    """Of rows and tested metrics, in their order."""
-    ledger: list[Standing]
-    apart: dict[str, list[Standing]]
-    """By what makes them incomparable."""
-    refused: list[Standing]
-    """Runs whose results do not fit together, with what does not."""
-    smallest: float | None
-    """The smallest difference that this test can be expected to find; None without a pair."""
-    sentences: list[str]
-    """On all of it."""
-    looks: dict[str, Looks] = field(default_factory=dict)
-    """By experiment, how often the test was looked at, where that is known."""
-
-    @property
-    def n_pairs(self) -> int:
-        """Pairs of rows, over which p-values are corrected."""
-        return len(self.rows) * (len(self.rows) - 1) // 2
-
-    def is_best(self, row: Standing, name: str) -> bool:
-        """Whether no other row has more of a metric of which more is better."""
-        if not BY_NAME[name].more_is_better:
-            return False
-        means = [each.cells[name].mean for each in self.rows if name in each.cells]
-        return len(means) > 1 and row.cells[name].mean == max(means)
 
 
 def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None) -> Comparison:
@@ -168,6 +86,7 @@ def compare_runs(runs: Sequence[EvaluatedRun], metric: str, baseline: str | None
             *too_small(of_metric, smallest, protocol.split),
             *alike(names, place, name, tested, tests),
         ],
+        unlike(names, place, name, tested, tests),
     )
 
 
@@ -204,7 +123,7 @@ def _group(
             f"No evaluated run of train has {metric}"
             + (f"; they are evaluated at k = {', '.join(map(str, known))}." if known else ".")
         )
-    named = [told_apart(group) for group in groups.values()]
+    named = [distinguished(group) for group in groups.values()]
     chosen = [group for group in named if baseline is None or _matching(group, baseline)]
     if not chosen:
         names = sorted({each.experiment for group in named for each in group})
@@ -226,10 +145,10 @@ def _matching(group: Sequence[Contender], baseline: str) -> list[int]:
 def _place(group: Sequence[Contender], baseline: str) -> int:
     places = _matching(group, baseline)
     if len(places) != 1:
-        told = ", ".join(f"{group[i].name} (run {group[i].run_ids[0]})" for i in places)
+        candidates = ", ".join(f"{group[i].name} (run {group[i].run_ids[0]})" for i in places)
         raise UserError(
             f"baseline={baseline}: expected one experiment with per-user values, there "
-            f"{'are ' + told if told else 'is none'}. Give the id of a run."
+            f"{'are ' + candidates if candidates else 'is none'}. Give the id of a run."
         )
     return places[0]
 
@@ -273,7 +192,7 @@ def _unranked(
             apart[f"{why}, from the ledger" if each.runs[0].from_ledger else why].append(each)
     ledger.sort(key=lambda row: row.name)
     return ledger, {
-        why: [_row(each, _cells(each), []) for each in sorted(told_apart(group), key=_by_name)]
+        why: [_row(each, _cells(each), []) for each in sorted(distinguished(group), key=_by_name)]
         for why, group in sorted(apart.items())
     }
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.evidence import PER_USER, Evidence
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import METRICS, at, parse
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.names import at, parse
 
 NOT_SETTINGS = {  # params that runs of one experiment may vary, or that the protocol tells
     "seed", "config", "name", "metrics", "dataset", "protocol", "repeats", "split_seed",
@@ -57,7 +58,7 @@ class Protocol:
 
     @property
     def words(self) -> dict[str, str]:
-        """Each part as it is told."""
+        """Each part as it is printed."""
         return {
             "dataset": f"dataset {self.dataset or 'unknown'}",
             "fingerprint": f"fingerprint {self.fingerprint or 'unknown'}",
@@ -120,7 +121,7 @@ def contenders(runs: Sequence[EvaluatedRun], k: int) -> list[Contender]:
     return found
 
 
-def told_apart(group: Sequence[Contender]) -> list[Contender]:
+def distinguished(group: Sequence[Contender]) -> list[Contender]:
     """The same with the settings in the name, where one experiment is there with several."""
     by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
     for each in group:
@@ -130,8 +131,8 @@ def told_apart(group: Sequence[Contender]) -> list[Contender]:
         own = dict(settings_of(each.runs[0].params))
         others = by_name[each.experiment]
         unlike = [key for key in own if any(other.get(key) != own[key] for other in others)]
-        told = ", ".join(f"{key}={own[key]}" for key in unlike[:SHOWN_SETTINGS])
-        named.append(f"{each.experiment} {told}".strip())
+        settings = ", ".join(f"{key}={own[key]}" for key in unlike[:SHOWN_SETTINGS])
+        named.append(f"{each.experiment} {settings}".strip())
     return [
         replace(each, name=name if named.count(name) == 1 else f"{name} [{each.runs[0].id[:6]}]")
         for each, name in zip(group, named, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import parse_accuracy
+from pipeline.evaluation.names import parse_accuracy
 from pipeline.models import family
 
 log = logging.getLogger("pipeline")
@@ -74,9 +74,9 @@ def _check_metric(entrants: Sequence[Entrant], metric: str) -> None:
     _, k = parse_accuracy(metric)
     for each in entrants:
         if k not in each.experiment.k:
-            told = ", ".join(map(str, each.experiment.k))
+            ks = ", ".join(map(str, each.experiment.k))
             raise UserError(
-                f"metric={metric}: {each.experiment.name} is evaluated at k = {told}, not at {k}."
+                f"metric={metric}: {each.experiment.name} is evaluated at k = {ks}, not at {k}."
             )
 
 
@@ -89,8 +89,8 @@ def _check_baseline(entrants: Sequence[Entrant], baseline: str) -> None:
             f"are: {names}."
         )
     if any(each.settings != called[0].settings for each in called):
-        told = ", ".join(each.run_id for each in called if each.run_id is not None)
+        ids = ", ".join(each.run_id for each in called if each.run_id is not None)
         raise UserError(
-            f"baseline={baseline}: there are several with other settings (runs {told}). Give the "
+            f"baseline={baseline}: there are several with other settings (runs {ids}). Give the "
             f"id of a run."
         )

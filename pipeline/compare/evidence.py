@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.errors import UserError
 from pipeline.evaluation.audit import audit_evaluation
-from pipeline.evaluation.metrics import parse
+from pipeline.evaluation.names import parse
 
 PER_USER, LISTS = "test/per_user.parquet", "test/recommendations.parquet"
 EVIDENCE = "test_evidence"
@@ -37,7 +37,7 @@ class Evidence:
     findings: list[str]
 
 
-class Told(BaseModel):
+class EvidenceTag(BaseModel):
     """What the tag ``EVIDENCE`` holds."""
 
     n_items: int | None = Field(None, ge=1)
@@ -48,7 +48,7 @@ class Told(BaseModel):
 
 def evidence_tag(n_items: int, checksums: Mapping[str, str]) -> str:
     """The text of the tag ``EVIDENCE``."""
-    return Told(n_items=n_items, sha256=dict(checksums)).model_dump_json()
+    return EvidenceTag(n_items=n_items, sha256=dict(checksums)).model_dump_json()
 
 
 def gather(runs: Sequence[EvaluatedRun]) -> dict[str, Evidence]:
@@ -61,22 +61,22 @@ def gather(runs: Sequence[EvaluatedRun]) -> dict[str, Evidence]:
 def _read(run: EvaluatedRun) -> Evidence | None:
     findings: list[str] = []
     try:
-        told = Told.model_validate_json(run.tags.get(EVIDENCE, "{}"))
+        tag = EvidenceTag.model_validate_json(run.tags.get(EVIDENCE, "{}"))
     except ValidationError:
-        told, findings = Told(), [f"the tag {EVIDENCE} cannot be read"]
+        tag, findings = EvidenceTag(), [f"the tag {EVIDENCE} cannot be read"]
     tables: dict[str, pd.DataFrame] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in (PER_USER, LISTS):
             try:
                 path = run.fetch(name, Path(folder))
             except UserError as error:
-                if name in told.sha256:  # what was evaluated long ago may have no lists
+                if name in tag.sha256:  # what was evaluated long ago may have no lists
                     findings.append(f"{name} is missing")
                 elif name == PER_USER:
                     log.warning("Left out: %s", error)
                     return None
                 continue
-            if told.sha256.get(name) not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+            if tag.sha256.get(name) not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
                 findings.append(f"{name} is not the file that evaluate wrote")
             try:
                 table = pd.read_parquet(path, columns=NEEDED[name])
@@ -95,7 +95,7 @@ def _read(run: EvaluatedRun) -> Evidence | None:
         for name, value in run.metrics.items()
         if name.startswith("test/") and parse(name.removeprefix("test/"))
     }
-    found = audit_evaluation(metrics, per_user, tables.get(LISTS), told.n_items)
+    found = audit_evaluation(metrics, per_user, tables.get(LISTS), tag.n_items)
     return Evidence(per_user, [*findings, *(finding.note for finding in found)])
 
 

@@ -1,4 +1,7 @@
-"""What a comparison looks like: trade-off, differences with intervals, every metric, users."""
+"""What a comparison looks like: trade-off, differences with intervals, every metric, users.
+
+Each title says what is found; each figure comes with the numbers that it shows.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,52 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from pipeline.drawing import (
+    BEST,
+    COLOURS,
+    FAINT,
+    MARKERS,
+    ORANGE,
+    PLAIN,
+    WORSE,
+    Drawn,
+    headline,
+    in_style,
+    new_figure,
+    new_panels,
+)
 
 Floats = npt.NDArray[np.float64]
 
-BEST, PLAIN, FAINT = "tab:blue", "0.55", "0.8"
-WORSE = "tab:red"
 ROW_INCHES, LETTER_INCHES = 0.26, 0.08  # of a name beside its bar
-PANELS = 5  # metrics in a row of bars
+PANELS = 4  # metrics in a row of bars
+FAR = 4.0  # times as far from nothing as the others typically are: an outlier is cut off there
 
 
-def trade_off(names: Sequence[str], accuracy: Floats, coverage: Floats, metric: str) -> Figure:
+@in_style
+def trade_off(
+    names: Sequence[str], accuracy: Floats, coverage: Floats, metric: str, baseline: int
+) -> Drawn:
     """Accuracy against coverage, both [n]; models that no other beats on both are the front.
 
     Names stand in a column beside the plot, so that they can be read where points coincide.
-    Models with less than half of the best accuracy are told below, not drawn: they would press
-    the others together.
+    Models with less than half of the best accuracy are listed below, not drawn: they would press
+    the others together. The baseline, by its place, has a ring.
     """
     drawn = np.flatnonzero(accuracy >= accuracy.max() / 2)
     drawn = drawn[np.argsort(accuracy[drawn], kind="stable")]
-    figure, axes = _figure(7 + _room(names), max(4.5, 0.8 + ROW_INCHES * len(drawn)))
+    figure, axes = new_figure(7 + _room(names), max(4.5, 0.8 + ROW_INCHES * len(drawn)))
     best = pareto_front(accuracy, coverage)
     colours = np.where(best[drawn], BEST, PLAIN).tolist()
-    axes.scatter(coverage[drawn], accuracy[drawn], c=colours, s=40, zorder=3)
+    axes.scatter(coverage[drawn], accuracy[drawn], c=colours, s=50, zorder=3)
     axes.margins(0.06)
     limits = axes.axis()
+    if baseline in drawn:
+        ring = coverage[baseline], accuracy[baseline]
+        axes.scatter(*ring, s=160, facecolors="none", edgecolors=ORANGE, linewidths=2, zorder=4)
     front = np.flatnonzero(best)[np.argsort(coverage[best])]
     axes.step(coverage[front], accuracy[front], where="pre", color=BEST, linewidth=1, zorder=1)
     axes.axis(limits)
@@ -45,7 +67,7 @@ def trade_off(names: Sequence[str], accuracy: Floats, coverage: Floats, metric: 
             xytext=(1.04, place),
             textcoords="axes fraction",
             va="center",
-            color=BEST if best[index] else "black",
+            color=ORANGE if index == baseline else BEST if best[index] else "black",
             fontsize=9,
             arrowprops={
                 "arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkB": 4,
@@ -53,13 +75,19 @@ def trade_off(names: Sequence[str], accuracy: Floats, coverage: Floats, metric: 
             },
             zorder=2,
         )  # fmt: skip
-    axes.set_title("Accuracy against coverage (blue: the Pareto front)")
-    axes.set(xlabel="coverage: share of the catalogue that is recommended", ylabel=metric)
+    says = _of_front([names[i] for i in front[::-1]], len(names))
+    headline(figure, says)
+    axes.set(
+        xlabel="coverage: share of the catalogue that is recommended\n"
+        "(blue: nothing beats it on both; ring: the baseline)",
+        ylabel=metric,
+    )
     below = np.flatnonzero(accuracy < accuracy.max() / 2).tolist()
     if below:
-        told = [f"{names[i]}: {accuracy[i]:.4f} at coverage {coverage[i]:.4f}" for i in below]
-        figure.supxlabel("\n".join(["Below the plot:", *told]), fontsize=9)
-    return figure
+        lines = [f"{names[i]}: {accuracy[i]:.4f} at coverage {coverage[i]:.4f}" for i in below]
+        figure.supxlabel("\n".join(["Below the plot:", *lines]), fontsize=9)
+    data = {"experiment": names, metric: accuracy, "coverage": coverage, "on_front": best}
+    return Drawn(figure, pd.DataFrame(data), says)
 
 
 def pareto_front(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
@@ -69,6 +97,7 @@ def pareto_front(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(~(reaches & exceeds).any(axis=0))
 
 
+@in_style
 def forest(
     names: Sequence[str],
     difference: Floats,
@@ -78,67 +107,108 @@ def forest(
     *,
     baseline: str,
     metric: str,
-) -> Figure:
-    """Differences to the baseline, [n], in the order given from the top, with their intervals."""
-    figure, axes = _figure(6.5 + _room(names), 1.4 + ROW_INCHES * len(names))
+) -> Drawn:
+    """Differences to the baseline, [n], in the order given from the top, with their intervals.
+
+    What lies far outside stands at the edge with its number, so that the rest can be told apart.
+    """
+    figure, axes = new_figure(6.5 + _room(names), 1.6 + ROW_INCHES * len(names))
     rows = np.arange(len(names))
     colours = np.where(significant, np.where(difference < 0, WORSE, BEST), PLAIN)
-    axes.hlines(rows, low, high, colors=list(colours), linewidth=2)
-    axes.scatter(difference, rows, c=list(colours), s=30, zorder=3)
+    edge = _edge(difference, low, high)
+    far = np.abs(difference) > edge
+    near = np.flatnonzero(~far)
+    axes.hlines(rows[near], low[near], high[near], colors=list(colours[near]), linewidth=2)
+    axes.scatter(difference[near], rows[near], c=list(colours[near]), s=36, zorder=3)
     axes.axvline(0, color="black", linewidth=1)
+    reach = 1.08 * edge
+    for row in np.flatnonzero(far).tolist():
+        side = np.sign(difference[row])
+        told = f"{difference[row]:+.3f}, beyond this scale"
+        axes.scatter(side * reach, row, c=[str(colours[row])], marker="<" if side < 0 else ">")
+        axes.annotate(
+            told, (side * reach, row), xytext=(-8 * side, 0), textcoords="offset points",
+            ha="left" if side < 0 else "right", va="center", fontsize=8, color=str(colours[row]),
+        )  # fmt: skip
+    if far.any():
+        axes.set_xlim(*_limits(low[near], high[near], difference[far], reach))
     _name_rows(axes, names)
-    axes.set(xlabel=f"difference in {metric}, with 95 % interval over users (grey: could be none)")
-    axes.set_title(f"Compared with {baseline}")
-    axes.grid(axis="x", color=FAINT, linewidth=0.5)
-    return figure
+    axes.set(
+        xlabel=f"difference in {metric} to {baseline}\n"
+        f"with 95 % interval over users (grey: could be none)"
+    )
+    better, worse = (int((significant & side).sum()) for side in (difference > 0, difference < 0))
+    says = _of_differences(better, worse, len(names), baseline)
+    headline(figure, says)
+    data = {"experiment": names, "difference": difference, "low": low, "high": high}
+    return Drawn(figure, pd.DataFrame({**data, "significant": significant}), says)
 
 
-def bars(names: Sequence[str], metrics: Mapping[str, tuple[Floats, Floats, Floats]]) -> Figure:
+@in_style
+def bars(
+    names: Sequence[str], metrics: Mapping[str, tuple[Floats, Floats, Floats]], baseline: int
+) -> Drawn:
     """A panel per metric: its mean, low and high end of the interval, each [n].
 
-    Ends that are NaN are not drawn.
+    Ends that are NaN are not drawn. The first row of a metric is the best model, blue; the
+    baseline, by its place, is orange.
     """
+    columns = min(PANELS, len(metrics))
     n_rows = -(-len(metrics) // PANELS)
-    figure = Figure(
-        figsize=(13 + _room(names), n_rows * (1 + ROW_INCHES * len(names))), layout="constrained"
-    )
-    panels = figure.subplots(n_rows, min(PANELS, len(metrics)), sharey=True, squeeze=False).flat
-    # Metrics first: where they end, zip has taken no panel yet, and the rest can go.
-    for (metric, (mean, low, high)), axes in zip(metrics.items(), panels, strict=False):
-        rows = np.arange(len(names))
-        axes.barh(rows, mean, color=BEST, alpha=0.6, height=0.7)
+    height = 0.6 + n_rows * (1 + ROW_INCHES * len(names))
+    figure, panels = new_panels(2.6 * columns + _room(names), height, n_rows, columns)
+    colours = [
+        ORANGE if i == baseline and i else BEST if not i else FAINT for i in range(len(names))
+    ]
+    colours = [PLAIN if colour == FAINT else colour for colour in colours]
+    lines = []
+    for place, (metric, (mean, low, high)) in enumerate(metrics.items()):
+        axes, rows = panels[place], np.arange(len(names))
+        axes.barh(rows, mean, color=colours, alpha=0.7, height=0.7)
         axes.hlines(rows, low, high, colors="black", linewidth=1.2)
         axes.set_title(metric.replace("_", " "), fontsize=10)
         axes.tick_params(axis="x", labelsize=8)
         axes.locator_params(axis="x", nbins=4)
         _name_rows(axes, names)
-        axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())
-    for axes in list(panels):
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
+        told = {"experiment": names, "metric": metric, "mean": mean, "low": low, "high": high}
+        lines.append(pd.DataFrame(told))
+    for axes in panels[len(metrics) :]:
         axes.remove()
-    return figure
+    first = next(iter(metrics))
+    says = f"{names[0]} has the most {first}, {metrics[first][0][0]:.4f}"
+    says += "" if baseline == 0 else f" (blue); the baseline, {names[baseline]}, is orange"
+    headline(figure, says)
+    return Drawn(figure, pd.concat(lines, ignore_index=True), says)
 
 
-def user_differences(difference: Floats, one: str, other: str, metric: str) -> Figure:
+@in_style
+def user_differences(difference: Floats, one: str, other: str, metric: str) -> Drawn:
     """How far apart two models are for each user: ``difference`` is [users], one minus other."""
-    figure, axes = _figure(8, 4.5)
+    figure, axes = new_figure()
     reach = max(float(np.abs(difference).max()), 1e-3)
     # An odd number of bins, so that the middle one holds the users without a difference.
-    axes.hist(difference, bins=np.linspace(-reach, reach, 42).tolist(), color=BEST, alpha=0.6)
+    edges = np.linspace(-reach, reach, 42)
+    counts, _, patches = axes.hist(difference, bins=edges.tolist(), color=BEST, alpha=0.7)
+    for place, patch in enumerate(patches):  # type: ignore[arg-type]
+        patch.set_facecolor(WORSE if place < 20 else PLAIN if place == 20 else BEST)
     axes.axvline(0, color="black", linewidth=1)
     mean = float(difference.mean())
-    axes.axvline(mean, color=WORSE, linestyle="--", label=f"mean {mean:+.4f}")
+    axes.axvline(mean, color="black", linestyle="--", label=f"mean {mean:+.4f}")
     better, worse = (difference > 0).mean(), (difference < 0).mean()
-    axes.set_title(
-        f"{one} minus {other}, per user\n"
-        f"{better:.0%} of users have more with {one}, {worse:.0%} less, "
-        f"{1 - better - worse:.0%} the same",
-        fontsize=10,
-    )
-    axes.set(xlabel=f"difference in {metric}", ylabel="users")
+    same = 1 - better - worse
+    says = f"{better:.0%} of users have more with {one}, {worse:.0%} less, {same:.0%} the same"
+    says = f"{one} against {other}: {says}"
+    headline(figure, says)
+    axes.set(xlabel=f"difference in {metric} of a user, {one} minus {other}")
+    axes.set(ylabel="users")
     axes.legend()
-    return figure
+    data = {"from": edges[:-1], "to": edges[1:], "users": np.asarray(counts, np.int64)}
+    return Drawn(figure, pd.DataFrame(data), says)
 
 
+@in_style
 def over_time(
     names: Sequence[str],
     cuts: Sequence[str],
@@ -147,33 +217,73 @@ def over_time(
     high: Floats,
     *,
     metric: str,
-) -> Figure:
+) -> Drawn:
     """A line per model over cuts in time, with the intervals at each cut; all are [n, cuts].
 
     Models stand beside each other at a cut, so that no interval hides another.
     """
-    figure, axes = _figure(7 + _room(names), max(4.5, 1.4 + ROW_INCHES * len(names)))
+    figure, axes = new_figure(7 + _room(names), max(4.5, 1.4 + ROW_INCHES * len(names)))
     places = np.arange(len(cuts))
     beside = np.linspace(-0.25, 0.25, len(names)) if len(names) > 1 else np.zeros(1)
-    colours = colormaps["turbo"](np.linspace(0.05, 0.9, len(names)))
     for i, name in enumerate(names):
+        again = i // len(COLOURS)
         axes.errorbar(
             places + beside[i],
             mean[i],
             yerr=np.stack([mean[i] - low[i], high[i] - mean[i]]),
-            color=colours[i],
+            color=COLOURS[i % len(COLOURS)],
             label=name,
-            marker="o",
-            markersize=4,
+            marker=MARKERS[(i + again) % len(MARKERS)],
+            markersize=5,
+            linestyle="-" if not again else "--",
             linewidth=1,
             capsize=2,
         )
     axes.set_xticks(places, cuts)
-    axes.set_title("The same settings, refitted at each cut")
+    ahead = int((mean.argmax(axis=0) == 0).sum())
+    says = f"{names[0]}, best on average, is ahead at {ahead} of {len(cuts)} cuts"
+    headline(figure, says)
     axes.set(xlabel="cut: the share of all interactions that trains", ylabel=metric)
-    axes.grid(axis="y", color=FAINT, linewidth=0.5)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
-    return figure
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    index = pd.MultiIndex.from_product([names, [c.split("\n")[0] for c in cuts]])
+    data = pd.DataFrame({"mean": mean.ravel(), "low": low.ravel(), "high": high.ravel()}, index)
+    return Drawn(figure, data.rename_axis(["experiment", "cut"]).reset_index(), says)
+
+
+def _of_front(front: Sequence[str], n: int) -> str:
+    """What the Pareto front says; its models from the broadest on."""
+    if n == 1:
+        return "One model: nothing to weigh it against"
+    if len(front) == 1:
+        return f"{front[0]} is best on both accuracy and coverage"
+    if len(front) > 3:
+        return f"{len(front)} of {n} models are beaten by nothing on both accuracy and coverage"
+    told = f"{', '.join(front[:-1])} and {front[-1]}"
+    return f"Nothing beats {told} on both accuracy and coverage"
+
+
+def _of_differences(better: int, worse: int, n: int, baseline: str) -> str:
+    equal = n - better - worse
+    parts = [(better, "better"), (worse, "worse"), (equal, "not distinguishable")]
+    told = ", ".join(f"{count} {word}" for count, word in parts if count)
+    return f"Of {n}, compared with {baseline}: {told}"
+
+
+def _edge(difference: Floats, low: Floats, high: Floats) -> float:
+    """How far from nothing differences are drawn; those beyond are outliers."""
+    reach = np.maximum(np.abs(low), np.abs(high))
+    typical = FAR * float(np.median(reach))
+    inside = np.abs(difference) <= typical
+    return float(reach[inside].max()) if inside.any() else float(reach.max())
+
+
+def _limits(low: Floats, high: Floats, far: Floats, reach: float) -> tuple[float, float]:
+    """The ends of an axis on which what is ``far`` has its place at the edge."""
+    margin = 0.06 * reach
+    left = -reach if (far < 0).any() else min(float(low.min()), 0.0)
+    right = reach if (far > 0).any() else max(float(high.max()), 0.0)
+    return left - margin, right + margin
 
 
 def _spread(wanted: Floats, height: float) -> Floats:
@@ -198,8 +308,3 @@ def _room(names: Sequence[str]) -> float:
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()

@@ -52,7 +52,7 @@ def left_out(
     """Which seeds of the same experiment and settings are evaluated and not ``compared``.
 
     ``compared`` are the runs of one experiment with one configuration, ``evaluated`` all runs on
-    the same dataset, latest first, ``metric`` is what they are told by, as in ndcg_at_10.
+    the same dataset, latest first, ``metric`` is what they are listed with, as in ndcg_at_10.
     """
     first = compared[0]
     same: dict[object, EvaluatedRun] = {run.params.get("seed"): run for run in compared}
@@ -64,12 +64,12 @@ def left_out(
     missing = list(same.values())[there:]
     if not missing:
         return None
-    told = ", ".join(
+    listed = ", ".join(
         f"{run.id} ({metric} {run.metrics.get(f'test/{metric}', float('nan')):.4f})"
         for run in missing[:SHOWN_RUNS]
     )
     more = f" and {len(missing) - SHOWN_RUNS} more" if len(missing) > SHOWN_RUNS else ""
     return (
         f"{there} of the {len(same)} seeds evaluated on this data "
-        f"{'is' if there == 1 else 'are'} compared; left out: runs {told}{more}: give them too"
+        f"{'is' if there == 1 else 'are'} compared; left out: runs {listed}{more}: give them too"
     )

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.compare.comparison import SEED
 from pipeline.compare.entrants import Entrant
 from pipeline.compare.over_cuts import clustered_tests
-from pipeline.compare.paired_tests import PairedTests, paired_tests
+from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
 from pipeline.evaluation.significance import ALPHA, p_words
 
 Floats = npt.NDArray[np.float64]
@@ -123,24 +122,24 @@ class Backtest:
         if row == self.baseline:
             return "the baseline"
         name, signs = self.names[self.baseline], self.differs(row, self.baseline)
-        told = [
+        found = [
             f"{word} {name} at {_at(self._cuts(signs == sign), len(signs))}"
             for word, sign in (("above", 1), ("below", -1))
             if (signs == sign).any()
         ]
-        return " and ".join(told) or f"not distinguishable from {name} at any of {len(signs)} cuts"
+        return " and ".join(found) or f"not distinguishable from {name} at any of {len(signs)} cuts"
 
-    def told(self, row: int) -> str:
+    def in_words(self, row: int) -> str:
         """The verdict, and where a difference from another than the baseline holds once alone."""
-        told = [self.verdict(row)]
+        found = [self.verdict(row)]
         for other in range(len(self.rows)):
             signs = self.differs(row, other)
             if self.baseline not in (row, other) and len(signs) > 1 and np.abs(signs).sum() == 1:
                 word = "above" if signs.sum() > 0 else "below"
-                told.append(
+                found.append(
                     f"{word} {self.names[other]} at {_at(self._cuts(signs != 0), len(signs))}"
                 )
-        return "; ".join(told)
+        return "; ".join(found)
 
     def sentences(self) -> Iterator[str]:
         """Differences that hold at one cut alone, or turn round; tests that are not unseen."""
@@ -160,12 +159,12 @@ class Backtest:
     def _alone(self, row: int, other: int, cut: int) -> str:
         differences = self.at.difference[row, other]
         rest = [i for i in range(len(self.cuts)) if i != cut]
-        told = _list([f"{differences[i]:+.4f} at {self.cuts[i].name}" for i in rest])
+        others = _list([f"{differences[i]:+.4f} at {self.cuts[i].name}" for i in rest])
         return (
             f"{self.names[row]} and {self.names[other]}: a difference at cut "
             f"{self.cuts[cut].name} alone, {differences[cut]:+.4f} "
             f"({p_words(float(self.at.p_holm[row, other, cut]))}); not distinguishable at the "
-            f"others, {told}."
+            f"others, {others}."
         )
 
     def _cuts(self, chosen: npt.NDArray[np.bool_]) -> list[str]:

@@ -32,16 +32,16 @@ def section(result: Backtest, *, detailed: bool) -> Section:
         if detailed:
             texts.append((f"{over.low[i, 0]:.4f} to {over.high[i, 0]:.4f}", False))
         if i == base:
-            told = ["baseline", "", "", ""]
+            verdict = ["baseline", "", "", ""]
         else:
             low, high = over.difference_low[i, base, 0], over.difference_high[i, base, 0]
-            told = [
+            verdict = [
                 f"{over.difference[i, base, 0]:+.4f}",
                 f"{low:+.4f} to {high:+.4f}",
                 p_words(float(over.p_holm[i, base, 0])).removeprefix("p ").removeprefix("= "),
                 f"{result.holds(i, base)} of {len(result.cuts)}",
             ]
-        rows.append([*texts, *((text, False) for text in told)])
+        rows.append([*texts, *((text, False) for text in verdict)])
     title = (
         f"{result.cuts[0].dataset}, {result.metric} at cuts in time (users), the same settings "
         f"refitted at each"

@@ -18,6 +18,8 @@ PERMUTATIONS = 10_000
 PERMUTATIONS_PER_PAIR = 100  # so that Holm's smallest possible p-value is below .01
 BLOCK_BYTES = 32 * 2**20  # of signs in memory at a time
 
+SEED = 0  # of the permutations: the same runs give the same table again
+
 
 @dataclass(frozen=True)
 class PairedTests:

@@ -36,13 +36,13 @@ def say(
         if each.model == "most_popular" and row > other and p < ALPHA:
             said.append(f"is worse than {each.name} ({p_words(p)})")
     held = {run.tags[BACKTEST_HOLDS] for run in group[row].runs if BACKTEST_HOLDS in run.tags}
-    return [*said, *(f"in a backtest: {told}" for told in sorted(held))]
+    return [*said, *(f"in a backtest: {found}" for found in sorted(held))]
 
 
 def alike(
     names: Sequence[str], baseline: int, metric: str, tested: Sequence[str], tests: PairedTests
 ) -> list[str]:
-    """Who cannot be told from the baseline, and from the best: a line for each of these."""
+    """Who is not distinguishable from the baseline, and from the best: a line for each of these."""
     accuracy = [place for place, each in enumerate(tested) if BY_NAME[each].accuracy]
     lines = []
     for one in dict.fromkeys((baseline, 0)):  # the best is the first
@@ -51,14 +51,34 @@ def alike(
             row for row in range(len(names)) if row != one and p[row, tested.index(metric)] >= ALPHA
         ]
         if equal:
-            told = [
+            others = [
                 f"{names[row]} ({p_words(float(p[row, tested.index(metric)]))})" for row in equal
             ]
-            line = f"not distinguishable from {names[one]}: {', '.join(told)}"
+            line = f"not distinguishable from {names[one]}: {', '.join(others)}"
             everywhere = [names[row] for row in equal if (p[row][accuracy] >= ALPHA).all()]
             if everywhere:
                 line += f"; nor on another metric of accuracy: {', '.join(everywhere)}"
             lines.append(f"{line}.")
+    return lines
+
+
+def unlike(
+    names: Sequence[str], baseline: int, metric: str, tested: Sequence[str], tests: PairedTests
+) -> list[str]:
+    """Who is better than the baseline, and who is worse: a line for each, of all that are."""
+    place = tested.index(metric)
+    lines = []
+    for word, side in (("higher", 1.0), ("lower", -1.0)):
+        found = [
+            f"{names[row]} ({tests.difference[row, baseline, place]:+.4f}, "
+            f"{p_words(float(tests.p_holm[row, baseline, place]))})"
+            for row in range(len(names))
+            if row != baseline
+            and tests.p_holm[row, baseline, place] < ALPHA
+            and tests.difference[row, baseline, place] * side > 0
+        ]
+        if found:
+            lines.append(f"{metric} is {word} than that of {names[baseline]}: {', '.join(found)}.")
     return lines
 
 
@@ -88,12 +108,12 @@ def too_small(values: Floats, smallest: float | None, split: str) -> list[str]:
     hopeless = smallest is not None and smallest > spread
     if len(values) >= FEW_USERS and not hopeless:
         return []
-    told = (
+    power = (
         "" if smallest is None
         else f"; a difference below {smallest:.4f} cannot be expected to be found, and best and "
         f"worst are {spread:.4f} apart"
     )  # fmt: skip
-    return [f"Too small to tell: {len(values):,} users{told}. {_more_users(split)}"]
+    return [f"Too small to tell: {len(values):,} users{power}. {_more_users(split)}"]
 
 
 def _more_users(split: str) -> str:

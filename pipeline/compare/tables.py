@@ -11,7 +11,8 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.compare.comparison import OF_PAIR, SEED, Comparison, Standing
+from pipeline.compare.paired_tests import SEED
+from pipeline.compare.result import OF_PAIR, Comparison, Standing
 from pipeline.console import house_table
 from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.significance import ALPHA, LEVEL, p_words
@@ -64,8 +65,12 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def markdown(comparison: Comparison) -> str:
     """The same with the interval of each difference and each p-value."""
-    sections = _sections(comparison, _shown(), detailed=True)
-    return "\n".join(section.markdown() for section in sections)
+    return "\n".join(section.markdown() for section in sections(comparison))
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """The ranked table with the interval of each difference, then those that cannot be ranked."""
+    return _sections(comparison, _shown(), detailed=True)
 
 
 def csv(comparison: Comparison) -> str:
@@ -132,16 +137,16 @@ def _title(comparison: Comparison) -> str:
 
 def _sections(comparison: Comparison, names: Sequence[str], detailed: bool) -> list[Section]:
     names = list(dict.fromkeys((comparison.metric, *names)))
-    sections = [_ranked(comparison, names, detailed)]
+    found = [_ranked(comparison, names, detailed)]
     if comparison.ledger:
         title = "From the ledger: without values per user, so neither ranked nor tested"
-        sections.append(_plain(title, comparison.ledger, names))
+        found.append(_plain(title, comparison.ledger, names))
     for why, rows in comparison.apart.items():
-        sections.append(_plain(f"Apart, not to be ranked with these: {why}", rows, names))
+        found.append(_plain(f"Apart, not to be ranked with these: {why}", rows, names))
     if comparison.refused:
         title = "Left out: results that were edited, or are not those of the run"
-        sections.append(_plain(title, comparison.refused, names))
-    return sections
+        found.append(_plain(title, comparison.refused, names))
+    return found
 
 
 def _ranked(comparison: Comparison, names: Sequence[str], detailed: bool) -> Section:
@@ -231,13 +236,13 @@ def _legend(comparison: Comparison) -> Iterator[str]:
         names: dict[str, list[str]] = {}
         for name, looks in comparison.looks.items():
             names.setdefault(str(looks), []).append(name)
-        told = "; ".join(
+        evaluated = "; ".join(
             f"{', '.join(of)} {looks}{' each' if len(of) > 1 else ''}"
             for looks, of in names.items()
         )
         yield (
-            f"Evaluated on this test so far: {told}. The more there are, the more the best of them "
-            f"owes to chance."
+            f"Evaluated on this test so far: {evaluated}. The more there are, the more the best of "
+            f"them owes to chance."
         )
     if any(len(row.run_ids) > 1 for row in rows):
         yield f"seeds: how many, ± the standard deviation of {comparison.metric} between them."

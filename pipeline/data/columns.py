@@ -186,13 +186,13 @@ def _missing(
         )
     expected = "; ".join(f"{c} (or {', '.join(aliases[c][1:_SHOWN])}, ...)" for c in missing)
     is_or_are = "is" if len(missing) == 1 else "are"
-    told = (
+    text = (
         f"{part}: the first line must name the columns, and {', '.join(missing)} {is_or_are} "
         f"missing. Columns found: {_listed(header)}. Expected: {expected}."
     )
     if "user" not in aliases:
-        return told
+        return text
     return (
-        f"{told} Or say which they are: --columns user=NAME,item=NAME,rating=NAME, with names or "
+        f"{text} Or say which they are: --columns user=NAME,item=NAME,rating=NAME, with names or "
         f"numbers from 1."
     )

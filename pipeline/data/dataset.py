@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,12 +29,11 @@ from pipeline.data.split import (
     REPEAT,
     WARM,
     Split,
-    SplitSettings,
     split_as_given,
     split_ratings,
 )
+from pipeline.data.split_settings import SplitSettings
 from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
-from pipeline.errors import UserError
 
 FORMAT = 1  # raise it when the same rows and settings would give another Dataset
 
@@ -92,7 +91,7 @@ class Dataset:
         """
         rows = Numbered.of(ratings)
         parts = split_ratings(name, rows.rows, split)
-        return cls._indexed(name, parts.settings, parts.settings.word, parts, rows, metadata)
+        return cls.from_split(name, parts.settings.word, parts, rows, metadata)
 
     @classmethod
     def from_existing_split(
@@ -110,24 +109,20 @@ class Dataset:
         rows = Numbered.of(pd.concat([train, held_out], ignore_index=True))
         parts = split_as_given(rows.rows, len(train), split.repeats)
         settled = split.settled(train["timestamp"])
-        if settled.protocol == "random" != split.protocol:
-            parts = replace(parts, note=NO_TIMES.format(name, "validation windows are"))
-        return cls._indexed(name, settled, AS_GIVEN, parts, rows, metadata)
+        drawn = settled.protocol == "random" != split.protocol
+        note = NO_TIMES.format(name, "validation windows are") if drawn else None
+        parts = replace(parts, settings=settled, note=note)
+        return cls.from_split(name, AS_GIVEN, parts, rows, metadata)
 
     @classmethod
-    def _indexed(
-        cls,
-        name: str,
-        split: SplitSettings,
-        protocol: str,
-        parts: Split,
-        rows: Numbered,
-        metadata: pd.DataFrame,
+    def from_split(
+        cls, name: str, protocol: str, parts: Split, rows: Numbered, metadata: pd.DataFrame
     ) -> Dataset:
+        """Number users and items of the ``parts`` of ``rows``, those that train first."""
         train, later = parts.train, parts.later
         notes = {} if parts.note is None else {CUT_NOTE: parts.note}
-        if split.protocol != "time" and not protocol.startswith(AS_GIVEN):
-            notes[PROTOCOL_NOTE] = FUTURE.format(split.protocol)
+        if parts.settings.protocol != "time" and not protocol.startswith(AS_GIVEN):
+            notes[PROTOCOL_NOTE] = FUTURE.format(parts.settings.protocol)
         trains = np.zeros(len(rows.users), np.bool_)
         trains[train["user"]] = True
         comes_later = np.zeros_like(trains)
@@ -140,7 +135,7 @@ class Dataset:
         titles = known.reindex(catalogue).reindex(columns=["title", "genres"]).fillna("")
         return cls(
             name,
-            split,
+            parts.settings,
             protocol,
             pd.DataFrame({"user": rows.users.take(users)}),
             titles.rename_axis("item").reset_index(),
@@ -150,80 +145,6 @@ class Dataset:
             parts.counts,
             notes,
         )
-
-    def window(self, quantile: float) -> Dataset:
-        """The same split made inside the training part: a validation window of its own catalogue.
-
-        In time it is cut at ``quantile``; otherwise that names a repetition with a draw of its
-        own. Nothing of ``later`` is in it, so nothing chosen on it knows the test. Beside a split
-        that is given, users are evaluated who are as active as those of its test, if that asks
-        for less than the settings do.
-
-        Raises:
-            UserError: it has nothing to train on or to evaluate, or there are no times to cut at.
-        """
-        rows = Numbered(self.train_rows, pd.Index(self.users["user"]), pd.Index(self.items["item"]))
-        name = f"{self.name}/window-{quantile:g}"
-        protocol = f"{self.protocol}/window-{quantile:g}"
-        rules = self._rules_of_test() if self.protocol == AS_GIVEN else self.split
-        parts = split_ratings(name, rows.rows, rules, quantile)
-        return self._indexed(name, parts.settings, protocol, parts, rows, self.items)
-
-    def _rules_of_test(self) -> SplitSettings:
-        """The settings, with the least of what the test's users have in both parts."""
-        found = {
-            "min_warm_training": self.activity[self.test_users],
-            "min_held_out": np.diff(self.held_out.indptr),
-        }
-        least = {
-            name: int(counts.min(initial=getattr(self.split, name)))
-            for name, counts in found.items()
-        }
-        return self.split.model_copy(update=least)
-
-    def windows(self, quantiles: Sequence[float]) -> dict[float, Dataset]:
-        """The windows at ``quantiles``, each another split.
-
-        Raises:
-            UserError: two of them are the same, or one cannot be made.
-        """
-        made = {quantile: self.window(quantile) for quantile in quantiles}
-        first = _distinct(made)
-        if len(first) < len(quantiles):
-            given, others = (
-                ",".join(f"{quantile:g}" for quantile in each) for each in (quantiles, first)
-            )
-            why = (
-                "a quantile stands there twice. Give" if len(made) < len(quantiles)
-                else "too many rows share a moment. Give --protocol random, or"
-            )  # fmt: skip
-            raise UserError(
-                f"{self.name}: of the windows {given} some are the same split: {why} "
-                f"--windows={others}."
-            )
-        return made
-
-    def possible_windows(self, quantiles: Sequence[float]) -> tuple[dict[float, Dataset], str]:
-        """Those of the windows that can be made and differ, and why there are no others, if so.
-
-        Raises:
-            UserError: none can be made.
-        """
-        made, why = dict[float, Dataset](), list[str]()
-        for quantile in quantiles:
-            try:
-                made[quantile] = self.window(quantile)
-            except UserError as error:
-                why.append(str(error))
-        if not made:
-            raise UserError(why[0])
-        kept = _distinct(made)
-        why += [
-            f"{self.name}: too many rows share a moment: the window {quantile:g} is the same as "
-            f"another and is left out."
-            for quantile in made.keys() - kept.keys()
-        ]
-        return kept, " ".join(why)
 
     @property
     def larger_tests(self) -> str | None:
@@ -373,33 +294,3 @@ class Dataset:
             for column in table.columns:
                 digest.update(canonical_bytes(table[column]))
         return digest.hexdigest()[:16]
-
-    @cached_property
-    def statistics(self) -> dict[str, Any]:
-        """What one wants to know at first sight: counts, density, moments, segments."""
-        segments = self.later.groupby("segment")["user"].agg(["size", "nunique"])
-        return {
-            "train_interactions": len(self.train),
-            "train_users": self.n_users,
-            "catalogue_items": self.n_items,
-            "density": len(self.train) / (self.n_users * self.n_items),
-            "test_interactions": len(self.test),
-            "test_users": len(self.test_users),
-            "train_from": _moment(self.train["timestamp"].min()),
-            "train_until": _moment(self.train["timestamp"].max()),
-            "later_until": _moment(self.later["timestamp"].max()),
-            **{f"{name}_interactions": int(row["size"]) for name, row in segments.iterrows()},
-            **{f"{name}_users": int(row["nunique"]) for name, row in segments.iterrows()},
-        }
-
-
-def _distinct(windows: Mapping[float, Dataset]) -> dict[float, Dataset]:
-    """The first of those that are the same split."""
-    first: dict[str, float] = {}
-    for quantile, window in windows.items():
-        first.setdefault(replace(window, protocol="").fingerprint, quantile)
-    return {quantile: windows[quantile] for quantile in first.values()}
-
-
-def _moment(timestamp: int) -> str:
-    return pd.Timestamp(timestamp, unit="s", tz="UTC").isoformat()

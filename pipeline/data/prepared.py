@@ -15,9 +15,10 @@ from pydantic import BaseModel, ValidationError
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.sizes import statistics
 from pipeline.data.sources import find
-from pipeline.data.split import SplitSettings
 from pipeline.data.split_check import check_split
+from pipeline.data.split_settings import SplitSettings
 from pipeline.data.titles import add_titles, with_kept_titles
 from pipeline.disk import remove_left, sync, unfinished
 from pipeline.errors import UserError, brief
@@ -68,7 +69,7 @@ def prepare(
 ) -> Prepared:
     """Find, read, check and split a dataset, or take it as it was prepared before.
 
-    What lies there damaged is told in the notes and put aside where it is in the way.
+    What lies there damaged is named in the notes and put aside where it is in the way.
 
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
@@ -116,8 +117,8 @@ def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: boo
         "split_notes": made.notes, "notes": source.notes, "reading_notes": ratings.notes,
     }  # fmt: skip
     store(made, folder, record)
-    told = (*notes, *made.notes.values())
-    return Prepared(with_kept_titles(made, folder), folder, told, made.counts, reused=False)
+    notes += made.notes.values()
+    return Prepared(with_kept_titles(made, folder), folder, tuple(notes), made.counts, reused=False)
 
 
 def load(fingerprint: str) -> Prepared:
@@ -179,8 +180,8 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
             f"(they have {fingerprint}). Delete the folder and prepare again."
         )
     dataset = with_kept_titles(dataset, folder)
-    told = (*notes, *record.split_notes.values())
-    return Prepared(dataset, folder, told, record.counts, reused=True)
+    notes = (*notes, *record.split_notes.values())
+    return Prepared(dataset, folder, notes, record.counts, reused=True)
 
 
 def _read_record(folder: Path) -> MetaFile:
@@ -215,7 +216,7 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
         partial.mkdir()
         for name in TABLES if dataset.superseded.empty else (*TABLES, SUPERSEDED):
             getattr(dataset, name).to_parquet(partial / f"{name}.parquet", index=False)
-        content = {**meta, "statistics": dataset.statistics}
+        content = {**meta, "statistics": statistics(dataset)}
         (partial / META).write_text(json.dumps(content, indent=2) + "\n")
         for file in partial.iterdir():
             sync(file)

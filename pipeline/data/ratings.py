@@ -77,7 +77,7 @@ def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
 
     Raises:
         UserError: the file is not what it should be, or, unless they are to be dropped, rows
-            are bad: the first of them are told with line, column, value and what was expected.
+            are bad: the first of them are named with line, column, value and what was expected.
     """
     choice = choose(source_path, reading)
     parts = [_checked(read_raw(part, reading), reading) for part in choice.tables]
@@ -99,10 +99,10 @@ def _require_alike(choice: ChosenFiles, parts: Sequence[_Checked]) -> None:
     for what in ("times", "rated"):
         had = [getattr(part, what) for part in parts]
         if len(set(had)) > 1:
-            told = "times" if what == "times" else "ratings"
+            column = "times" if what == "times" else "ratings"
             raise UserError(
-                f"{choice.tables[0]} and {choice.tables[1]}: their {told} are of different kinds, "
-                f"or only one has any. Say with --columns which columns are meant, with "
+                f"{choice.tables[0]} and {choice.tables[1]}: their {column} are of different "
+                f"kinds, or only one has any. Say with --columns which are meant, with "
                 f"{'timestamp' if what == 'times' else 'rating'}=none to go without."
             )
 

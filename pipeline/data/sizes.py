@@ -1,16 +1,17 @@
-"""Whether a split has enough users to tell models apart, and which settings would give more."""
+"""How large a split is, whether that is enough to compare models, and what would give more."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
+from pipeline.data.split_settings import SplitSettings
+
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
-    from pipeline.data.split import SplitSettings
 
 RULES = ("min_held_out", "min_warm_training")  # the settings that say who is evaluated
 ENOUGH = 100
@@ -38,6 +39,28 @@ class Size:
         return f"{self.users:,} users, {self.interactions:,} held out"
 
 
+def statistics(dataset: Dataset) -> dict[str, Any]:
+    """What one wants to know at first sight: counts, density, moments, segments."""
+    segments = dataset.later.groupby("segment")["user"].agg(["size", "nunique"])
+    return {
+        "train_interactions": len(dataset.train),
+        "train_users": dataset.n_users,
+        "catalogue_items": dataset.n_items,
+        "density": len(dataset.train) / (dataset.n_users * dataset.n_items),
+        "test_interactions": len(dataset.test),
+        "test_users": len(dataset.test_users),
+        "train_from": _moment(dataset.train["timestamp"].min()),
+        "train_until": _moment(dataset.train["timestamp"].max()),
+        "later_until": _moment(dataset.later["timestamp"].max()),
+        **{f"{name}_interactions": int(row["size"]) for name, row in segments.iterrows()},
+        **{f"{name}_users": int(row["nunique"]) for name, row in segments.iterrows()},
+    }
+
+
+def _moment(timestamp: int) -> str:
+    return pd.Timestamp(timestamp, unit="s", tz="UTC").isoformat()
+
+
 def larger_tests(
     training: pd.Series[int],
     held_out: pd.Series[int],
@@ -51,13 +74,13 @@ def larger_tests(
         None where no such settings give more.
     """
     found = [
-        f"{_changes(settings, rules)} {users:,}"
+        (_changes(settings, rules), f"{users:,}")
         for rules, users in looser(training, held_out, settings, is_window)
     ]
     if not found:
         return None
-    changes, users = found[0].rsplit(" ", 1)
-    return ", ".join([f"{changes} would give {users} test users", *found[1:]])
+    (changes, users), *more = found
+    return ", ".join([f"{changes} would give {users} test users", *map(" ".join, more)])
 
 
 def looser(

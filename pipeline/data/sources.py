@@ -71,7 +71,7 @@ def find(dataset: str, reading: Reading = AS_IT_IS) -> Source:
 
     Raises:
         UserError: the name is unknown, or the dataset could not be had; every place that was
-            tried is told, and why it failed.
+            tried is named, and why it failed.
     """
     if dataset == AUTO:
         return _auto()

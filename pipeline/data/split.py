@@ -19,19 +19,15 @@ pair comes again later would tell what comes later.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
 
 from pipeline.data.protocols import Mask, Numbers, cut_moment, drawn, is_far, pairs
 from pipeline.data.sizes import RULES, larger_tests, looser
+from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
-from pipeline.settings import Settings
-
-Quantile = Annotated[float, Field(gt=0, lt=1)]
 
 WARM, LOW_ACTIVITY, COLD, UNUSED = "warm", "low_activity", "cold", "unused"
 REPEAT = "repeat"
@@ -47,79 +43,6 @@ FUTURE = (
     "higher than in use and models may come in another order (Meng, McCreadie, Macdonald and "
     "Ounis, 2020). They are not comparable with those of a split in time."
 )
-
-
-class SplitSettings(Settings):
-    """Who trains and who is evaluated."""
-
-    test_cut: Quantile = 0.8
-    """Share that trains: time ends it at this quantile of all timestamps (nearest one); random
-    leaves each user this share."""
-    min_training: int = Field(5, ge=1)
-    """Users with fewer training interactions are dropped from training."""
-    min_warm_training: int = Field(15, ge=1)
-    """Users with at least so many training interactions can be evaluated as warm users."""
-    min_held_out: int = Field(10, ge=1)
-    """Users with fewer held-out interactions are not evaluated; leave_one_out needs one."""
-    protocol: Literal["auto", "time", "random", "leave_one_out"] = "auto"
-    """time: one moment for all; random: of each user a share; leave_one_out: of each the latest;
-    auto: time where there are times, else random. The last two of these know the future. Of a split
-    that is given it rules the windows."""
-    repeats: Literal["drop", "keep"] = "drop"
-    """keep: what a user has and takes again is part of the test, and no list is masked."""
-    split_seed: int = Field(0, ge=0, lt=2**32)
-    """Of what random and leave_one_out draw."""
-
-    def settled(self, timestamps: pd.Series[int]) -> SplitSettings:
-        """The same with the protocol that auto is for rows with these times."""
-        if self.protocol != "auto":
-            return self
-        chosen = "time" if timestamps.min() < timestamps.max() else "random"
-        return self.model_copy(update={"protocol": chosen})
-
-    @property
-    def word(self) -> str:
-        """The split in a word, as in time-0.8-5-15-10."""
-        parts = [self.protocol.replace("_", "-")]
-        if self.protocol != "leave_one_out":
-            parts.append(f"{self.test_cut:g}")
-        parts += [f"{self.min_training}", f"{self.min_warm_training}"]
-        if self.protocol != "leave_one_out":
-            parts.append(f"{self.min_held_out}")
-        if self.protocol != "time" and self.split_seed:
-            parts.append(f"seed-{self.split_seed}")
-        if self.repeats == "keep":
-            parts.append("repeats")
-        return "-".join(parts)
-
-    @property
-    def least_held_out(self) -> int:
-        """Held-out interactions that a user needs to be evaluated."""
-        return 1 if self.protocol == "leave_one_out" else self.min_held_out
-
-    @property
-    def least_training(self) -> int:
-        """Training interactions that a user needs to be evaluated as warm."""
-        return max(self.min_training, self.min_warm_training)
-
-    def in_window(self) -> SplitSettings:
-        """The same for a validation window. A drawn one has a share ``test_cut`` of what the
-        whole has of each user, so there that much is enough, and the same users are evaluated."""
-        if self.protocol != "random":
-            return self
-        held_out, training = (
-            max(1, int(least * self.test_cut))
-            for least in (self.min_held_out, self.min_warm_training)
-        )
-        return self.model_copy(update={"min_held_out": held_out, "min_warm_training": training})
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of the settings is in a fingerprint: those of before later ones were added, and
-        these where they are not at their defaults."""
-        added = {"protocol": "time", "repeats": "drop", "split_seed": 0}
-        dumped = self.model_dump(mode="json")
-        return {name: value for name, value in dumped.items() if added.get(name) != value}
 
 
 AS_GIVEN = SplitSettings(min_training=1, min_warm_training=1, min_held_out=1)
@@ -141,8 +64,12 @@ class Split:
     rows of pairs that are in the training part, too."""
     settings: SplitSettings
     """As they were asked for, with what the data left open settled."""
-    note: str | None = None
+    note: str | None
     """What a person should know of the cut."""
+    activity: npt.NDArray[np.int64]
+    """Training rows of each user, [users], before those with few of them were dropped."""
+    countable: Mask
+    """Which rows of ``later`` can be part of the test."""
 
     @property
     def is_empty(self) -> bool:
@@ -152,9 +79,13 @@ class Split:
     @property
     def counted(self) -> tuple[pd.Series[int], pd.Series[int]]:
         """The users of training rows, and those of held-out rows that can be part of the test."""
-        rows = self.later[self.later["segment"] != REPEAT]
-        known = rows["item"].isin(self.train["item"].unique())
-        return self.train["user"], rows["user"][known]
+        return self.train["user"], self.later["user"][self.countable]
+
+    def evaluated_by(self, rules: SplitSettings) -> Split:
+        """The same with the segments of other rules on who is evaluated."""
+        user, is_repeat = self.later["user"].to_numpy(), self.later["segment"] == REPEAT
+        segment = _segments(self.activity, user, self.countable, is_repeat.to_numpy(), rules)
+        return replace(self, later=self.later.assign(segment=segment))
 
 
 def split_ratings(
@@ -207,9 +138,9 @@ def split_ratings(
     if all(getattr(settings, rule) == getattr(defaults, rule) for rule in RULES):
         for fewer, users in looser(*split.counted, settings, window is not None)[-1:]:
             rules = fewer if window is None else fewer.in_window()
-            split = _divided(ratings, user, item, held_out, rules, note)
-            told = FEWER.format(name, settings, users, rules)
-            return replace(split, settings=fewer, note=" ".join(filter(None, [note, told])))
+            fewer_note = FEWER.format(name, settings, users, rules)
+            note = " ".join(filter(None, [note, fewer_note]))
+            return replace(split.evaluated_by(rules), settings=fewer, note=note)
     raise UserError(_empty(name, split, settings, window is not None))
 
 
@@ -268,15 +199,14 @@ def _divided(
     if settings.repeats == "drop":
         repeat[again] = True
     later = _rows(ratings, after)
-    later["segment"] = _segments(
-        activity, user[after], catalogue[item[after]], repeat[after], settings
-    )
+    countable = catalogue[item[after]] & ~repeat[after]
+    later["segment"] = _segments(activity, user[after], countable, repeat[after], settings)
     counts = {
         "duplicates_dropped": len(superseded),
         "repeats_left_out": int(np.count_nonzero(repeat & after)),
     }
     train, earlier = _rows(ratings, before & once), _rows(ratings, before & ~once)
-    return Split(train, earlier, later, counts, settings, note)
+    return Split(train, earlier, later, counts, settings, note, activity, countable)
 
 
 def _repeated(
@@ -324,15 +254,14 @@ def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) ->
 def _segments(
     activity: npt.NDArray[np.int64],
     user: Numbers,
-    in_catalogue: Mask,
+    countable: Mask,
     repeat: Mask,
     settings: SplitSettings,
 ) -> pd.api.extensions.ExtensionArray:
-    """The segment of each held-out row, from its user and whether its item trains."""
-    counted = in_catalogue & ~repeat
-    held_out = np.bincount(user[counted], minlength=len(activity))
+    """The segment of each held-out row, from its user and whether it can be part of the test."""
+    held_out = np.bincount(user[countable], minlength=len(activity))
     kinds = np.select([activity >= settings.least_training, activity > 0], [0, 1], 2)
-    evaluated = counted & (held_out >= settings.least_held_out)[user]
+    evaluated = countable & (held_out >= settings.least_held_out)[user]
     names = pd.array([WARM, LOW_ACTIVITY, COLD, UNUSED, REPEAT], dtype="str")
     return names.take(np.where(evaluated, kinds[user], np.where(repeat, 4, 3)))
 

@@ -34,9 +34,9 @@ def check_split(
 
     def count(rows: int, of: int, what: str, limit: float | None = None) -> None:
         share = rows / of if of else 0.0
-        told = f"{rows:,} of {of:,} {what}"
-        found.extend([told] if rows else [])
-        wrong.extend([told] if limit is not None and of and share >= limit else [])
+        sentence = f"{rows:,} of {of:,} {what}"
+        found.extend([sentence] if rows else [])
+        wrong.extend([sentence] if limit is not None and of and share >= limit else [])
 
     key = ["user", "item"] + (["timestamp"] if repeats == "keep" else [])
     both = held_out[key].merge(train[key].drop_duplicates(), on=key)
@@ -56,11 +56,11 @@ def check_split(
             what = "test rows come before the middle of the training rows: are they exchanged?"
             count(early, len(held_out), what, EXCHANGED)
     if len(held_out) > len(train):
-        told = (
+        sentence = (
             f"the test has {len(held_out):,} rows, more than the training part, which has "
             f"{len(train):,}: are they exchanged?"
         )
-        found, wrong = [*found, told], [*wrong, told]
+        found, wrong = [*found, sentence], [*wrong, sentence]
     known_user = held_out["user"].isin(train["user"].unique())
     known_item = held_out["item"].isin(train["item"].unique())
     count(int((~known_user).sum()), len(held_out), "test rows are of users who do not train")

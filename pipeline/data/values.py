@@ -45,7 +45,8 @@ def worth(
         case "ratings":
             return ratings.astype(np.float32)
         case "log":
-            return np.log2(1 + np.maximum(ratings, 0) / _middle(ratings)).astype(np.float32)
+            shares = np.maximum(ratings, 0).astype(np.float64) / _middle(ratings)  # of any size
+            return np.log2(1 + shares).astype(np.float32)
         case "centred":
             sums = np.bincount(users, ratings)
             means = sums / np.maximum(np.bincount(users), 1)

@@ -196,10 +196,10 @@ def _unclear(
     candidates: list[Part],
     is_any: bool,
 ) -> str:
-    told = "several files could hold" if is_any else "no file holds"
+    found = "several files could hold" if is_any else "no file holds"
     if not headers:
         return (
-            f"{path}: {told} the ratings. It contains {_listed(parts)}. Expected one file called "
+            f"{path}: {found} the ratings. It contains {_listed(parts)}. Expected one file called "
             f"ratings.csv, ratings.tsv, ratings.parquet, ratings.dat, u.data or *.inter, or its "
             f"name in --table."
         )
@@ -207,7 +207,7 @@ def _unclear(
     first = next((part for part in candidates if part in headers), next(iter(headers)))
     nameless = " and its columns: --columns user=NAME,item=NAME" if first not in candidates else ""
     return (
-        f"{path}: {told} the ratings. It contains {_listed(parts)}. Say which is meant, as in "
+        f"{path}: {found} the ratings. It contains {_listed(parts)}. Say which is meant, as in "
         f"--table {first.name.stem}{nameless}. What their columns are called:{''.join(lines[:20])}"
     )
 

@@ -17,17 +17,8 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.metrics import (
-    METRICS,
-    Counts,
-    Hits,
-    Judged,
-    Metric,
-    PerUser,
-    at,
-    bounds,
-    parse,
-)
+from pipeline.evaluation.metrics import METRICS, Counts, Hits, Judged, Metric, PerUser, bounds
+from pipeline.evaluation.names import at, parse
 
 ROUNDING = 1e-9
 """How far numbers may differ that are computed in float64 from the same."""
@@ -154,8 +145,8 @@ def _audit_lists(
         return [Finding("lists", f"the lists have {count:,} rows {what}")]
     items, catalogue = pd.factorize(lists["item"])
     if n_items is not None and len(catalogue) > n_items:
-        told = f"the lists hold {len(catalogue):,} items of a catalogue of {n_items:,}"
-        return [Finding("lists", told)]
+        note = f"the lists hold {len(catalogue):,} items of a catalogue of {n_items:,}"
+        return [Finding("lists", note)]
     hits = np.zeros((len(per_user), max(ks)), np.bool_)
     listed = np.full(hits.shape, -1, np.int32)
     hits[rows, places], listed[rows, places] = lists["hit"], items
@@ -188,12 +179,12 @@ def _relevant(hits: Hits, recall: PerUser) -> Counts:
     return n_relevant
 
 
-def _audit_users(name: str, told: pd.Series[float], worth: PerUser) -> Iterator[Finding]:
+def _audit_users(name: str, logged: pd.Series[float], worth: PerUser) -> Iterator[Finding]:
     """Values that are not what the users' lists are worth."""
-    users = ~np.isclose(told, worth, rtol=0, atol=ROUNDING)
+    users = ~np.isclose(logged, worth, rtol=0, atol=ROUNDING)
     if users.any():
         yield Finding(
             name,
-            f"{name} of user {told.index[users][0]} is {told.to_numpy()[users][0]:.6g}, and their "
-            f"list is worth {worth[users][0]:.6g} ({int(users.sum()):,} users differ)",
+            f"{name} of user {logged.index[users][0]} is {logged.to_numpy()[users][0]:.6g}, and "
+            f"their list is worth {worth[users][0]:.6g} ({int(users.sum()):,} users differ)",
         )

@@ -1,11 +1,11 @@
 """Ranking where the scores lie: on a GPU, so that lists are copied and not scores.
 
-The lists are those of ``ranking.top_k``, entry by entry: of the same float32 scores both ways make
-the same keys, no two of a row alike. Two devices work scores out in different orders, so that their
+The lists are those of ``ranking.top_k``, entry by entry: of the same float32 scores both make the
+same keys, no two of a row alike. Two devices work scores out in different orders, so that their
 last bits differ, and items whose scores are that near may change places between devices.
 
-On a CPU this takes five times as long as NumPy's way, which looks at few of the scores twice, and
-models without a network would have to import torch for it: so there are two ways.
+On a CPU this takes five times as long as NumPy's partition, which looks at few of the scores twice,
+and models without a network would have to import torch for it: so there are two.
 """
 
 from __future__ import annotations

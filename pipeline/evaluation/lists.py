@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.evaluation.metrics import BUILT_IN, Counts, Judged, Lists, Metric, at
+from pipeline.evaluation.metrics import BUILT_IN, Counts, Judged, Lists, Metric
+from pipeline.evaluation.names import at
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ The accuracy formulas are those of the usual full-ranking protocol; each stands 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +65,7 @@ class Metric:
     accuracy: bool = False
     """Whether it is made of hits alone, 0 without one and at most 1: models are ranked by it."""
     more_is_better: bool = False
-    """Whether the highest value is the best; where it is not, no value is."""
+    """Whether the highest value is the best, as it is of accuracy; where it is not, no value is."""
     most: float = 1.0
     """The largest that it can be; the least is 0."""
     counts: tuple[Literal["users", "places", "items"], ...] = ()
@@ -195,7 +194,6 @@ BUILT_IN = (
         heading="NDCG",
         meaning="hits, the higher in the list the better; 1 is the best list there can be",
         accuracy=True,
-        more_is_better=True,
     ),
     Metric(
         name="hit_rate",
@@ -203,7 +201,6 @@ BUILT_IN = (
         heading="HR",
         meaning="share of users with a hit in their list",
         accuracy=True,
-        more_is_better=True,
         counts=("users",),
     ),
     Metric(
@@ -212,7 +209,6 @@ BUILT_IN = (
         heading="prec.",
         meaning="share of a list that are hits",
         accuracy=True,
-        more_is_better=True,
         counts=("users", "places"),
     ),
     Metric(
@@ -221,7 +217,6 @@ BUILT_IN = (
         heading="recall",
         meaning="share of what a user took later that is in the list",
         accuracy=True,
-        more_is_better=True,
     ),
     Metric(
         name="map",
@@ -229,7 +224,6 @@ BUILT_IN = (
         heading="MAP",
         meaning="mean of the precision at the place of each hit",
         accuracy=True,
-        more_is_better=True,
     ),
     Metric(
         name="mrr",
@@ -237,7 +231,6 @@ BUILT_IN = (
         heading="MRR",
         meaning="one over the place of the first hit, 0 without one",
         accuracy=True,
-        more_is_better=True,
     ),
     Metric(
         name="coverage",
@@ -299,39 +292,6 @@ def use_own(name: str) -> Metric:
     if own not in METRICS:
         METRICS.append(own)
     return own
-
-
-def at(metric: Metric, k: int) -> str:
-    """The name under which a metric of lists of length k is logged, as ndcg_at_10."""
-    return f"{metric.name}_at_{k}"
-
-
-def parse(name: str) -> tuple[Metric, int] | None:
-    """The metric and the k of a name such as ndcg_at_10; None for any other name."""
-    found = re.fullmatch(r"([a-z_]+)_at_([1-9]\d*)", name)
-    metric = BY_NAME.get(found[1]) if found else None
-    return None if found is None or metric is None else (metric, int(found[2]))
-
-
-def parse_accuracy(name: str) -> tuple[Metric, int]:
-    """The same of a metric that models are ranked by.
-
-    Raises:
-        UserError: it is none of accuracy.
-    """
-    found = parse(name)
-    if found is None or not found[0].accuracy:
-        raise UserError(
-            f"metric={name}: expected one of accuracy with its k, as in ndcg_at_10; these are "
-            f"{', '.join(metric.name for metric in METRICS if metric.accuracy)}."
-        )
-    return found
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Those that are of metrics, shorter lists first, then as in ``METRICS``."""
-    known = [(found[1], METRICS.index(found[0]), name) for name in names if (found := parse(name))]
-    return [name for _, _, name in sorted(known)]
 
 
 def bounds(metrics: Iterable[Metric]) -> npt.NDArray[np.float64]:

@@ -10,8 +10,9 @@ from pipeline.data.dataset import CUT_NOTE, Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.sizes import ENOUGH, Size
-from pipeline.data.split import SplitSettings
+from pipeline.data.sizes import ENOUGH, Size, statistics
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import windows_of
 from pipeline.evaluation.significance import smallest_difference
 from pipeline.evaluation.validation import window_name
 
@@ -44,7 +45,7 @@ def prepare_and_tell(
     for what, count in prepared.counts.items():
         if count and what != "rows_read":
             log.warning("%s: %s", what.replace("_", " "), f"{count:,}")
-    facts = prepared.dataset.statistics
+    facts = statistics(prepared.dataset)
     log.info(
         "%s %s (%s): %s training interactions, %s users, %s items; %s held out, %s users",
         "Found prepared" if prepared.reused else "Prepared",
@@ -71,7 +72,7 @@ def window_sizes(dataset: Dataset, windows: Sequence[float]) -> dict[str, Size]:
     Raises:
         UserError: a window has nobody to be evaluated, or two are the same.
     """
-    made = dataset.windows(windows)
+    made = windows_of(dataset, windows)
     for window in made.values():
         if CUT_NOTE in window.notes:
             log.warning("%s", window.notes[CUT_NOTE])
@@ -88,11 +89,11 @@ def tell_sizes(sizes: Mapping[str, Size]) -> None:
         log.info("%s: %s", name, size)
     few = {name: size for name, size in sizes.items() if size.users < ENOUGH}
     if few:
-        told = "; ".join(
+        tests = "; ".join(
             f"{name} has {size}" + (f" ({size.larger})" if size.larger else "")
             for name, size in few.items()
         )
-        log.warning("With less than %d users models can hardly be told apart: %s", ENOUGH, told)
+        log.warning("Less than %d users can hardly distinguish models: %s", ENOUGH, tests)
     if TEST in few and (users := few[TEST].users) > 1:
         smallest = smallest_difference(USUAL_SPREAD, users)
         log.warning(

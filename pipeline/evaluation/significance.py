@@ -68,7 +68,7 @@ class Gain:
         """The two-sided p-value of Student's paired test.
 
         ``repeats`` is how many times a user is among the users: the test is as sure as users /
-        repeats different ones make it, as if who comes again always told the same.
+        repeats different ones make it, as if who comes again always said the same.
         """
         n, error = self.users / repeats, self._error(repeats)
         if n <= 1 or self.squares == 0:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.windows import window_of
 from pipeline.evaluation.evaluate import FullRanking, Ranked
 from pipeline.evaluation.lists import Evaluation
 from pipeline.evaluation.metrics import Metric
@@ -106,7 +107,7 @@ class Window:
     @cached_property
     def dataset(self) -> Dataset:
         """The split: what is fitted on."""
-        return self.whole.window(self.quantile)
+        return window_of(self.whole, self.quantile)
 
     @cached_property
     def ranking(self) -> FullRanking:
@@ -160,7 +161,7 @@ def validate(
     windows is chosen (all windows having reached it). Without patience it is the last.
     Fits that ``journal`` has finished are not done again, one in progress goes on. What
     ``on_epoch`` raises ends the validation. The journal's records also hold the sums behind
-    ``Validation.gain``, which are no metrics and which ``on_epoch`` is not told.
+    ``Validation.gain``, which are no metrics and which ``on_epoch`` is not given.
     """
 
     def is_stale(curve: list[EpochMetrics]) -> bool:

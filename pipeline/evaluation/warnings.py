@@ -77,8 +77,8 @@ def _shared(validation: Validation, k: int) -> tuple[str, str]:
     """What the lists of a model are that has learned nothing personal: a word, and it in words."""
     overlap = validation.mean[f"popularity_overlap_at_{k}"]
     if overlap > MOSTLY:
-        told = f"{overlap:.0%} of its validation lists are the user's most popular unseen items"
-        return NOT_PERSONAL, told
+        note = f"{overlap:.0%} of its validation lists are the user's most popular unseen items"
+        return NOT_PERSONAL, note
     shared = 1 - validation.mean[f"personalization_at_{k}"]
     return ONE_LIST, f"two users share {shared:.0%} of their validation lists"
 

@@ -37,8 +37,8 @@ _SETTING = re.compile(
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a name tells.
+class RowName:
+    """What the name of a row says.
 
     ``model`` is a family of this project, or "unknown". ``experiment`` is the experiment of this
     project with the same settings, None for a row with others. ``params`` are in the ledger's
@@ -55,8 +55,8 @@ class Told:
         return self.model != "most_popular_unmasked"
 
 
-def read_name(name: str) -> Told:
-    """What ``name``, as in ``als_factors=5_iter=21`` or ``slim_alpha_0.47``, tells."""
+def read_name(name: str) -> RowName:
+    """What ``name``, as in ``als_factors=5_iter=21`` or ``slim_alpha_0.47``, says."""
     matches = (
         (model, re.match(rf"(?:{pattern})(?=_|$)", name, re.IGNORECASE))
         for model, pattern in _MODELS.items()
@@ -64,4 +64,4 @@ def read_name(name: str) -> Told:
     model, found = next((model, found) for model, found in matches if found)
     words = {word: text.lower() for word, text in found.groupdict().items() if text}
     settings = {match[1]: match[2] or match[3] for match in _SETTING.finditer(name[found.end() :])}
-    return Told(model, _EXPERIMENTS.get(name), words | settings)
+    return RowName(model, _EXPERIMENTS.get(name), words | settings)

@@ -214,11 +214,11 @@ def _time(fields: Mapping[str, Any]) -> tuple[datetime, list[str]]:
         if time := _iso(text):
             return time, []
         if time := _iso(text.strip(", ")) or _iso(text.replace(",", "")):
-            told = f"{DATE} '{brief(text)}' read as {time.isoformat()} without its stray commas"
-            return time, [told]
+            note = f"{DATE} '{brief(text)}' read as {time.isoformat()} without its stray commas"
+            return time, [note]
     if stamp is None:
-        told = ", ".join(f"{name} is {brief(repr(fields.get(name)))}" for name in (DATE, TIMESTAMP))
-        raise _BadRowError(f"there is no date: {told}")
+        note = ", ".join(f"{name} is {brief(repr(fields.get(name)))}" for name in (DATE, TIMESTAMP))
+        raise _BadRowError(f"there is no date: {note}")
     if DATE not in fields:
         return stamp, []
     problem = f"'{brief(text)}' is no date" if text.strip(", ") else "is empty"

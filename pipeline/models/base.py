@@ -112,6 +112,6 @@ class EpochRecommender(Recommender):
     ) -> Self:
         """Learn from the training part of ``dataset``.
 
-        ``on_epoch`` is told after each epoch. With a ``state`` that it was told, an earlier fit to
-        the same data is gone on with.
+        ``on_epoch`` is called after each epoch. With a ``state`` that it was given, an earlier fit
+        to the same data is gone on with.
         """

@@ -31,11 +31,11 @@ def announce(what: str, seconds: float, memory: float, advice: str) -> None:
     Raises:
         UserError: it needs more memory than there is.
     """
-    needed = f"about {_told(memory)} of memory and {_duration(seconds)}"
+    needed = f"about {_size(memory)} of memory and {_duration(seconds)}"
     available = available_memory()
     if memory > available:
         raise UserError(
-            f"{what}: a fit takes {needed}, and {_told(available)} of memory are left here. "
+            f"{what}: a fit takes {needed}, and {_size(available)} of memory are left here. "
             f"{advice}"
         )
     if seconds > SHORT or memory > SMALL:
@@ -90,7 +90,7 @@ def _left(limit: Path, used: Path, statistics: Path) -> float:
         return float("inf")
 
 
-def _told(size: float) -> str:
+def _size(size: float) -> str:
     return f"{size / 2**30:,.1f} GiB"
 
 

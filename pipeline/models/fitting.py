@@ -1,4 +1,4 @@
-"""A fit that can be gone on with: every epoch measured, told and journalled."""
+"""A fit that can be gone on with: every epoch measured, reported and journalled."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:  # so that a change of the trainer is none of the models witho
     from pipeline.training.trainer import Epoch
 
 EpochDone = Callable[[str, int, EpochMetrics], None]
-"""Told the fit's name, the number of the epoch and its record.
+"""Called with the fit's name, the number of the epoch and its record.
 
-A fit without epochs is told of once: number 0, and a record without a loss.
+A fit without epochs is reported once: number 0, and a record without a loss.
 """
 Measure = Callable[[], tuple[EpochMetrics, EpochMetrics]]
-"""What the model is worth as it is now: what is told, and what is journalled beside that."""
+"""What the model is worth as it is now: what is reported, and what is journalled beside that."""
 
 
 def fit(
@@ -40,7 +40,7 @@ def fit(
     def note(number: int, training: EpochMetrics, state: dict[str, Any]) -> None:
         found, beside = ({}, {}) if measure is None else measure()
         record = {**found, **training}
-        if on_epoch is not None:  # before the checkpoint: what is told twice beats what is lost
+        if on_epoch is not None:  # before the checkpoint: what is reported twice beats what is lost
             on_epoch(name, number, record)
         journal.record(name, {**record, **beside}, state)
 

@@ -3,9 +3,9 @@
     item weights      scores = X[u] W        X: training interactions, W: item by item
     latent factors    scores = p_u q^T
 
-Most can be told what an interaction is worth ("values"): a rating used as confidence tells a liked
-item from one merely seen. Penalties are in units of the data, so that one number means the same on
-sparse and on dense data; where a model has a field for the absolute number, too, that one counts.
+Most can weigh interactions ("values"): a rating used as confidence sets a liked item apart from one
+merely seen. Penalties are in units of the data, so that one number means the same on sparse and on
+dense data; where a model has a field for the absolute number, too, that one counts.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class LinearRecommender(Recommender):
         return _product(self.left[users], self.right)
 
     def left_of(self, liked: sparse.csr_matrix) -> Matrix | None:
-        """What ``left`` would hold of people who like these items; None where it cannot be told."""
+        """What ``left`` would hold of people who like these items; None where it is unknown."""
         return None
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32] | None:

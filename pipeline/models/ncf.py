@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 WIDE = "wide."  # before the names of the wide part's arrays
 START = ("start_ridge", "start_ease_share", "start_ease_regularization")
-TABLES = {"users": "user_rows", "items": "item_rows"}  # the network's tables, and as saved
+# The network's tables, and as they are saved.
+TABLES = {"users.weight": "user_rows", "items.weight": "item_rows"}
 TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
 
@@ -156,8 +157,8 @@ class NCF(EpochRecommender):
         rank = min(self.settings.embedding_dim, dataset.n_users, dataset.n_items)
         users, items = find(dataset, rank)
         with torch.no_grad():
-            self.network.users[:rank] = torch.from_numpy(users.T)
-            self.network.items[:rank] = torch.from_numpy(items.T)
+            self.network.users.weight[:rank] = torch.from_numpy(users.T)
+            self.network.items.weight[:rank] = torch.from_numpy(items.T)
             self.network.output.weight[:, :rank] = 1.0
 
     def _svd(self, dataset: Dataset, rank: int) -> Factors:
@@ -196,13 +197,13 @@ class NCF(EpochRecommender):
 
     def device_scores(self, users: npt.NDArray[np.int32]) -> Tensor | None:
         """As ``scores``; None where a subclass has scores of its own, too."""
-        on_cpu = self.network.users.device.type == "cpu"
+        on_cpu = self.network.users.weight.device.type == "cpu"
         return None if on_cpu or type(self).scores is not NCF.scores else self._scores(users)
 
     @torch.inference_mode()
     def _scores(self, users: npt.NDArray[np.int32]) -> Tensor:
         """``scores``, on the network's device."""
-        table = self.network.users
+        table = self.network.users.weight
         with one_thread():
             logits = self._logits(table[:, torch.from_numpy(users).long().to(table.device)])
             if self.wide is not None:
@@ -215,7 +216,7 @@ class NCF(EpochRecommender):
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Logits of user columns fitted to what people like, everything else frozen."""
-        table = self.network.users.detach()
+        table = self.network.users.weight.detach()
         columns = table.new_empty(len(table), liked.shape[0])
         beside = None if self.wide is None else self.wide.fold_in(liked)
         with one_thread():
@@ -230,7 +231,7 @@ class NCF(EpochRecommender):
     @property
     def _block_size(self) -> int:
         """Users whose pairs with the catalogue fit PAIR_BYTES."""
-        items, widest = self.network.items, max(self.settings.layers[1:], default=1)
+        items, widest = self.network.items.weight, max(self.settings.layers[1:], default=1)
         kind = "cpu" if items.device.type == "cpu" else "cuda"
         return max(1, PAIR_BYTES[kind] // (4 * widest * items.shape[1]))
 
@@ -268,7 +269,7 @@ class NCF(EpochRecommender):
             learned[table] = np.ascontiguousarray(learned.pop(rows).T)
         with seeded(self.seed):
             self.network = NCFNetwork(
-                learned["users"].shape[1], learned["items"].shape[1], self.settings
+                learned["users.weight"].shape[1], learned["items.weight"].shape[1], self.settings
             )
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in learned.items()})
         self.network.to(choose_device(self.settings.device))
@@ -280,7 +281,7 @@ class NCF(EpochRecommender):
         """
         if self.wide is not None:
             return None
-        norm = float(self.network.users.detach()[: self.network.gmf].norm(dim=0).median())
+        norm = float(self.network.users.weight.detach()[: self.network.gmf].norm(dim=0).median())
         if norm >= COLLAPSED_NORM:
             return None
         return f"the median norm of the GMF user embeddings is {norm:.1e}"

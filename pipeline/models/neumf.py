@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from pipeline.training.adam import Adam
 from pipeline.training.layers import keep
 from pipeline.training.method import Bounds, Method
+from pipeline.training.tables import Table
 
 # Of ML-1M's test users, folded in by what they had in training, these two gave a list of NDCG .368
 # (experiments/ncf.yaml; their own columns .377, popularity .326); 10 or 60 steps, or a rate a
@@ -49,9 +50,9 @@ class NCFNetwork(nn.Module):
     """The network: NeuMF with both halves of a row in one table."""
 
     capturable = True
-    users: nn.Parameter
+    users: Table
     """[width, n_users]: GMF, MLP and, where there are biases, the bias."""
-    items: nn.Parameter
+    items: Table
     """[width, n_items]."""
     wide: Tensor | None
     """Logits of a model beside it, [n_users, n_items], that training adds; no part of its state."""
@@ -82,6 +83,9 @@ class NCFNetwork(nn.Module):
             for columns in (self.gmf, half)
             for count in (n_users, n_items)
         ]
+        self.users, self.items = (
+            Table(torch.empty(sum(self.widths), count)) for count in (n_users, n_items)
+        )
         self.hidden = nn.ModuleList(nn.Linear(*widths) for widths in pairwise(method.layers))
         last = method.layers[-1] if method.layers else 0
         self.ends = (self.gmf, last)  # what meets in the output
@@ -91,16 +95,16 @@ class NCFNetwork(nn.Module):
         for layer in (*self.hidden, self.output):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        user_bias, item_bias = (torch.zeros(count, int(self.bias)) for count in (n_users, n_items))
-        weights = [table.weight.detach() for table in tables]
-        self.users = _columns(weights[0], weights[2], user_bias)
-        self.items = _columns(weights[1], weights[3], item_bias)
+        parts = [table.weight.t() for table in tables]
+        for ours, gmf, mlp in zip((self.users, self.items), parts[:2], parts[2:], strict=True):
+            bias = torch.zeros(int(self.bias), gmf.shape[1])
+            with torch.no_grad():
+                torch.cat([gmf, mlp, bias], out=ours.weight)
         self.register_buffer("wide", None, persistent=False)
 
     def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Logits of users [B] with candidates [C, B]; the columns used, [., B] and [., C, B]."""
-        user = self.users.index_select(1, users)
-        item = self.items.index_select(1, items.flatten()).unflatten(1, items.shape)
+        user, item = self.users(users), self.items(items)
         (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = self.parts(user, item)
         of_product, of_signal = self.output.weight.split(self.ends, dim=1)
         product = (gmf_user[:, None] * gmf_item).flatten(1)
@@ -131,7 +135,7 @@ class NCFNetwork(nn.Module):
     @torch.inference_mode()
     def score(self, users: Tensor) -> Tensor:
         """Logits of users [B] with the whole catalogue, [B, n_items]."""
-        return self.score_columns(self.users[:, users])
+        return self.score_columns(self.users.weight[:, users])
 
     def score_columns(self, users: Tensor, block_size: int | None = None) -> Tensor:
         """Logits of users as columns, [width, B], with the whole catalogue, [B, n_items].
@@ -141,7 +145,7 @@ class NCFNetwork(nn.Module):
         ``block_size`` users at a time, of all if None.
         """
         (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = self.parts(
-            users, self.items
+            users, self.items.weight
         )
         of_product, of_signal = self.output.weight[0].split(self.ends)
         weighted = gmf_user.t() * of_product
@@ -151,7 +155,7 @@ class NCFNetwork(nn.Module):
             of_item = right @ mlp_item
         count = users.shape[1]
         size = block_size or max(1, count)
-        scores = users.new_empty(count, self.items.shape[1])
+        scores = users.new_empty(count, self.items.weight.shape[1])
         for start in range(0, count, size):
             block = slice(start, start + size)
             logits: Tensor = weighted[block] @ gmf_item
@@ -176,7 +180,7 @@ class NCFNetwork(nn.Module):
         -mean over liked items of ln(e^logit / sum over the catalogue of e^logit). There is no
         penalty: few steps keep near the mean whoever likes little.
         """
-        known = self.users.detach()
+        known = self.users.weight.detach()
         columns = known.mean(1, keepdim=True).repeat(1, len(liked)).requires_grad_()
         optimizer = Adam([columns], FOLD_RATE * float(known.std(1).mean()))
         shares = liked / liked.sum(1, keepdim=True)
@@ -190,8 +194,3 @@ class NCFNetwork(nn.Module):
             gradient[sum(self.widths[:2]) :] = 0
             optimizer.step([gradient])
         return columns.detach()
-
-
-def _columns(*parts: Tensor) -> nn.Parameter:
-    """Tables [n, .] side by side, features first."""
-    return nn.Parameter(torch.cat(parts, dim=1).t().contiguous())

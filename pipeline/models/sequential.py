@@ -44,7 +44,7 @@ class SequentialRidgeSettings(InteractionSettings):
 
     values: Values = "auto"
     components: int = Field(48, ge=1)
-    """Singular vectors that a history is told in."""
+    """Singular vectors that a history is projected on."""
     ridge: float | None = Field(None, gt=0)
     """L2 penalty of the regression as a plain number; none: ``ridge_penalty`` counts."""
     ridge_penalty: float = Field(5.0, gt=0)

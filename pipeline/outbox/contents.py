@@ -89,7 +89,7 @@ def last_points(run: MlflowRun) -> list[Metric]:
     return list(run.data._metric_objs)
 
 
-def told(lacking: list[str]) -> str:
+def listed(lacking: list[str]) -> str:
     """The first few of what is lacking, and how many there are more."""
     few, rest = lacking[:4], len(lacking) - 4
     return ", ".join(few) + (f" and {rest} more" if rest > 0 else "")

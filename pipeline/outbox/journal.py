@@ -223,7 +223,7 @@ class Outbox:
 
     def refusals(self) -> list[str]:
         """What the store has refused, and why, a line each."""
-        told = []
+        refused = []
         for line in self._refused():
             entry = json.loads(line)
             parts = ", ".join(
@@ -231,8 +231,8 @@ class Outbox:
                 for part, rows in entry["content"].items()
                 if isinstance(rows, list) and rows
             )
-            told.append(f"{parts or entry['kind']} of run {entry['run']}: {entry['why']}")
-        return told
+            refused.append(f"{parts or entry['kind']} of run {entry['run']}: {entry['why']}")
+        return refused
 
     def admit_again(self) -> None:
         """Put what the store has refused on its way once more, behind the rest.
@@ -290,7 +290,7 @@ def _sync_files(folder: Path) -> None:
 
 
 def cannot_write(folder: Path, error: OSError) -> OutboxError:
-    """What a person is told where the outbox cannot be written."""
+    """What a person reads where the outbox cannot be written."""
     return OutboxError(
         f"{folder}: metrics and artifacts on their way to the tracking store cannot be kept here "
         f"({error.strerror or error}). Make room, or run where you may write; what was kept "

@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from pipeline.outbox.contents import EMPTY, Contents, contents, told
+from pipeline.outbox.contents import EMPTY, Contents, contents, listed
 from pipeline.outbox.journal import Entry
 from pipeline.outbox.shown import (
     answers,
@@ -141,7 +141,7 @@ def _write_end(client: mlflow.MlflowClient, entry: Entry) -> None:
     """End a run; as FINISHED only where the store has all that it must hold."""
     status, must = entry.content["status"], Contents.read(entry.content.get("must", {}))
     if lacking := _lacks(client, entry.run, must):
-        status, why = "FAILED", f"the store lacks {told(lacking)}"
+        status, why = "FAILED", f"the store lacks {listed(lacking)}"
         client.set_tag(entry.run, ENDED, why)
         log.warning("Run %s ends as FAILED: %s.", entry.run, why)
     client.set_terminated(entry.run, status, entry.content["time"])

@@ -29,7 +29,7 @@ ANSWER: dict[str, type[str | int | float]] = {
 """The columns of an answer."""
 
 DEFAULT_K = 10
-TOLD = 50  # characters of an id that is repeated to say why, on every line of a list
+ID_LETTERS = 50  # characters of an id that is repeated to say why, on every line of a list
 
 Fallback = Literal["", "folded in", "popularity"]
 """How a list came about: by the model for a user who trained, or by other means."""
@@ -138,7 +138,7 @@ class Answers:
     def _block(self, requests: Sequence[Request], k: int) -> pd.DataFrame:
         users = self.users.get_indexer(pd.Index([request.user for request in requests], dtype=str))
         liked = self._matrix(request.items for request in requests)
-        scores, ways = self._scores(users, liked)
+        scores, fallbacks = self._scores(users, liked)
         lists = top_k(scores, self._mask(requests, users, liked), k)
         rows, places = np.nonzero(lists >= 0)
         items = lists[rows, places]
@@ -155,12 +155,12 @@ class Answers:
         nothing = {"row": np.flatnonzero(empty), "rank": 0, "item": "", "title": "", "score": 0.0}
         found = pd.concat([found, pd.DataFrame(nothing)]).sort_values("row", kind="stable")
         reasons = [
-            self._reason(request, way, is_empty)
-            for request, way, is_empty in zip(requests, ways, empty, strict=True)
+            self._reason(request, fallback, is_empty)
+            for request, fallback, is_empty in zip(requests, fallbacks, empty, strict=True)
         ]
         asked = found.pop("row").to_numpy(np.int64)
         found.insert(0, "user", [requests[row].user or "" for row in asked])
-        found["fallback"] = [ways[row] for row in asked]
+        found["fallback"] = [fallbacks[row] for row in asked]
         found["reason"] = [reasons[row] for row in asked]
         return found.reset_index(drop=True)
 
@@ -170,7 +170,7 @@ class Answers:
         """Scores [n, n_items] of users by index, -1 where they did not train, and how they came
         about."""
         trained = users >= 0
-        ways: list[Fallback] = ["" if known else "popularity" for known in trained]
+        fallbacks: list[Fallback] = ["" if known else "popularity" for known in trained]
         scores = np.empty(liked.shape, np.float32)
         scores[~trained] = self.popularity
         if trained.any():
@@ -180,20 +180,20 @@ class Answers:
         if made is not None:
             scores[folded] = made
             for row in folded:
-                ways[row] = "folded in"
-        return scores, ways
+                fallbacks[row] = "folded in"
+        return scores, fallbacks
 
-    def _reason(self, request: Request, way: Fallback, is_empty: bool) -> str:
+    def _reason(self, request: Request, fallback: Fallback, is_empty: bool) -> str:
         """Why the model did not simply answer for the user, or nobody could, in words."""
         parts = []
-        if way:
+        if fallback:
             unknown = [item for item in request.items if item not in self.catalogue]
             if request.user is not None:
-                parts.append(f"user {brief(request.user, TOLD)} is not known")
+                parts.append(f"user {brief(request.user, ID_LETTERS)} is not known")
             if unknown:
-                told = ", ".join(brief(item, TOLD) for item in unknown[:5])
-                parts.append(f"not in the catalogue: {told}")
-            if way == "popularity" and len(unknown) < len(request.items):
+                few = ", ".join(brief(item, ID_LETTERS) for item in unknown[:5])
+                parts.append(f"not in the catalogue: {few}")
+            if fallback == "popularity" and len(unknown) < len(request.items):
                 parts.append(f"{type(self.recommender).__name__} cannot take in liked items")
             if not request.items:
                 parts.append("no liked items are given")

@@ -17,8 +17,8 @@ CODES = {404: "RESOURCE_DOES_NOT_EXIST", 429: "REQUEST_LIMIT_EXCEEDED"}
 
 async def refuse(send: Send, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:
     """Answer as MLflow does where something is wrong: JSON with a code and a message."""
-    told = {"error_code": CODES.get(status, "INVALID_PARAMETER_VALUE"), "message": why}
-    content = json.dumps(told).encode()
+    body = {"error_code": CODES.get(status, "INVALID_PARAMETER_VALUE"), "message": why}
+    content = json.dumps(body).encode()
     kind = (b"content-type", b"application/json")
     length = (b"content-length", b"%d" % len(content))
     start = {"type": "http.response.start", "status": status, "headers": [kind, length, *headers]}

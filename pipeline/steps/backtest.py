@@ -22,11 +22,13 @@ from pipeline.compare.comparison import compare_runs
 from pipeline.compare.entrants import Entrant, admitted
 from pipeline.compare.over_time import Backtest, Cut, Refitted
 from pipeline.compare.over_time_tables import csv, section
+from pipeline.compare.report import of_backtest
 from pipeline.config import Experiment
 from pipeline.console import console, show_line, timed
 from pipeline.data.prepared import load
 from pipeline.data.reading import Reading
-from pipeline.data.split import Quantile
+from pipeline.data.split_settings import Quantile
+from pipeline.drawing import Drawn
 from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.evaluation.warnings import BACKTEST_HOLDS
@@ -34,6 +36,7 @@ from pipeline.settings import Settings
 from pipeline.steps.entrants import data_of, of_file, of_run
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.report import keep_report, links_to, made_by, show_report
 from pipeline.steps.train import train
 from pipeline.tracking.links import how_to_see, run_address
 from pipeline.tracking.runs import Run
@@ -94,11 +97,20 @@ def backtest(
             for cut in cuts
         ]
         result = Backtest.of(settings.metric, cuts, _joined(at_cuts), settings.baseline)
-        _log(run, result)
+        drawn = _log(run, result)
         page = run_address(run)
+        ids = (
+            (f"{each.name} at {cut.name}", run_id)
+            for row in result.rows
+            for cut, each in zip(cuts, row, strict=True)
+            for run_id in each.run_ids
+        )
+        links = [("this backtest", page), *links_to(ids)]
+        kept = keep_report(of_backtest(result, drawn, links, made_by(run)), run)
     _tell_runs(run, result)
     section(result, detailed=False).show(console)
     show_line(f"See it: {how_to_see(page)}")
+    show_report(kept)
 
 
 def _prepared(
@@ -187,7 +199,8 @@ def _joined(at_cuts: Sequence[Sequence[Refitted]]) -> list[list[Refitted]]:
     return rows
 
 
-def _log(run: Run, result: Backtest) -> None:
+def _log(run: Run, result: Backtest) -> Drawn:
+    """Log what came out; the figure of it."""
     for c, cut in enumerate(result.cuts):
         means = {
             f"{BACKTEST}/{_key(name)}/{result.metric}": float(result.at.mean[i, c])
@@ -203,19 +216,20 @@ def _log(run: Run, result: Backtest) -> None:
         for c, users in zip(result.cuts, result.tested, strict=True)
     ]
     ends = result.at.mean, result.at.low, result.at.high
-    figure = figures.over_time(result.names, heads, *ends, metric=result.metric)
-    run.log_figure(figure, "figures/over_time.png")
+    drawn = figures.over_time(result.names, heads, *ends, metric=result.metric)
+    run.log_figure(drawn, "figures/over_time.png")
     run.describe(text)
+    return drawn
 
 
 def _tell_runs(run: Run, result: Backtest) -> None:
     """Leave with the runs whose settings were refitted what came of them, for ``compare``."""
     with delivering():
         for i, row in enumerate(result.rows):
-            told = {BACKTEST: run.id, BACKTEST_HOLDS: result.told(i)}
+            tags = {BACKTEST: run.id, BACKTEST_HOLDS: result.in_words(i)}
             for entrant in row[0].entrants:
                 if entrant.run_id is not None:
-                    Run(entrant.run_id).set_tags(told)
+                    Run(entrant.run_id).set_tags(tags)
 
 
 def _key(name: str) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pipeline.console import console, house_table, say, show_line, show_next
-from pipeline.evaluation.metrics import HEADLINE, METRICS, at
+from pipeline.evaluation.metrics import HEADLINE, METRICS
+from pipeline.evaluation.names import at
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.outbox.delivery import shown_uri
 from pipeline.steps.notes import POPULAR, popularity_of
-from pipeline.tracking.links import how_to_see, leaderboard_address, run_address
+from pipeline.steps.report import show_report
+from pipeline.tracking.links import how_to_see, leaderboard_address, run_address, studies_address
 from pipeline.tracking.runs import Run
 from pipeline.tracking.views import current_experiment, show_experiment
 
@@ -47,7 +50,9 @@ def end_of_compare(k: int) -> None:
     _all_models(current_experiment(k))
 
 
-def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequence[str]) -> None:
+def end_of_tune(
+    study: Run, chosen: str, refitted: Sequence[Run], notes: Sequence[str], report: Path
+) -> None:
     """What a study has chosen, the test of that, and how to go on."""
     k = min(int(name.rpartition("_")[2]) for name in study.metrics if name.startswith("test/"))
     _title(study, "test of what was chosen", k)
@@ -58,7 +63,9 @@ def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequenc
         say(f"Warning: {note}", "yellow")
     _warn(refitted[0])
     _place(study)
+    show_report(report)
     _place_leaderboard(study, k)
+    show_line(f"All trials: {how_to_see(studies_address(study.experiment_id))}")
     ids = ",".join(run.id for run in refitted)
     show_next(
         [
@@ -71,8 +78,8 @@ def end_of_tune(study: Run, chosen: str, refitted: Sequence[Run], notes: Sequenc
 def end_of_main(run: Run, models: int, dataset: str, k: int) -> None:
     """What was made, where, and three commands to type next."""
     data = "" if dataset == "auto" else f" --dataset {shlex.quote(dataset)}"
-    told = f"\n{run.name}: {models} models, trained, tested and compared"
-    console.print(told, style="bold", markup=False)
+    headline = f"\n{run.name}: {models} models, trained, tested and compared"
+    console.print(headline, style="bold", markup=False)
     show_line(f"Runs and models: {shown_uri()}")
     _place(run)
     _place_leaderboard(run, k)

@@ -18,7 +18,7 @@ from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
 from pipeline.evaluation.metrics import HEADLINE
 from pipeline.models.base import Recommender
-from pipeline.outbox.contents import Contents, told
+from pipeline.outbox.contents import Contents, listed
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import describe, remember_popularity
@@ -69,7 +69,7 @@ def _require_beginning(run: Run, inputs: Inputs) -> None:
     must = Contents.named(params=["dataset"], datasets=[inputs.fingerprint])
     if lacking := run.contents(must).lacks(must):
         raise UserError(
-            f"Run {run.id} lacks {told(lacking)}, as one that was killed at its beginning. Go on "
+            f"Run {run.id} lacks {listed(lacking)}, as one that was killed at its beginning. Go on "
             f"with it first: python -m pipeline train --resume {run.id}"
         )
 

@@ -22,7 +22,7 @@ from pipeline.tracking.search import get_evaluated
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, find_parent
 from pipeline.tuning.opened import Data, Launch
-from pipeline.tuning.page import Outcome, page
+from pipeline.tuning.page import Outcome, families, page
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.suite import Suite
 
@@ -42,9 +42,9 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
     data = Data.find(first, dataset, reading)
     windows = data.windowed(first).windows
     name = f"{suite.name}-{data.fingerprint[:8]}"
-    log.info("%s: %s.", name, suite.told())
-    told = dataset_tags(data.prepared.dataset)
-    tags = {"step": "everything", "model": "none", STUDY: name, **told}
+    log.info("%s: %s.", name, suite.in_words())
+    about = dataset_tags(data.prepared.dataset)
+    tags = {"step": "everything", "model": "none", STUDY: name, **about}
     with track(f"tune {name}", tags, resume=find_parent(name)) as parent:
         parent.log_params({"dataset": dataset, **suite.given})
         outcomes = [_fixed(each, data, parent) for each in suite.fixed]
@@ -56,7 +56,8 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
             raise UserError(f"{name}: no family came to a result: {outcomes[0].failed}")
         metric = first.selection_metric
         rows = compare_runs(get_evaluated(run_ids), metric, None).rows
-        note = compare(run_ids=run_ids, metric=metric, parent=parent)
+        before = [families(outcomes, rows)]
+        note = compare(run_ids=run_ids, metric=metric, parent=parent, report=True, before=before)
         text = page(suite, data.prepared.dataset, windows, outcomes, rows)
         parent.log_text(f"{text}\n{note}", PAGE)
         parent.describe(text)

@@ -87,7 +87,11 @@ def _shown(what: str, params: Mapping[str, Any]) -> AbstractContextManager[None]
 
 
 class _Watch:
-    """Shows and logs every epoch of the fits of a run, each in one batch."""
+    """Shows and logs every epoch of the fits of a run, each in one batch.
+
+    A window of a model without epochs has one value, which is logged with the mean, after it: pages
+    of MLflow's that compare runs begin with the metric that was logged first.
+    """
 
     def __init__(self, title: str, run: Run, epochs: int | None) -> None:
         self.title, self.run, self.epochs = title, run, epochs
@@ -101,6 +105,8 @@ class _Watch:
         self.stack.close()
 
     def __call__(self, fit: str, number: int, record: EpochMetrics) -> None:
+        if self.epochs is None and fit != FINAL:
+            return
         prefix = "train" if fit == FINAL else f"val/{fit}"
         metrics = {f"{prefix}/{name}": value for name, value in record.items()}
         if fit != self.fit:

@@ -91,21 +91,21 @@ def _take(
 
 
 def _past_run(row: LedgerRow, findings: Sequence[Finding], tags: Mapping[str, str]) -> PastRun:
-    told = read_name(row.name)
+    found = read_name(row.name)
     tags = {
         **tags,
         "step": "import_ledger",
-        "model": told.model,
+        "model": found.model,
         "dataset_fingerprint": "unknown",  # so that it is never ranked with runs on known data
-        "mask": "seen" if told.masked else "none",
+        "mask": "seen" if found.masked else "none",
         "mlflow.source.name": row.where,
-        **({"experiment": told.experiment} if told.experiment else {}),
+        **({"experiment": found.experiment} if found.experiment else {}),
         **_warning_tags(findings),
     }
     metrics = {f"test/{name}": float(value) for name, value in row.metrics.items()}
     note = _warning(findings) + _describe(row)
     return PastRun(
-        row.key, row.name, row.time, tags, told.params, metrics, note, row.raw_name, row.raw
+        row.key, row.name, row.time, tags, found.params, metrics, note, row.raw_name, row.raw
     )
 
 

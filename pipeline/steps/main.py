@@ -50,5 +50,6 @@ def main(
                     trained = train(inputs, prepared, reuse=reuse, parent=run, title=title)
                     evaluate(trained, prepared, reuse=reuse)
                 run_ids.append(trained.run.id)
-            run.describe(compare(run_ids=run_ids, metric=first.selection_metric, parent=run))
+            metric = first.selection_metric
+            run.describe(compare(run_ids=run_ids, metric=metric, parent=run, report=True))
         end_of_main(run, len(run_ids), dataset, first.k[0])

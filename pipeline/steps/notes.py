@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from pipeline.evaluation.metrics import in_order
+from pipeline.evaluation.names import in_order
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.tracking.runs import Run
 

@@ -35,7 +35,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     ".parquet": lambda path: pq.ParquetWriter(path, SCHEMA),
     ".csv": lambda path: pa_csv.CSVWriter(path, SCHEMA, write_options=UNQUOTED),
 }
-WAYS = {"": "by the model", "folded in": "folded in", "popularity": "what is popular"}
+FALLBACKS = {"": "by the model", "folded in": "folded in", "popularity": "what is popular"}
 
 log = logging.getLogger("pipeline")
 
@@ -79,8 +79,8 @@ def recommend(
                 tally.update(firsts["fallback"])
                 done += len(requests)
                 progress.done(done, output.name)
-    told = (f"{count:,} {WAYS[way]}" for way, count in tally.most_common())
-    log.info("%s: lists of %s users: %s", output, f"{done:,}", ", ".join(told))
+    counts = (f"{count:,} {FALLBACKS[fallback]}" for fallback, count in tally.most_common())
+    log.info("%s: lists of %s users: %s", output, f"{done:,}", ", ".join(counts))
     return tally
 
 

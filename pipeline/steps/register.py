@@ -7,15 +7,16 @@ user by user, on the same test.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import numpy as np
 
-from pipeline.compare.comparison import SEED
 from pipeline.compare.contenders import Contender, contenders, per_user
 from pipeline.compare.evidence import gather
-from pipeline.compare.paired_tests import paired_tests
+from pipeline.compare.paired_tests import SEED, paired_tests
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import bounds, parse_accuracy
+from pipeline.evaluation.metrics import bounds
+from pipeline.evaluation.names import parse_accuracy
 from pipeline.evaluation.significance import ALPHA, Floats, p_words
 from pipeline.steps.train import Trained
 from pipeline.tracking.registry import (
@@ -23,11 +24,9 @@ from pipeline.tracking.registry import (
     FINGERPRINT,
     Champion,
     Verdict,
-    champion,
     compared_before,
-    conclude,
     measured,
-    register,
+    promote,
 )
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import get_evaluated
@@ -51,18 +50,12 @@ def register_evaluated(trained: Trained, name: str) -> str:
         {FINGERPRINT: trained.inputs.fingerprint} if validated is None
         else measured(f"val/{metric}", validated, trained.inputs.fingerprint, experiment.windows)
     )  # fmt: skip
-    version = register(run, name, tags)
-    holder = champion(name)
-    if holder is not None and holder.version == version:
-        told = f"Version {version} of `{name}` is the champion, as before."
-    else:
-        verdict = _challenge(run, holder, metric, name, version)
-        told = conclude(run, name, version, holder, verdict)
-    log.info("%s", told)
-    return told
+    text = promote(run, name, tags, partial(_challenge, run, metric, name))
+    log.info("%s", text)
+    return text
 
 
-def _challenge(run: Run, holder: Champion | None, metric: str, name: str, version: str) -> Verdict:
+def _challenge(run: Run, metric: str, name: str, holder: Champion | None, version: str) -> Verdict:
     """Compare a run with the champion's on ``metric`` of the test, user by user."""
     if holder is None:
         return Verdict(True, "there was no champion, so it was compared with none")

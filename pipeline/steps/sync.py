@@ -24,8 +24,8 @@ def sync() -> None:
         if left.store == offline_uri():
             continue  # delivered below
         log.info("%s: %d requests delivered to %s", left.folder, left.requests, left.store)
-        for told in left.refused:
-            log.warning("%s: refused by %s: %s", left.folder, left.store, told)
+        for what in left.refused:
+            log.warning("%s: refused by %s: %s", left.folder, left.store, what)
         if left.damaged:
             log.warning("%s: %d entries are damaged; they are kept", left.folder, left.damaged)
         if left.refused or left.damaged:

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models.base import Recommender
-from pipeline.outbox.contents import Contents, told
+from pipeline.outbox.contents import Contents, listed
 from pipeline.steps.environment import ENVIRONMENT, chosen_device, log_environment
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
@@ -24,7 +24,8 @@ from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
 from pipeline.tracking.datasets import dataset_tags, log_dataset
 from pipeline.tracking.models import NAME, log_model
-from pipeline.tracking.runs import NOTE, STEP_KEY, Run, find_finished
+from pipeline.tracking.runs import NOTE, Run
+from pipeline.tracking.search import STEP_KEY, find_finished
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
@@ -132,13 +133,17 @@ def _log_beginning(run: Run, inputs: Inputs, prepared: Prepared, held: Contents)
 
 
 def _params(inputs: Inputs, prepared: Prepared) -> dict[str, Any]:
-    """All fields as they are known now: what "auto" was taken for, where it makes no other run."""
+    """All fields as they are known now: what "auto" was taken for, and not that word."""
     experiment, dataset = inputs.experiment, prepared.dataset
     params = {**experiment.flat(), "dataset": inputs.dataset}
-    known = {"dataset": dataset.name, "protocol": dataset.split.protocol}
+    known = {
+        "dataset": dataset.name,
+        "protocol": dataset.split.protocol,
+        "values": dataset.values_taken,
+    }
     if params.get("device") == AUTO:
         known["device"] = chosen_device(experiment)
-    return params | {name: value for name, value in known.items() if params[name] == AUTO}
+    return params | {name: value for name, value in known.items() if params.get(name) == AUTO}
 
 
 def resume(run_id: str) -> Trained:
@@ -160,7 +165,7 @@ def resume(run_id: str) -> Trained:
             lacking = run.contents(must).lacks(must)
             if not lacking:
                 raise UserError(f"Run {run_id} is finished: there is nothing to resume.")
-            log.info("Run %s is finished, but lacks %s.", run_id, told(lacking))
+            log.info("Run %s is finished, but lacks %s.", run_id, listed(lacking))
         with one_writer(run):
             return train(inputs, prepared, resume=run, step=run.tags["step"])
 
@@ -188,6 +193,9 @@ def _log_validation(run: Run, validation: Validation) -> None:
     if validation.epochs is not None:
         metrics["val/epochs"] = validation.epochs
     run.log_metrics(metrics, validation.epochs or 0)
+    for quantile, record in validation.windows.items() if validation.epochs is None else ():
+        name = window_name(quantile)
+        run.log_metrics({f"val/{name}/{key}": record[key] for key in record if "_at_" in key})
     run.log_json(
         {
             "epochs": validation.epochs,

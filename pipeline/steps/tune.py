@@ -11,21 +11,26 @@ any host, and either side may be killed and started again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import optuna
 
 from pipeline.config import Experiment
-from pipeline.console import console, house_table
+from pipeline.console import console, house_table, waiting
 from pipeline.space import short
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.notes import popularity_of
+from pipeline.steps.report import keep_report, links_to, made_by
 from pipeline.steps.train import train
+from pipeline.tracking.links import run_address
 from pipeline.tracking.runs import Run
 from pipeline.tuning.beside import fill_wide
-from pipeline.tuning.opened import Data, Launch, fit_to, opened
+from pipeline.tuning.opened import Data, Launch, OpenedStudy, fit_to, opened
 from pipeline.tuning.plan import Plan
-from pipeline.tuning.refit import Tuned, refit
+from pipeline.tuning.refit import Refitted, Tuned, refit
 from pipeline.tuning.study import tally
+from pipeline.tuning.study_page import of_study
 from pipeline.tuning.suggestions import distributions, make_sampler, suggest
 
 SUGGESTIONS = 5  # that a dry run shows
@@ -51,7 +56,16 @@ def tune(
         study.search()
         refitted = refit(study, data, lambda each: train_and_evaluate(each, data, study.parent))
         study.report.results = refitted.lines
-        return Tuned(study.parent, study.plan, tally(study.study), refitted)
+        with waiting("Writing the report"):
+            kept = _report(study, data, refitted)
+        return Tuned(study.parent, study.plan, tally(study.study), refitted, kept)
+
+
+def _report(study: OpenedStudy, data: Data, refitted: Refitted) -> Path:
+    run, popular = study.parent, popularity_of(refitted.runs[0])
+    links = [("this study", run_address(run)), *links_to((r.name, r.id) for r in refitted.runs)]
+    page = of_study(study, data.prepared.dataset, refitted, popular, links, made_by(run))
+    return keep_report(page, run)
 
 
 def train_and_evaluate(experiment: Experiment, data: Data, parent: Run) -> Run:
@@ -77,5 +91,5 @@ def dry_run(plan: Plan) -> None:
         title=f"{plan.name}: {plan.budget} trials for {', '.join(plan.objectives)}",
     )
     for name, entry in plan.space.items():
-        table.add_row(name, entry.told(), *(short(values[name]) for values in suggested))
+        table.add_row(name, entry.in_words(), *(short(values[name]) for values in suggested))
     console.print(table)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.evaluation.metrics import METRICS, at
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.names import at
 
 TITLE = "**Leaderboard**"
 """How a description begins that is ours, and may be written anew."""
@@ -21,13 +22,13 @@ def leaderboard(runs: Sequence[MlflowRun], k: int) -> str:
     latest = max(runs, key=lambda run: run.info.start_time or 0)
     alike = [run for run in runs if _protocol(run) == _protocol(latest)]
     tags = latest.data.tags
-    told = f"{TITLE}: {tags.get('dataset')}, {tags.get('split')}, test, at {k}"
+    caption = f"{TITLE}: {tags.get('dataset')}, {tags.get('split')}, test, at {k}"
     more = len(runs) - len(alike)
     if more:
-        told += f" ({more} with other data, another split or mask left out)"
+        caption += f" ({more} with other data, another split or mask left out)"
     metrics = [metric for metric in METRICS if metric.name in SHOWN]
     heads = ["run", *(metric.heading for metric in metrics)]
-    lines = [told, "", f"| {' | '.join(heads)} |", "|---" + "|--:" * len(metrics) + "|"]
+    lines = [caption, "", f"| {' | '.join(heads)} |", "|---" + "|--:" * len(metrics) + "|"]
     for run in alike[:ROWS]:
         name = str(run.info.run_name).replace("|", r"\|")
         values = (run.data.metrics.get(f"test/{at(each, k)}") for each in metrics)

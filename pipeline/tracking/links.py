@@ -11,7 +11,7 @@ from pipeline.tracking.runs import Run
 LOCAL = "http://127.0.0.1:{port}"
 PORT = 5000
 TRAINING = "workflowType=machine_learning"  # the page of models; without it, that of GenAI
-LEADERBOARD = "leaderboard"  # the saved view that links open
+LEADERBOARD, STUDIES = "leaderboard", "studies"  # saved views that links open
 OFFLINE = Path("data") / "offline" / "mlflow.db"  # the store of --offline
 
 
@@ -30,8 +30,17 @@ def run_address(run: Run) -> str:
 
 def leaderboard_address(experiment_id: str, port: int = PORT) -> str:
     """The runs of an experiment's models, the best first."""
+    return _view_address(experiment_id, LEADERBOARD, port)
+
+
+def studies_address(experiment_id: str) -> str:
+    """The studies of an experiment, the latest with their trials."""
+    return _view_address(experiment_id, STUDIES, PORT)
+
+
+def _view_address(experiment_id: str, view: str, port: int) -> str:
     page = f"{address(port)}/#/experiments/{experiment_id}/runs"
-    return f"{page}?{TRAINING}&viewStateShareKey={LEADERBOARD}"
+    return f"{page}?{TRAINING}&viewStateShareKey={view}"
 
 
 def address(port: int = PORT) -> str:

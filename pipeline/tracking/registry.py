@@ -1,13 +1,14 @@
 """Registered models: versions made from runs, the champion among them, and its challenger.
 
 A version carries the tags that decide whether it may replace the champion: how good it is on
-validation, and on what that was measured; and then those of the comparison that was made.
+validation, and on what that was measured; then those of the comparison that was made; and what its
+page shows without a look at the run: data, test metrics, and the way to the model card.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,15 +19,19 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.compare.card import CARD
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import HEADLINE
+from pipeline.evaluation.names import parse
 from pipeline.outbox.delivery import shown_uri
+from pipeline.tracking.links import TRAINING
 from pipeline.tracking.models import NAME
-from pipeline.tracking.runs import Run
+from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.store import ask
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 METRIC, FINGERPRINT, WINDOWS = "metric", "dataset_fingerprint", "windows"
 LONGEST = 5000  # characters that PostgreSQL takes of a version's description
 COMPARED_ON = "comparison_fingerprint"  # of the test on which a version met the champion
+SHOWN_TAGS = ("model", "dataset", "split", "mask")  # of the run, that a version has, too
 COMPARABLE = {FINGERPRINT: "data", WINDOWS: "windows", METRIC: "metric"}
 """Tags in which two versions must agree to be compared, and what they tell."""
 
@@ -94,8 +99,8 @@ def beats(candidate: Mapping[str, str], champion: Champion | None) -> tuple[bool
     if metric not in champion.tags:
         return False, f"{holder} has no tag {metric}: not comparable; give another name"
     ours, theirs_value = float(candidate[metric]), float(champion.tags[metric])
-    told = f"{holder} has {theirs_value:.4f} on validation, this one {ours:.4f}"
-    return ours > theirs_value, told
+    why = f"{holder} has {theirs_value:.4f} on validation, this one {ours:.4f}"
+    return ours > theirs_value, why
 
 
 def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
@@ -106,7 +111,7 @@ def register(run: Run, name: str, tags: Mapping[str, str]) -> str:
     Raises:
         UserError: the run has no model, or MLflow takes no model of that name or with such tags.
     """
-    with _told(name):
+    with _explained(name):
         client = mlflow.MlflowClient()
         earlier = ask(client.search_model_versions, f"name = '{name}' and run_id = '{run.id}'")
         if earlier:
@@ -145,7 +150,7 @@ def champion(name: str) -> Champion | None:
     Raises:
         UserError: MLflow takes no such name.
     """
-    with _told(name):
+    with _explained(name):
         client = mlflow.MlflowClient()
         registered = ask(find_registered, client, name)
         version = registered.aliases.get(CHAMPION) if registered else None
@@ -157,7 +162,7 @@ def champion(name: str) -> Champion | None:
 
 def compared_before(name: str, version: str, fingerprint: str) -> int:
     """How many other versions have met a champion on the test with this fingerprint."""
-    with _told(name):
+    with _explained(name):
         found = ask(mlflow.MlflowClient().search_model_versions, f"name = '{name}'")
         return sum(
             str(each.version) != version and each.tags.get(COMPARED_ON) == fingerprint
@@ -177,16 +182,16 @@ def appoint(
     """Make a version the champion or the challenger, with the tags and description that say why.
 
     The reasons are there before the alias is. A new champion is no challenger any more; the one
-    that it replaces, ``holder``, is told by whom in a tag.
+    that it replaces, ``holder``, has a tag that says by whom.
 
     Raises:
         UserError: there is no such version, or MLflow takes no such tags.
     """
-    with _told(name):
+    with _explained(name):
         client = mlflow.MlflowClient()
         replaced = holder if wins and holder is not None and holder.version != version else None
-        told = {**tags, **({"beat_version": replaced.version} if replaced else {})}
-        for key, value in told.items():
+        all_tags = {**tags, **({"beat_version": replaced.version} if replaced else {})}
+        for key, value in all_tags.items():
             ask(client.set_model_version_tag, name, version, key, value)
         ask(client.update_model_version, name, version, description[:LONGEST])
         ask(client.set_registered_model_alias, name, CHAMPION if wins else CHALLENGER, version)
@@ -196,24 +201,48 @@ def appoint(
             ask(client.delete_registered_model_alias, name, CHALLENGER)
 
 
-def conclude(run: Run, name: str, version: str, holder: Champion | None, verdict: Verdict) -> str:
-    """Give a version the alias that a verdict means, and keep the verdict with it.
+def promote(
+    run: Run, name: str, tags: Mapping[str, str], judge: Callable[[Champion | None, str], Verdict]
+) -> str:
+    """Register a run's model, and keep with the version whether it becomes the champion, and why.
+
+    ``judge`` is given the champion, if there is one, and the number of the new version.
 
     Returns:
         The verdict, in a line.
+
+    Raises:
+        UserError: the run has no model, or MLflow takes no model of that name or with such tags.
     """
+    version = register(run, name, tags)
+    holder = champion(name)
+    if holder is not None and holder.version == version:
+        return f"Version {version} of `{name}` is the champion, as before."
+    verdict = judge(holder, version)
     now = "is the champion" if verdict.wins else "is the challenger"
-    told = f"Version {version} of `{name}` {now}: {verdict.why}"
+    text = f"Version {version} of `{name}` {now}: {verdict.why}"
+    own = run.tags
+    page = f"#/experiments/{run.experiment_id}/runs/{run.id}/artifacts/{CARD}?{TRAINING}"
     about = [
-        f"**{told}.**",
+        f"**{text}.**",
         *([verdict.notes] if verdict.notes else []),
-        f"Model card: artifact `{CARD}` of run `{run.id}`.",
+        f"Model card: artifact `{CARD}` of run `{run.id}` ([open it]({page})).",
+        *([own[NOTE]] if NOTE in own else []),  # its metrics, as a table
     ]
-    appoint(
-        name, version, holder, wins=verdict.wins, tags={**verdict.tags, "verdict": verdict.why},
-        description="\n\n".join(about),
-    )  # fmt: skip
-    return told
+    shown = {name: own[name] for name in SHOWN_TAGS if name in own} | _test(run.metrics)
+    shown |= {**verdict.tags, "verdict": verdict.why}
+    appoint(name, version, holder, wins=verdict.wins, tags=shown, description="\n\n".join(about))
+    return text
+
+
+def _test(metrics: Mapping[str, float]) -> dict[str, str]:
+    """The test metrics by which models are known, as tags."""
+    found = {key: parse(key.removeprefix("test/")) for key in metrics if key.startswith("test/")}
+    return {
+        key: f"{metrics[key]:.6f}"
+        for key, each in found.items()
+        if each and each[0].name in HEADLINE
+    }
 
 
 def _holds(client: mlflow.MlflowClient, name: str, alias: str, version: str) -> bool:
@@ -222,7 +251,7 @@ def _holds(client: mlflow.MlflowClient, name: str, alias: str, version: str) -> 
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _explained(name: str) -> Iterator[None]:
     """Make MLflow's refusals errors for people."""
     try:
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.disk import system_error
 from pipeline.errors import UserError
-from pipeline.outbox.contents import EMPTY, Contents, contents, last_points, told
+from pipeline.outbox.contents import Contents, contents, last_points
 from pipeline.outbox.delivery import shown_uri
 from pipeline.outbox.journal import Entry, cannot_write
 from pipeline.outbox.writes import ARTIFACTS, BATCH, END, INPUTS, MODEL, batches
@@ -30,13 +29,10 @@ from pipeline.tracking.fetched import fetch
 from pipeline.tracking.store import ask, delivering, known
 
 if TYPE_CHECKING:  # a quarter of a second that runs without figures do not spend
-    from matplotlib.figure import Figure
+    from pipeline.drawing import Drawn
 
-STEP_KEY = "step_key"
 NOTE = "mlflow.note.content"  # the tag with the description
 TABLES = "mlflow.loggedArtifacts"  # the tag by which the UI knows which artifacts are tables
-
-log = logging.getLogger("pipeline")
 
 
 class Run:
@@ -179,9 +175,10 @@ class Run:
         """Log text as an artifact."""
         self._add_file(name, lambda path: path.write_text(text, encoding="utf-8"))
 
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Log a matplotlib figure as an artifact."""
-        self._add_file(name, lambda path: figure.savefig(path))
+    def log_figure(self, drawn: Drawn, name: str) -> None:
+        """Log a figure as an artifact, ``name``, and what it shows as a CSV file beside it."""
+        self._add_file(name, lambda path: drawn.figure.savefig(path))
+        self.log_text(drawn.data.to_csv(index=False), str(Path(name).with_suffix(".csv")))
 
     def log_parquet(self, table: pd.DataFrame, name: str) -> str:
         """Log a table as a Parquet artifact; returns the SHA-256 of the file."""
@@ -269,9 +266,10 @@ class Run:
 
 
 def _text(value: Any) -> str:
-    """A parameter's value; of a list of one that one, by which the UI can then sort."""
-    alone = isinstance(value, list | tuple) and len(value) == 1
-    return str(value[0] if alone else value)
+    """A parameter's value as a flag spells it; by a list of one the UI sorts as by that one."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_text, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _now() -> int:
@@ -280,32 +278,6 @@ def _now() -> int:
 
 def _is_same(one: float | None, other: float) -> bool:
     return one == other or (one is not None and isnan(one) and isnan(other))
-
-
-def find_finished(step_key: str, parent: Run | None = None, must: Contents = EMPTY) -> Run | None:
-    """The latest finished run with this key in the parent's MLflow experiment, or the current.
-
-    One that lacks something of what it ``must`` hold is none.
-    """
-    with delivering():  # first of what earlier processes have left: it may be among that
-        try:
-            found = ask(
-                mlflow.search_runs,
-                experiment_ids=[parent.experiment_id] if parent else None,
-                filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
-                output_format="list",
-            )
-            for each in found:
-                run = Run(each.info.run_id)
-                lacking = run.contents(must).lacks(must)
-                if not lacking:
-                    return run
-                log.warning("Run %s is not reused: it lacks %s.", run.id, told(lacking))
-        except MlflowException as error:
-            raise UserError(
-                f"The tracking store {shown_uri()} cannot be searched: {error}"
-            ) from None
-    return None
 
 
 def tracking_uri() -> str:

@@ -1,4 +1,4 @@
-"""MLflow's tables in a file of SQLite: made whole before any of MLflow's own ways finds none."""
+"""MLflow's tables in a file of SQLite: made whole before any part of MLflow finds none."""
 
 from __future__ import annotations
 

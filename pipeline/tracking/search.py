@@ -1,7 +1,8 @@
-"""Runs that can be compared, found by experiment, by id, or by the data that they are made on."""
+"""Runs found again: those of a finished step, and those that can be compared."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import mlflow
@@ -10,11 +11,41 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.compare.evaluated import FROM_LEDGER, EvaluatedRun
 from pipeline.errors import UserError
+from pipeline.outbox.contents import EMPTY, Contents, listed
 from pipeline.outbox.delivery import shown_uri
 from pipeline.tracking.runs import Run
-from pipeline.tracking.store import ask
+from pipeline.tracking.store import ask, delivering
 
+STEP_KEY = "step_key"
 SEARCHES = ("tags.step = 'train'", f"tags.source = '{FROM_LEDGER}'")
+
+log = logging.getLogger("pipeline")
+
+
+def find_finished(step_key: str, parent: Run | None = None, must: Contents = EMPTY) -> Run | None:
+    """The latest finished run with this key in the parent's MLflow experiment, or the current.
+
+    One that lacks something of what it ``must`` hold is none.
+    """
+    with delivering():  # first of what earlier processes have left: it may be among that
+        try:
+            found = ask(
+                mlflow.search_runs,
+                experiment_ids=[parent.experiment_id] if parent else None,
+                filter_string=f"tags.{STEP_KEY} = '{step_key}' and attributes.status = 'FINISHED'",
+                output_format="list",
+            )
+            for each in found:
+                run = Run(each.info.run_id)
+                lacking = run.contents(must).lacks(must)
+                if not lacking:
+                    return run
+                log.warning("Run %s is not reused: it lacks %s.", run.id, listed(lacking))
+        except MlflowException as error:
+            raise UserError(
+                f"The tracking store {shown_uri()} cannot be searched: {error}"
+            ) from None
+    return None
 
 
 def find_evaluated(experiment: str | None, fingerprint: str | None) -> list[EvaluatedRun]:

@@ -78,8 +78,8 @@ def end_lost(parent: Run, states: Callable[[], Mapping[int, str]]) -> list[str]:
     ended = []
     for each in found:
         state = known.get(int(each.data.tags[TRIAL]), LOST)
-        told = each.data.tags.get(TRIAL_STATE)
-        true = told == state or (told, state) == (INTERRUPTED, LOST)
+        logged = each.data.tags.get(TRIAL_STATE)
+        true = logged == state or (logged, state) == (INTERRUPTED, LOST)
         if state in STATUSES and (each.info.status == "RUNNING" or not true):
             run = Run(each.info.run_id)
             run.set_tags({TRIAL_STATE: state})

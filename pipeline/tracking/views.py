@@ -21,15 +21,17 @@ from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public na
 from pipeline.compare.contenders import NOT_SETTINGS
 from pipeline.evaluation.metrics import HEADLINE
 from pipeline.tracking.leaderboard import TITLE, leaderboard
-from pipeline.tracking.links import LEADERBOARD
+from pipeline.tracking.links import LEADERBOARD, STUDIES
 from pipeline.tracking.runs import NOTE
 from pipeline.tracking.store import HURRY_SECONDS, ask, delivering
+from pipeline.tracking.trials import STUDY
 
 TAG = "mlflow.sharedViewState."
 CREATED = 1_700_000_000_000  # of every view, so that the same view is the same tag
 PRIMARY = "mlflow.experiment.primaryMetric."
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # and not "GenAI", an empty page
 MOST_RUNS, MOST_PARAMS = 100, 8  # whose parameters are looked at; that are columns
+OPEN_STUDIES = 3  # whose trials are seen at once
 WIDTH = 130  # pixels of a column, for heads such as test/ndcg_at_10
 LONGEST = 4500  # letters of a tag, of 5000 that MLflow keeps
 
@@ -42,14 +44,17 @@ class View:
 
     key: str
     name: str
-    step: str
+    which: str
+    """As MLflow searches for runs."""
     order: str
     columns: Sequence[str]
+    expanded: Sequence[str] = ()
+    """Runs whose children are seen."""
 
     def tag(self) -> str:
         """As the UI keeps it; its state is what it would keep of a person's own choices."""
         state = {
-            "searchFilter": f"tags.step = '{self.step}'",
+            "searchFilter": self.which,
             "orderByKey": self.order,
             "orderByAsc": False,
             "startTime": "ALL",
@@ -60,6 +65,7 @@ class View:
             "columnOrder": list(self.columns),  # else they are in alphabetical order
             "columnWidths": dict.fromkeys(self.columns, WIDTH),
             "runsHiddenMode": "FIRST_20_RUNS",
+            "runsExpanded": dict.fromkeys(self.expanded, True),
         }
         times = {"createdAt": CREATED, "updatedAt": CREATED}
         return json.dumps({"name": self.name, **times, "state": json.dumps(state)})
@@ -77,7 +83,7 @@ def show_experiment(experiment_id: str, k: int = 10) -> None:
     try:
         experiment = client.get_experiment(experiment_id)
         runs = _models(client, experiment_id, k)
-        for key, value in _tags(experiment, runs, k).items():
+        for key, value in _tags(experiment, runs, _studies(client, experiment_id), k).items():
             if experiment.tags.get(key) != value:
                 client.set_experiment_tag(experiment_id, key, value)
     except MlflowException as error:  # it is away, or lets others edit alone
@@ -106,9 +112,17 @@ def _models(client: mlflow.MlflowClient, experiment_id: str, k: int) -> list[Mlf
     return [run for run in found if _ndcg(k) in run.data.metrics]
 
 
-def _tags(experiment: Experiment, runs: Sequence[MlflowRun], k: int) -> dict[str, str]:
+def _studies(client: mlflow.MlflowClient, experiment_id: str) -> list[str]:
+    """The latest studies' runs."""
+    found = client.search_runs([experiment_id], "tags.step = 'tune'", max_results=OPEN_STUDIES)
+    return [run.info.run_id for run in found]
+
+
+def _tags(
+    experiment: Experiment, runs: Sequence[MlflowRun], studies: Sequence[str], k: int
+) -> dict[str, str]:
     tags = {PRIMARY + "name": _ndcg(k), PRIMARY + "greaterIsBetter": "true", **KIND}
-    for view in _views(runs, k):
+    for view in _views(runs, studies, k):
         if len(text := view.tag()) <= LONGEST:
             tags[TAG + view.key] = text
     written = experiment.tags.get(NOTE, "")
@@ -117,7 +131,7 @@ def _tags(experiment: Experiment, runs: Sequence[MlflowRun], k: int) -> dict[str
     return tags
 
 
-def _views(runs: Sequence[MlflowRun], k: int) -> list[View]:
+def _views(runs: Sequence[MlflowRun], studies: Sequence[str], k: int) -> list[View]:
     about = ["tags.`dataset`", "tags.`split`"]
     tested = [f"metrics.`test/{name}_at_{k}`" for name in HEADLINE]
     differing = [f"params.`{name}`" for name in _differing(run.data.params for run in runs)]
@@ -125,13 +139,19 @@ def _views(runs: Sequence[MlflowRun], k: int) -> list[View]:
     validated = f"metrics.`val/ndcg_at_{k}`"
     return [
         View(
-            LEADERBOARD, "Leaderboard", "train", f"metrics.`{_ndcg(k)}`",
+            LEADERBOARD, "Leaderboard", "tags.step = 'train'", f"metrics.`{_ndcg(k)}`",
             [*tested, *about, "params.`model`", *differing],
         ),
-        View("studies", "Studies", "tune", best, [best, *count, tested[0], *about]),
-        View("trials", "Trials", "trial", validated, [validated, "tags.`study`"]),
         View(
-            "comparisons", "Comparisons", "compare", "attributes.start_time",
+            STUDIES, "Studies and their trials", f"tags.{STUDY} IS NOT NULL", best,
+            [best, *count, validated, "tags.`trial_state`", tested[0], *about], studies,
+        ),
+        View(
+            "trials", "Trials", "tags.step = 'trial'", validated,
+            [validated, "tags.`trial_state`", f"tags.`{STUDY}`"],
+        ),
+        View(
+            "comparisons", "Comparisons", "tags.step = 'compare'", "attributes.start_time",
             ["params.`metric`", "params.`baseline`", *about],
         ),
     ]  # fmt: skip

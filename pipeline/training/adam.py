@@ -71,12 +71,25 @@ class Adam:
             ValueError: it has other parameters.
             KeyError: it lacks something.
         """
-        saved = state["state"]
-        if set(saved) != set(range(len(self.parameters))):
-            raise ValueError(f"{len(saved)} parameters have moments, not {len(self.parameters)}")
-        for place, ours in self.state_dict()["state"].items():
-            for name, kept in ours.items():
-                value = saved[place][name]
-                if value.shape != kept.shape:
-                    raise ValueError(f"{name} has shape {tuple(value.shape)}")
-                kept.copy_(value)
+        load_moments(self.state_dict(), state)
+
+    def release(self) -> None:
+        """Nothing of the network's is held here."""
+
+
+def load_moments(ours: dict[str, Any], state: dict[str, Any]) -> None:
+    """Copy ``state`` into the tensors of ``ours``, which is a state as well.
+
+    Raises:
+        ValueError: it has other parameters.
+        KeyError: it lacks something.
+    """
+    saved, kept = state["state"], ours["state"]
+    if set(saved) != set(kept):
+        raise ValueError(f"{len(saved)} parameters have moments, not {len(kept)}")
+    for place, of_parameter in kept.items():
+        for name, tensor in of_parameter.items():
+            value = saved[place][name]
+            if value.shape != tensor.shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}")
+            tensor.copy_(value)

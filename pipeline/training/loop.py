@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.adam import Adam
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream
+from pipeline.training.lazy_adam import make_optimizer
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.sampling import NegativeSampler
@@ -28,6 +28,8 @@ class Network(Protocol):
     """
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -72,7 +74,7 @@ class TrainingLoop:
             power=method.negative_power,
             verified=method.verified_negatives,
         )
-        self.optimizer = Adam(network.parameters(), method.learning_rate, method.weight_decay)
+        self.optimizer = make_optimizer(network, method)
         # A graph cannot be recorded on the default stream: all of the work has one of its own.
         self.stream = torch.cuda.Stream(generator.device) if on_cuda else None
         capturable = self.stream is not None and getattr(network, "capturable", False)

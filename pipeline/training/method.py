@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 Precision = Literal["float32", "tf32", "bf16"]
+Optimizer = Literal["auto", "adam", "lazy_adam"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Method:
     """Positives per step."""
     learning_rate: Annotated[float, Bounds(gt=0)] = 1e-4
     """Of Adam."""
+    optimizer: Optimizer = "auto"
+    """adam moves all embeddings in every step; lazy_adam those of the batch, without a first
+    moment, and takes no weight_decay. auto is lazy_adam where the tables have more than ten times
+    as many embeddings as a step looks up, and there is no weight_decay."""
     weight_decay: Annotated[float, Bounds(ge=0)] = 0.0
     """Adam's coupled decay of all parameters, which also shrinks rows that a batch did not use."""
     l2: Annotated[float, Bounds(ge=0)] = 0.0

@@ -36,7 +36,7 @@ class NegativeSampler:
         self.cumulative = (weights / weights.sum()).cumsum(0)
         self.positives = Positives(users, items, n_items) if verified else None
         self.blind = users.device.type != "cpu"
-        """Whether looking at what was drawn is dear: a GPU would have to be waited for."""
+        """Whether looking at what was drawn is costly: a GPU would have to be waited for."""
 
     def draw(self, users: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
         """Negatives for ``users`` [n]: item indices, int64 [negatives, n]."""
@@ -92,7 +92,7 @@ class Positives:
     def places(self, users: Tensor, items: Tensor) -> Tensor:
         """Where ``hold`` is true of pairs [n], int64 ascending.
 
-        Searching leaves the cache at every step. Most pairs are told apart by one look at a mark.
+        Searching leaves the cache at every step. Most pairs are decided by one look at a mark.
         """
         marks = self._marks.index_select(0, self._mark(users * self.n_items + items))
         marked = marks.nonzero().squeeze(1)

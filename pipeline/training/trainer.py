@@ -1,12 +1,14 @@
-"""Training as an experiment sees it: settings, epochs told to whoever watches, a state to keep."""
+"""Training as an experiment sees it: settings, epochs that can be watched, a state to keep."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -15,11 +17,14 @@ from pydantic import Field, field_validator
 from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
-from pipeline.settings import Settings
+from pipeline.settings import Settings, refusing_values
+from pipeline.training.lazy_adam import LazyAdam
 from pipeline.training.loop import Network, TrainingLoop
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.threads import one_thread
+
+log = logging.getLogger("pipeline")
 
 CPU = torch.device("cpu")
 LARGEST = 1e18  # of a parameter: the product of two larger ones is no float32 any more
@@ -46,16 +51,14 @@ class TrainingSettings(Settings, Method):
     @field_validator("loss")
     @classmethod
     def _is_known(cls, loss: str) -> str:
-        try:
+        with refusing_values():
             find_loss(loss)
-        except UserError as error:
-            raise ValueError(str(error).partition(": ")[2]) from None
         return loss
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the data, as told to whoever watches a fit."""
+    """One pass over the data, as reported to whoever watches a fit."""
 
     number: int
     """From 1."""
@@ -80,7 +83,7 @@ class Epoch:
 
 
 OnEpoch = Callable[[Epoch], bool]
-"""Told after every epoch; answers whether to stop."""
+"""Called after every epoch; answers whether to stop."""
 
 
 class DivergedError(UserError):
@@ -143,6 +146,8 @@ class Trainer:
             generator,
         )
         self.epochs_done = 0
+        if settings.optimizer == "auto" and isinstance(self.loop.optimizer, LazyAdam):
+            _say("optimizer=auto: lazy_adam, since the tables are large against a batch")
 
     def run(self, on_epoch: OnEpoch | None = None) -> None:
         """Train up to ``settings.epochs``, from where the state stands.
@@ -167,6 +172,7 @@ class Trainer:
                 epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
                 if on_epoch is not None and on_epoch(epoch):
                     break
+        self.loop.optimizer.release()
 
     def _require_finite(self, loss_sum: float) -> None:
         """The last step shows in the parameters alone: losses are taken before their step."""
@@ -209,6 +215,12 @@ class Trainer:
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "
                 f"without --resume."
             ) from None
+
+
+@cache
+def _say(text: str) -> None:
+    """Once: a study trains the same network again and again."""
+    log.info("%s", text)
 
 
 @contextmanager

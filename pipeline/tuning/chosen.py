@@ -1,4 +1,4 @@
-"""Which trial a study chooses: the best one, or the simple one where that cannot be told from it.
+"""Which trial a study chooses: the best one, or the simple one where no difference is seen.
 
 A study of a network beside other models begins with a network that adds nothing to them (the
 ``first_trials`` of a plan with ``wide_from``), and leaves that only for a gain that is seen in the

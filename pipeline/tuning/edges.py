@@ -61,7 +61,7 @@ def probes(plan: Plan, best: FrozenTrial) -> list[dict[str, Any]]:
     return found
 
 
-def told(plan: Plan) -> list[str]:
+def widenings(plan: Plan) -> list[str]:
     """What was widened, a sentence each."""
     more = plan.budget - plan.settings.n_trials
     return [
@@ -76,8 +76,8 @@ def left(plan: Plan, best: FrozenTrial) -> list[str]:
     once = " although that was widened once" if plan.widened else ""
     return [
         f"{name}={best.params[name]:g}: the best trial, {best.number}, lies at the {SIDES[end]} "
-        f"edge of its space, {plan.space[name].told()},{once}: better ones may lie beyond. Give "
-        f"another space in the study file, with another --study_name."
+        f"edge of its space, {plan.space[name].in_words()},{once}: better ones may lie beyond. "
+        f"Give another space in the study file, with another --study_name."
         for name, end in _edges(plan, best.params)
         if beyond(plan, name, end) is not None
     ]

@@ -1,6 +1,6 @@
 """A plan is fitted to the data before the first trial: what they cannot hold or tell apart is cut.
 
-More components than there are users or items, more neighbours than rows, two ways of counting
+More components than there are users or items, more neighbours than rows, two rules for counting
 interactions that give the same numbers: trials of those would be run twice. What is cut follows
 from the data and the plan alone, so that a study that goes on is fitted to the same.
 """
@@ -30,7 +30,7 @@ def fit(plan: Plan, dataset: Dataset, windows: Sequence[Window]) -> tuple[Plan, 
     """
     _require_reachable(plan, windows)
     limits = {name: most for name, most in _limits(plan, windows).items() if name in plan.space}
-    space, fixed, told = dict(plan.space), dict[str, Value](), []
+    space, fixed, sentences = dict(plan.space), dict[str, Value](), []
     for name, entry in plan.space.items():
         cut: Range | Choice | Value = entry
         why = ""
@@ -45,13 +45,13 @@ def fit(plan: Plan, dataset: Dataset, windows: Sequence[Window]) -> tuple[Plan, 
             del space[name]
             fixed[name] = cut
         if cut != entry:
-            kept = cut.told() if isinstance(cut, Range | Choice) else cut
-            told.append(f"{name}: {entry.told()} is cut to {kept}: {why}.")
+            kept = cut.in_words() if isinstance(cut, Range | Choice) else cut
+            sentences.append(f"{name}: {entry.in_words()} is cut to {kept}: {why}.")
     if not space:
-        raise UserError(f"Study {plan.name}: there is nothing to search. {' '.join(told)}")
+        raise UserError(f"Study {plan.name}: there is nothing to search. {' '.join(sentences)}")
     experiment = change(plan.experiment, fixed, f"study {plan.name}") if fixed else plan.experiment
     changed = {"space": space, "experiment": experiment, "limits": limits}
-    return plan.model_copy(update=changed), told
+    return plan.model_copy(update=changed), sentences
 
 
 def _limits(plan: Plan, windows: Sequence[Window]) -> dict[str, int]:
@@ -96,9 +96,9 @@ def _require_reachable(plan: Plan, windows: Sequence[Window]) -> None:
     floor, most = plan.settings.coverage_floor, reachable(plan, windows) if plan.has_floor else 1.0
     if floor > most:
         users = sorted(len(window.dataset.test_users) for window in windows)
-        told = f"{users[0]}" if users[0] == users[-1] else f"{users[0]} to {users[-1]}"
+        counts = f"{users[0]}" if users[0] == users[-1] else f"{users[0]} to {users[-1]}"
         raise UserError(
             f"Study {plan.name}: coverage_floor={floor:g} cannot be reached: at most {most:.3f} "
-            f"with {told} users in a window and lists of {plan.experiment.k[0]}. Lower it, or give "
-            f"breadth_floor instead, a share of what can be reached."
+            f"with {counts} users in a window and lists of {plan.experiment.k[0]}. Lower it, or "
+            f"give breadth_floor instead, a share of what can be reached."
         )

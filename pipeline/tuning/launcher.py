@@ -1,4 +1,4 @@
-"""The launcher's watch: workers are started, replaced, told to stop; the study is shown."""
+"""The launcher's watch: workers are started, replaced, asked to stop; the study is shown."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def _watch(
             if now.lost > before.lost:
                 end_lost(parent, lambda: states(study))
             if not interruptions.seen:
-                for told in workers.replace_dead(progress=now.done > before.done):
-                    log.warning("%s", told)
+                for sentence in workers.replace_dead(progress=now.done > before.done):
+                    log.warning("%s", sentence)
             before_it, plan = plan, stored_plan(study)
             if plan.widened and not before_it.widened:
                 bar.total = plan.budget
-                for told in edges.told(plan):
-                    log.info("%s", told)
-            bar.done(now.done, now.told())
+                for sentence in edges.widenings(plan):
+                    log.info("%s", sentence)
+            bar.done(now.done, now.in_words())
             report.redraw(now)
             _stop_if_due(study, now, interruptions.seen)
 

@@ -1,10 +1,11 @@
-"""How a trial is judged: validation on rolling windows, told epoch by epoch, given up early.
+"""How a trial is judged: validation on rolling windows, reported epoch by epoch, given up early.
 
-What is told to Optuna is the lift over the popularity list, NDCG / NDCG of that list on the same
-window, so that windows can be compared: the mean over the windows begun, each with its best epoch
-so far. Window w (from 0) has the steps w E + 1 to (w + 1) E, with E the largest number of epochs
-of any trial; whatever the patience, every trial has a value at the last step of each window that
-it has behind it.
+Optuna is given the mean NDCG over windows that is to be expected, on the scale of the
+objective: that of the windows begun, each with its best epoch so far; those to come count as the
+popularity list has them, or less by as much as the trial is below that list so far. So a trial that
+is given up after a window looks no better than it is. Window w (from 0) has the steps w E + 1 to
+(w + 1) E, with E the largest number of epochs of any trial; whatever the patience, every trial has
+a value at the last step of each window that it has behind it.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ def judge(
     Raises:
         optuna.TrialPruned: it is hopeless, as the pruner sees it.
     """
-    lifts = _Lifts(trial, plan, windows)
+    hopes = _Hopes(trial, plan, windows)
 
     def after(fit: str, number: int, record: EpochMetrics) -> None:
         watch(fit, number, record)
-        lifts.tell(fit, number, record)
+        hopes.tell(fit, number, record)
 
     validation = validate(
         experiment.recommender,
@@ -120,7 +121,7 @@ def repeat(trial: Trial, study: Study) -> FrozenTrial | None:
     return earlier
 
 
-class _Lifts:
+class _Hopes:
     """The intermediate values of one trial."""
 
     def __init__(self, trial: Trial, plan: Plan, windows: Sequence[Window]) -> None:
@@ -128,7 +129,7 @@ class _Lifts:
             trial, plan.experiment.selection_metric, window_steps(plan)
         )  # fmt: skip
         self.prunes = len(plan.directions) == 1  # Optuna tells no intermediate values of two
-        self.windows = {window.name: window for window in windows}
+        self.popular = {window.name: window.popularity[self.metric] for window in windows}
         self.best: dict[str, float] = {}
         self.last_step = 0
 
@@ -138,18 +139,25 @@ class _Lifts:
             return
         if self.best and fit not in self.best:  # the window before may have ended early
             self._report(len(self.best) * self.length)
-        popular = self.windows[fit].popularity[self.metric] or 1.0  # a list without a hit: no lift
-        lift = record[self.metric] / popular
-        self.best[fit] = max(lift, self.best.get(fit, lift))
+        reached = record[self.metric]
+        self.best[fit] = max(reached, self.best.get(fit, reached))
         self._report((len(self.best) - 1) * self.length + max(number, 1))
 
     def _report(self, step: int) -> None:
         if step > self.last_step:
-            self.trial.report(sum(self.best.values()) / len(self.best), step)
+            self.trial.report(self._expected(), step)
             self.last_step = step
-        is_last = step == self.length * len(self.windows)  # nothing is saved any more
+        is_last = step == self.length * len(self.popular)  # nothing is saved any more
         if not is_last and self.trial.should_prune():
             raise optuna.TrialPruned(f"step {step}")
+
+    def _expected(self) -> float:
+        """The mean over all windows, if those to come are no better than popularity there."""
+        reached = sum(self.best.values())
+        popular = sum(self.popular[name] for name in self.best)
+        share = min(1.0, reached / popular) if popular else 1.0  # a list without a hit is no bar
+        to_come = sum(self.popular.values()) - popular
+        return (reached + share * to_come) / len(self.popular)
 
 
 def window_steps(plan: Plan) -> int:

@@ -20,7 +20,8 @@ from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading import Reading
 from pipeline.data.sizes import Size
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import possible_windows
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell, tell_sizes
@@ -32,6 +33,7 @@ from pipeline.tracking.links import how_to_see, run_address
 from pipeline.tracking.runs import Run, tracking_uri
 from pipeline.tracking.track import track
 from pipeline.tracking.trials import STUDY, end_left
+from pipeline.tuning.dashboard import note_study
 from pipeline.tuning.fitting import fit
 from pipeline.tuning.launcher import search
 from pipeline.tuning.plan import ROLLING_WINDOWS, Plan
@@ -97,7 +99,7 @@ class Data:
 
     @cached_property
     def _windows(self) -> tuple[float, ...]:
-        made, why = self.prepared.dataset.possible_windows(ROLLING_WINDOWS)
+        made, why = possible_windows(self.prepared.dataset, ROLLING_WINDOWS)
         if why:
             log.warning("%s", why)
         tell_sizes({window_name(quantile): Size.of(made[quantile]) for quantile in made})
@@ -110,8 +112,8 @@ class Data:
 
     def for_workers(self) -> dict[str, str]:
         """What a study keeps of it."""
-        told = {"dataset": self.asked, "fingerprint": self.fingerprint}
-        return {**self.reading.model_dump(), **told}
+        found = {"dataset": self.asked, "fingerprint": self.fingerprint}
+        return {**self.reading.model_dump(), **found}
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ class OpenedStudy:
             search(self.study, self.parent, self.report, self.workers)
         except KeyboardInterrupt:
             done = tally(self.study).done
-            told = f"Study {self.study.study_name} is kept, with {done} of {self.plan.budget}"
-            log.warning("%s trials done.", told)
+            text = f"Study {self.study.study_name} is kept, with {done} of {self.plan.budget}"
+            log.warning("%s trials done.", text)
             show_next([same_command()])
             raise
         end_left(self.parent)
@@ -155,8 +157,8 @@ def fit_to(plan: Plan, data: Data) -> Plan:
     experiment = data.windowed(plan.experiment)
     plan, dataset = plan.model_copy(update={"experiment": experiment}), data.prepared.dataset
     windows = rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics)
-    fitted, told = fit(plan, dataset, windows)
-    for sentence in told:
+    fitted, changes = fit(plan, dataset, windows)
+    for sentence in changes:
         log.info("%s", sentence)
     return fitted
 
@@ -172,7 +174,7 @@ def opened(
     """
     environments = _environments(plan, launch)
     name = launch.study_name(plan, data.fingerprint)
-    with lock(STUDIES / name / "launcher.lock", f"study {name}"), _told(name, launch.storage):
+    with lock(STUDIES / name / "launcher.lock", f"study {name}"), _explained(name, launch.storage):
         storage = open_storage(launch.storage, plan.settings.heartbeat)
         study = open_study(storage, name, plan, data.for_workers())
         with _run_of(study, data, parent) as run:
@@ -188,13 +190,13 @@ def opened(
 
 
 @contextmanager
-def _told(name: str, storage: str) -> Iterator[None]:
+def _explained(name: str, storage: str) -> Iterator[None]:
     """Make what a database raises while the study runs an error for people."""
     try:
         yield
     except (SQLAlchemyError, OptunaError) as error:
-        if told := explain(error):  # a file, which need not be that of the study
-            raise UserError(told) from None
+        if text := explain(error):  # a file, which need not be that of the study
+            raise UserError(text) from None
         why = hidden(str(error.__cause__ or error).splitlines()[0], storage)
         raise UserError(
             f"Study {name} lost its storage {shown(storage)}: {why}. What it has is kept; the same "
@@ -214,6 +216,12 @@ def _run_of(study: Study, data: Data, parent: Run | None) -> Iterator[Run]:
     resume = Run(known) if known else None
     with track(f"tune {study.study_name}", tags, parent=parent, resume=resume) as run:
         study.set_user_attr(PARENT_RUN, run.id)
+        objectives = " and ".join(plan.objectives)
+        note_study(
+            study,
+            f"[Its run in MLflow's UI]({run_address(run)}). Maximised: {objectives} on validation "
+            f"windows of {prepared.dataset.name}, never the test.",
+        )
         if not study.user_attrs.get(READY):
             run.log_file(prepared.folder, DATASET)
             log_dataset(run, prepared, "tuning")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 
 from optuna.trial import FrozenTrial
@@ -12,12 +13,11 @@ from optuna.trial import FrozenTrial
 from pipeline.config import Experiment, change
 from pipeline.data.prepared import Prepared
 from pipeline.tracking.registry import (
+    Champion,
     Verdict,
     beats,
-    champion,
-    conclude,
     measured,
-    register,
+    promote,
     registered_name,
 )
 from pipeline.tracking.runs import Run
@@ -59,6 +59,8 @@ class Tuned:
     plan: Plan
     tally: Tally
     refitted: Refitted
+    report: Path
+    """A page to send."""
 
 
 def refit(opened: OpenedStudy, data: Data, fit_once: Callable[[Experiment], Run]) -> Refitted:
@@ -109,8 +111,8 @@ def refit(opened: OpenedStudy, data: Data, fit_once: Callable[[Experiment], Run]
             f"\n**The test has been looked at {looks} times in this study**, for so many best "
             f"trials: its figures flatter more with every look."
         )
-    told = [f"{sentence}\n" for sentence in notes]
-    return Refitted(best, runs, bool(at_edge), notes, [*told, *lines, f"\n{promoted}\n"])
+    page = [f"{sentence}\n" for sentence in notes]
+    return Refitted(best, runs, bool(at_edge), notes, [*page, *lines, f"\n{promoted}\n"])
 
 
 def _seeds(plan: Plan, params: dict[str, object], epochs: int | None) -> list[Experiment]:
@@ -140,14 +142,8 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
     metric = plan.experiment.selection_metric
     fingerprint, windows = prepared.dataset.fingerprint, plan.experiment.windows
     tags = measured(f"val/{metric}", validation, fingerprint, windows)
-    version = register(run, name, tags)
-    holder = champion(name)
-    if holder is not None and holder.version == version:
-        told = (
-            f"Version {version} of `{name}` is the champion: still, with {validation:.4f} on "
-            f"validation"
-        )
-    else:
+
+    def judge(holder: Champion | None, _: str) -> Verdict:
         wins, why = beats(tags, holder)
         notes = "Chosen on validation, by a mean over seeds; no test of significance was made."
         met = {} if holder is None else {
@@ -155,6 +151,8 @@ def _promote(run: Run, plan: Plan, prepared: Prepared, validation: float) -> str
             "comparison_version": holder.version,
             "comparison_run": holder.run_id,
         }  # fmt: skip
-        told = conclude(run, name, version, holder, Verdict(wins, why, met, notes))
-    log.info("%s", told)
-    return told
+        return Verdict(wins, why, met, notes)
+
+    text = promote(run, name, tags, judge)
+    log.info("%s", text)
+    return text

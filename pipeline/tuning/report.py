@@ -9,9 +9,10 @@ from optuna.study import Study
 
 from pipeline.tracking.runs import Run
 from pipeline.tuning import edges
-from pipeline.tuning.figures import study_figures, trial_table
+from pipeline.tuning.figures import study_figures
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.study import WIDENED, Tally, stored_plan, tally
+from pipeline.tuning.trial_table import trial_table
 
 LEAST_SECONDS = 20.0  # between two drawings
 SHARE = 20  # times as long as a drawing took must pass before the next: workers need the cores
@@ -55,16 +56,16 @@ class StudyReport:
         for name, figure in study_figures(self.study, plan).items():
             self.parent.log_figure(figure, f"figures/{name}")
         if plan.widened:
-            self.parent.log_params({WIDENED: " ".join(edges.told(plan))})
+            self.parent.log_params({WIDENED: " ".join(edges.widenings(plan))})
         self.parent.describe(self._description(plan, counts))
 
     def _description(self, plan: Plan, counts: Mapping[str, int]) -> str:
         experiment = plan.experiment
-        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        counted = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         lines = [
-            f"Study `{self.study.study_name}` of `{experiment.name}`: {told or 'no trial yet'} "
+            f"Study `{self.study.study_name}` of `{experiment.name}`: {counted or 'no trial yet'} "
             f"(budget {plan.budget}).\n",
-            *(f"{sentence}\n" for sentence in edges.told(plan)),
+            *(f"{sentence}\n" for sentence in edges.widenings(plan)),
             *self.results,
             trial_table(self.study, plan),
         ]

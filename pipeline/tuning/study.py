@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.database import shown
 from pipeline.errors import UserError
 from pipeline.tuning.chosen import SIMPLE, find_best
-from pipeline.tuning.edges import probes, told, widening
+from pipeline.tuning.edges import probes, widening, widenings
 from pipeline.tuning.objective import window_steps
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.storage import open_storage
@@ -31,6 +31,7 @@ READY = "ready"  # whether the parent run has all that a worker needs
 STOPPED = "stopped"  # why no further trial is to begin, if so
 FIRST = "first"  # number of the first trial since the study was started last
 ERROR = "error"  # of a trial that failed by itself
+TOLD, EXPECTED = "told", "the objective to be expected"  # what trials tell before their end
 SURPLUS = "surplus"  # of a trial that began when the budget was already taken
 FAILURES = 10  # in a row, after which the study itself is at fault
 
@@ -50,8 +51,8 @@ def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]
         load_if_exists=True,
         sampler=make_sampler(plan),
     )
-    known = study.user_attrs
-    if PLAN not in known and study.get_trials(deepcopy=False):
+    known, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    if PLAN not in known and trials:
         raise UserError(
             f"The study {name} in this storage was not made by 'tune': give another --study_name."
         )
@@ -64,12 +65,18 @@ def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]
                 f"There is a study {name} with another {', '.join(differing)}. Give the same "
                 f"to go on with it, or another --study_name to begin a new one."
             )
+        if known.get(TOLD) != EXPECTED and any(each.intermediate_values for each in trials):
+            raise UserError(
+                f"The trials of study {name} told their values on another scale, as before this "
+                f"version, and the pruner would compare both: begin a new one with --study_name."
+            )
         plan = plan.widen(stored.widened)
     study.set_metric_names(plan.objectives)
     study.set_user_attr(DATA, data)
     study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    study.set_user_attr(TOLD, EXPECTED)
     study.set_user_attr(STOPPED, "")
-    study.set_user_attr(FIRST, len(study.get_trials(deepcopy=False)))
+    study.set_user_attr(FIRST, len(trials))
     simple = {SIMPLE: True} if plan.settings.wide_from else {}
     for params in plan.first_trials():
         study.enqueue_trial(params, simple, skip_if_exists=True)
@@ -111,7 +118,7 @@ def next_plan(study: Study, now: Tally) -> Plan:
         return plan
     plan = plan.widen(ends)
     study.set_user_attr(PLAN, plan.model_dump(mode="json"))
-    study.set_user_attr(WIDENED, told(plan))
+    study.set_user_attr(WIDENED, widenings(plan))
     assert now.best is not None
     for params in probes(plan, now.best):
         study.enqueue_trial(params, skip_if_exists=True)
@@ -180,7 +187,7 @@ class Tally:
             f"{FAILURES} trials failed in a row; the last one, {self.failures[-1].number}: {error}"
         )
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The counts and the best value in a few words."""
         words = [f"best {self.best.values[0]:.4f} (trial {self.best.number})"] if self.best else []
         counts = {"pruned": self.pruned, "failed": self.failed, "lost": self.lost}

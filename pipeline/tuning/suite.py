@@ -19,7 +19,8 @@ from pipeline.config import Experiment, field_groups, read_experiment
 from pipeline.errors import UserError
 from pipeline.fields import read_yaml
 from pipeline.settings import Settings, unknown_field
-from pipeline.tuning.plan import ROLLING_WINDOWS, Plan, StudySettings, read_plan
+from pipeline.tuning.plan import ROLLING_WINDOWS, Plan, StudySettings
+from pipeline.tuning.study_files import read_plan
 
 
 class SuiteSettings(Settings):
@@ -53,7 +54,7 @@ class Suite:
         """What the suite says, and what was given."""
         return {**self.settings.model_dump(mode="json"), **self.flags}
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """What it will take, in a line."""
         minutes = self.settings.minutes_each
         rows = f" and {len(self.fixed)} without a search" if self.fixed else ""

@@ -8,6 +8,7 @@ import platform
 import signal
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import optuna
@@ -19,9 +20,11 @@ from pipeline.evaluation.validation import Validation, rolling_windows
 from pipeline.process import end_with
 from pipeline.space import short
 from pipeline.tracking.datasets import dataset_tags
+from pipeline.tracking.links import run_address
 from pipeline.tracking.runs import Run
 from pipeline.tracking.trials import STUDY, track_trial
 from pipeline.training.checkpoint import EpochMetrics
+from pipeline.tuning.dashboard import note_trial
 from pipeline.tuning.objective import EPOCHS, configuration, judge, repeat
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study, stored_plan
@@ -75,18 +78,22 @@ class _Trials:
     def __call__(self, trial: Trial) -> float | Sequence[float]:
         name = f"trial {trial.number}"
         params = suggest(trial, distributions(stored_plan(self.study)))
-        told = " ".join(f"{field}={short(value)}" for field, value in params.items())
-        title = f"{name}: {told}" if len(told) <= LETTERS else f"{name}: {told[:LETTERS]}..."
-        with track_trial(
-            title, self.tags, self.parent, trial.number, pruned=optuna.TrialPruned
-        ) as run:
+        text = " ".join(f"{field}={short(value)}" for field, value in params.items())
+        title = f"{name}: {text}" if len(text) <= LETTERS else f"{name}: {text[:LETTERS]}..."
+        with (
+            track_trial(
+                title, self.tags, self.parent, trial.number, pruned=optuna.TrialPruned
+            ) as run,
+            ExitStack() as after_means,
+        ):
             run.log_params(params)
+            note_trial(self.study, trial, f"[{title}]({run_address(run)}) in MLflow's UI")
             earlier = repeat(trial, self.study)
             if earlier is not None:
                 run.set_tags({SAME: str(earlier.number)})
                 means, epochs = earlier.user_attrs, earlier.user_attrs.get(EPOCHS)
             else:
-                validation = self._judge(trial, params, run)
+                validation = self._judge(trial, params, run, after_means)
                 means, epochs = validation.mean, validation.epochs
             metrics = {f"val/{key}": value for key, value in means.items() if "_at_" in key}
             run.log_metrics(metrics | ({"val/epochs": epochs} if epochs else {}), epochs or 0)
@@ -94,9 +101,15 @@ class _Trials:
         log.info("%s: %s", name, ", ".join(f"{value:.4f}" for value in values))
         return values
 
-    def _judge(self, trial: Trial, params: dict[str, Any], run: Run) -> Validation:
+    def _judge(
+        self, trial: Trial, params: dict[str, Any], run: Run, after_means: ExitStack
+    ) -> Validation:
         def watch(fit: str, number: int, record: EpochMetrics) -> None:
-            run.log_metrics({f"val/{fit}/{key}": record[key] for key in record}, number)
+            metrics = {f"val/{fit}/{key}": record[key] for key in record}
+            if number:
+                run.log_metrics(metrics, number)
+            else:  # no epochs: MLflow's pages begin with what is logged first, the means
+                after_means.callback(run.log_metrics, metrics)
 
         experiment = configuration(self.plan, params, f"trial {trial.number}")
         return judge(trial, self.plan, experiment, self.windows, watch)

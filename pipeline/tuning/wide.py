@@ -1,7 +1,7 @@
 """Models to learn beside: the best linear configurations of the same data, as choices of ``wide``.
 
 A study with ``wide_from`` takes what the studies that it names found: the best on validation, and
-up to two others that cannot be told from it there. A choice is text, as the field takes it: the
+up to two others with no difference from it there. A choice is text, as the field takes it: the
 family and the settings that differ from its defaults, ``ease values=ratings penalty=100``.
 """
 

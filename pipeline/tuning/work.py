@@ -68,9 +68,9 @@ def work(study: Study, run_trial: RunTrial, stopping: Callable[[], bool]) -> Non
             raise
         except Exception as error:
             expected = isinstance(error, UserError)
-            told = str(error) if expected else f"{type(error).__name__}: {error}"
-            trial.set_user_attr(ERROR, told[:2000])
-            log.warning("trial %d failed: %s", trial.number, told, exc_info=not expected)
+            why = str(error) if expected else f"{type(error).__name__}: {error}"
+            trial.set_user_attr(ERROR, why[:2000])
+            log.warning("trial %d failed: %s", trial.number, why, exc_info=not expected)
             raise
 
     while not stopping():
@@ -89,7 +89,7 @@ def work(study: Study, run_trial: RunTrial, stopping: Callable[[], bool]) -> Non
             if begun:
                 try_again(study, begun[-1].number)
             raise
-        except Exception:  # Optuna raises several kinds when it is told of a trial that is over
+        except Exception:  # Optuna raises several kinds when a trial that is over is reported
             if not (begun and _has_ended(study, begun[-1])):
                 raise
             log.warning("trial %d counted as lost while it ran here", begun[-1].number)

@@ -16,7 +16,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OUR_RUN = "MLFLOW_RUN_ID"  # of `mlflow run`: no worker is to end it
 DEATHS = 5  # of workers, in a row and without a trial done between them, before we give up
 MOST_ON_CPU = 4  # workers, unless more are asked for: each holds the data in memory
-END_SECONDS = 20.0  # that workers have to end their runs once they are told to
+END_SECONDS = 20.0  # that workers have to end their runs once they are asked to
 
 
 @dataclass
@@ -38,13 +38,13 @@ class Workers:
             self._start(number)
 
     def _start(self, number: int) -> None:
-        with self.log(number).open("ab") as told:
+        with self.log(number).open("ab") as output:
             ours = {name: value for name, value in os.environ.items() if name != OUR_RUN}
             self.processes[number] = subprocess.Popen(
                 [*self.command, str(number)],
                 env={**ours, **self.environments[number]},
                 stdin=subprocess.DEVNULL,
-                stdout=told,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us alone, who tell them what to do
             )
@@ -73,7 +73,7 @@ class Workers:
         """
         if progress:
             self.deaths = 0
-        told = []
+        notes = []
         for number in self.dead:
             status = self.processes[number].returncode
             self.deaths += 1
@@ -84,8 +84,8 @@ class Workers:
                     f"{how}. What it said is in {self.log(number)}:\n{self._last_words(number)}"
                 )
             self._start(number)
-            told.append(f"worker {number} ended by {how}; another takes its place")
-        return told
+            notes.append(f"worker {number} ended by {how}; another takes its place")
+        return notes
 
     def _last_words(self, number: int) -> str:
         return "\n".join(self.log(number).read_text(errors="replace").splitlines()[-5:])

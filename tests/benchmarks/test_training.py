@@ -21,8 +21,10 @@ def test_the_networks_are_the_same() -> None:
     ours = NCFNetwork(7, 11, settings(32, epochs=1))
     theirs = notebook.NeuMF(7, 11, 8, (16, 8), 0.4).eval()
     with torch.no_grad():
-        ours.users.copy_(torch.cat([theirs.gmf_user.weight, theirs.mlp_user.weight], dim=1).T)
-        ours.items.copy_(torch.cat([theirs.gmf_item.weight, theirs.mlp_item.weight], dim=1).T)
+        users = torch.cat([theirs.gmf_user.weight, theirs.mlp_user.weight], dim=1)
+        items = torch.cat([theirs.gmf_item.weight, theirs.mlp_item.weight], dim=1)
+        ours.users.weight.copy_(users.T)
+        ours.items.weight.copy_(items.T)
         ours.hidden[0].load_state_dict(theirs.mlp[1].state_dict())
         ours.output.load_state_dict(theirs.output.state_dict())
         users, items = torch.arange(7).repeat_interleave(11), torch.arange(11).repeat(7)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pandas as pd
 
 from pipeline.data.numbering import Numbered
-from pipeline.data.split import Split, SplitSettings, split_ratings
+from pipeline.data.split import Split, split_ratings
+from pipeline.data.split_settings import SplitSettings
 
 
 def split_of(ratings: pd.DataFrame, settings: SplitSettings) -> Split:

@@ -14,8 +14,10 @@ from pandas.testing import assert_frame_equal
 from pipeline.data.dataset import Dataset
 from pipeline.data.numbering import sort
 from pipeline.data.protocols import cut_moment
-from pipeline.data.split import SplitSettings
+from pipeline.data.sizes import statistics
+from pipeline.data.split_settings import SplitSettings
 from pipeline.data.values import Values
+from pipeline.data.windows import window_of
 from pipeline.errors import UserError
 from tests.conftest import make_items, make_ratings
 
@@ -178,7 +180,7 @@ def test_the_rows_of_held_out_are_those_of_test_users(dataset: Dataset) -> None:
 
 
 def test_statistics() -> None:
-    assert tiny().statistics == {
+    assert statistics(tiny()) == {
         "train_interactions": 8,
         "train_users": 2,
         "catalogue_items": 5,
@@ -299,13 +301,13 @@ def test_what_comes_after_the_cut_changes_nothing_before_it(data: st.DataObject)
     assert_frame_equal(second.train, first.train)
     assert_frame_equal(second.items, first.items)
     for quantile in (0.55, 0.85):
-        assert second.window(quantile).fingerprint == first.window(quantile).fingerprint
+        assert window_of(second, quantile).fingerprint == window_of(first, quantile).fingerprint
 
 
 def test_a_window_by_hand() -> None:
     """Now 9 trains, and the fifth of the nine training moments is 1013."""
     data = tiny(min_training=1, min_warm_training=2, min_held_out=1)
-    window = data.window(0.5)
+    window = window_of(data, 0.5)
     assert list(window.users["user"]) == [5, 7, 9]
     assert list(window.items["item"]) == [10, 20, 30]
     assert list(window.items["title"]) == ["Ten", "Twenty", ""]
@@ -320,23 +322,6 @@ def test_a_window_by_hand() -> None:
     assert list(later["timestamp"]) == [1016, 1015, 1017, 1014]
     assert window.held_out.toarray().tolist() == [[1, 0, 0]]
     assert window.split == data.split
-
-
-def test_windows_lie_inside_training_and_are_named(dataset: Dataset) -> None:
-    end = dataset.train["timestamp"].max()
-    cuts = []
-    for quantile in (0.4, 0.55, 0.7, 0.85):
-        window = dataset.window(quantile)
-        assert window.name == f"small/window-{quantile:g}"
-        assert window.later["timestamp"].max() <= end
-        moment = cut_moment(dataset.train["timestamp"].to_numpy(), quantile)
-        assert window.train["timestamp"].max() <= moment < window.later["timestamp"].min()
-        assert len(window.later) == (dataset.train["timestamp"] > moment).sum()
-        assert set(window.users["user"]) <= set(dataset.users["user"])
-        assert set(window.items["item"]) <= set(dataset.items["item"])
-        cuts.append(window.train["timestamp"].max())
-    assert cuts == sorted(set(cuts))
-    assert dataset.window(0.4).fingerprint != dataset.window(0.55).fingerprint
 
 
 def test_an_existing_split_is_taken_as_it_is() -> None:
@@ -365,42 +350,10 @@ def test_where_nobody_has_what_is_asked_for_by_default_fewer_are_enough() -> Non
     assert dataset.protocol == rules.word != SplitSettings(protocol="time").word
     (note,) = [each for each in dataset.notes.values() if "nobody has 15 training" in each]
     assert f"the {len(dataset.test_users):,} users with {rules.least_training} and" in note
-    assert len(dataset.window(0.7).test_users) > 0
+    assert len(window_of(dataset, 0.7).test_users) > 0
     asked = SplitSettings(min_held_out=9)  # who asks for something gets that, or an error
     with pytest.raises(UserError, match="--min_held_out"):
         Dataset.from_ratings("sparse", rows, items, asked)
-
-
-def test_windows_that_cannot_be_had_are_left_out_with_the_reason(ratings: pd.DataFrame) -> None:
-    fifth = ratings["timestamp"].rank(pct=True).mul(5).astype(int)  # six moments in all
-    coarse = ratings.assign(timestamp=fifth)
-    items = make_items(ratings["item"])
-    dataset = Dataset.from_ratings("coarse", coarse, items, SplitSettings())
-    made, why = dataset.possible_windows((0.4, 0.42, 0.7))
-    assert list(made) == [0.4, 0.7]
-    assert why.endswith("the window 0.42 is the same as another and is left out.")
-    fine = Dataset.from_ratings("fine", ratings, items, SplitSettings(min_held_out=9))
-    made, why = fine.possible_windows((0.7, 0.9999))
-    assert list(made) == [0.7]
-    assert why.startswith("fine/window-0.9999: the split")
-    with pytest.raises(UserError, match=r"fine/window-0\.9999"):
-        fine.possible_windows((0.9999,))
-
-
-def test_windows_beside_a_given_split_evaluate_users_like_those_of_its_test(
-    ratings: pd.DataFrame,
-) -> None:
-    late = ratings["timestamp"] > ratings["timestamp"].quantile(0.8)
-    few = ratings[late].groupby("user").head(3)  # nobody has the 10 that a split in time asks for
-    given_split = Dataset.from_existing_split(
-        "few", ratings[~late], few, make_items(ratings["item"]), SplitSettings()
-    )
-    window = given_split.window(0.7)
-    held_out = np.diff(given_split.held_out.indptr)
-    assert np.diff(window.held_out.indptr).min() == held_out.min() < SplitSettings().min_held_out
-    least = given_split.activity[given_split.test_users].min()
-    assert window.activity[window.test_users].min() >= min(least, SplitSettings().min_warm_training)
-    assert window.split.min_training == SplitSettings().min_training
 
 
 def test_the_same_rows_split_by_time_and_as_given_are_not_the_same_dataset(
@@ -421,7 +374,7 @@ def test_the_name_is_not_in_the_fingerprint(dataset: Dataset) -> None:
 @pytest.mark.parity
 def test_the_notebooks_split_of_movielens(ml_1m: Dataset) -> None:
     assert ml_1m.fingerprint == "2a815320d2d896f6"
-    found = ml_1m.statistics
+    found = statistics(ml_1m)
     assert found["train_interactions"] == 800_142
     assert found["train_users"] == 5_392
     assert found["catalogue_items"] == 3_662
@@ -434,7 +387,7 @@ def test_the_notebooks_split_of_movielens(ml_1m: Dataset) -> None:
 
 @pytest.mark.parity
 def test_the_notebooks_validation_window_of_movielens(ml_1m: Dataset) -> None:
-    found = ml_1m.window(0.85).statistics
+    found = statistics(window_of(ml_1m, 0.85))
     assert found["train_interactions"] == pytest.approx(680_108, abs=5)
     assert found["train_users"] == 4_748
     assert found["test_interactions"] == pytest.approx(26_076, abs=5)

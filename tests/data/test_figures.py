@@ -18,7 +18,7 @@ from tests.conftest import checkerboard, make_dataset
 
 @pytest.fixture(scope="module")
 def figures(dataset: Dataset) -> dict[str, Figure]:
-    return dataset_figures(dataset, (0.7, 0.85))
+    return {name: each.figure for name, each in dataset_figures(dataset, (0.7, 0.85)).items()}
 
 
 def test_ratings_are_shares_before_and_after_the_cut(
@@ -66,8 +66,10 @@ def test_the_long_tail_falls_and_sums_up_to_all_interactions(
     ids=["one moment", "no test row", "one interaction"],
 )
 def test_the_smallest_datasets_can_be_drawn(dataset: Dataset) -> None:
-    for name, figure in dataset_figures(dataset, (0.5,)).items():
-        assert figure.axes[0].get_title(), name
+    for name, drawn in dataset_figures(dataset, (0.5,)).items():
+        figure = drawn.figure
+        assert figure.get_suptitle() == drawn.says, name
+        assert len(drawn.data)
         image = io.BytesIO()
         figure.savefig(image, format="png")
         image.seek(0)

@@ -17,7 +17,9 @@ from pipeline.data import prepared as module
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared, load, prepare
 from pipeline.data.reading import Reading
-from pipeline.data.split import SplitSettings
+from pipeline.data.sizes import statistics
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import window_of
 from pipeline.disk import unfinished
 from pipeline.errors import UserError
 
@@ -30,7 +32,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from pipeline.data.prepared import prepare
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 prepare(sys.argv[2], SplitSettings())
 """
@@ -58,7 +60,7 @@ def test_a_dataset_comes_back_as_it_was() -> None:
     assert first.folder == again.folder == module.home() / first.dataset.fingerprint
     assert same(first.dataset, again.dataset)
     assert again.dataset.fingerprint == first.dataset.fingerprint
-    assert again.dataset.statistics == first.dataset.statistics
+    assert statistics(again.dataset) == statistics(first.dataset)
     assert (again.dataset.name, again.dataset.protocol) == (
         "ratings",
         f"time-{SPLIT.test_cut:g}-5-15-10",
@@ -74,7 +76,7 @@ def test_what_the_folder_says_of_itself() -> None:
     assert meta["inputs"]["split"]["test_cut"] == 0.8
     assert (meta["inputs"]["split"]["protocol"], meta["split"]["protocol"]) == ("auto", "time")
     assert meta["inputs"]["on_bad_rows"] == "error"
-    assert meta["statistics"] == made.dataset.statistics
+    assert meta["statistics"] == statistics(made.dataset)
     assert sorted(path.name for path in made.folder.iterdir()) == [
         "items.parquet",
         "later.parquet",
@@ -109,7 +111,7 @@ def test_the_time_zone_is_not_in_the_fingerprint(
 ) -> None:
     dates = ratings.assign(timestamp=pd.to_datetime(ratings["timestamp"], unit="s"))
     dates.to_parquet("dates.parquet")
-    prints, statistics = set(), []
+    prints, found = set(), []
     for zone in ("UTC", "Asia/Tokyo", "America/St_Johns"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
@@ -117,11 +119,11 @@ def test_the_time_zone_is_not_in_the_fingerprint(
         for name in ("ratings.csv", "dates.parquet"):
             made = prepare(name, SPLIT, reuse=False)
             prints.add(made.dataset.fingerprint)
-            statistics.append(made.dataset.statistics)
+            found.append(statistics(made.dataset))
     monkeypatch.undo()
     time.tzset()
     assert len(prints) == 1
-    assert all(each == statistics[0] for each in statistics)
+    assert all(each == found[0] for each in found)
 
 
 def test_rows_and_settings_are_in_the_fingerprint(ratings: pd.DataFrame) -> None:
@@ -211,7 +213,7 @@ def test_pairs_that_come_again_come_back_with_the_dataset(ratings: pd.DataFrame)
     assert first.counts["repeats_left_out"] == 50
     assert second.dataset.superseded.equals(first.dataset.superseded)
     assert len(first.dataset.superseded) > 200
-    assert second.dataset.window(0.7).fingerprint == first.dataset.window(0.7).fingerprint
+    assert window_of(second.dataset, 0.7).fingerprint == window_of(first.dataset, 0.7).fingerprint
     (first.folder / "superseded.parquet").unlink()
     with pytest.raises(UserError, match="no longer have the fingerprint"):
         load(first.dataset.fingerprint)

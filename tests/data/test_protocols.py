@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.protocols import share_of_each
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import window_of, windows_of
 from pipeline.errors import UserError
 from tests.conftest import make_items, make_ratings
 from tests.data.ids import split_of
@@ -97,7 +98,7 @@ def test_windows_are_the_same_split_drawn_again_inside_training(
     rules: SplitSettings, ratings: pd.DataFrame
 ) -> None:
     data = of(ratings, rules)
-    windows = [data.window(quantile) for quantile in (0.7, 0.85)]
+    windows = [window_of(data, quantile) for quantile in (0.7, 0.85)]
     assert held_out_pairs(windows[0]) != held_out_pairs(windows[1])
     for window in windows:
         inside = pd.concat([window.train, window.later])
@@ -113,7 +114,7 @@ def test_who_is_evaluated_in_the_test_is_in_drawn_windows() -> None:
     table = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
     data = of(table, SplitSettings(protocol="random"))
     assert len(data.test_users) == 40
-    assert len(data.window(0.85).test_users) == 40
+    assert len(window_of(data, 0.85).test_users) == 40
 
 
 def test_a_window_does_not_know_the_test() -> None:
@@ -125,7 +126,7 @@ def test_a_window_does_not_know_the_test() -> None:
         data.name, data.split, data.protocol, data.users, data.items, data.train, others
     )
     assert again.fingerprint != data.fingerprint
-    assert again.window(0.85).fingerprint == data.window(0.85).fingerprint
+    assert window_of(again, 0.85).fingerprint == window_of(data, 0.85).fingerprint
 
 
 def test_what_comes_again_is_drawn_as_one_unless_it_is_kept(ratings: pd.DataFrame) -> None:
@@ -163,7 +164,7 @@ def test_what_is_not_said_follows_the_data(ratings: pd.DataFrame) -> None:
     said = of(without_times(ratings), RANDOM)
     assert "cut_note" not in said.notes
     assert untimed.fingerprint == said.fingerprint
-    assert untimed.window(0.7).fingerprint == said.window(0.7).fingerprint
+    assert window_of(untimed, 0.7).fingerprint == window_of(said, 0.7).fingerprint
 
 
 def test_windows_of_a_given_split_without_times_are_drawn(ratings: pd.DataFrame) -> None:
@@ -177,7 +178,7 @@ def test_windows_of_a_given_split_without_times_are_drawn(ratings: pd.DataFrame)
         "cut_note": "given has no times, or one for all rows: validation windows are drawn at "
         "random, per user (protocol random)."
     }
-    assert all(len(window.test_users) for window in data.windows((0.7, 0.85)).values())
+    assert all(len(window.test_users) for window in windows_of(data, (0.7, 0.85)).values())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.sizes import Size
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
+from pipeline.data.windows import window_of
 from pipeline.errors import UserError
 from tests.conftest import make_items
 
@@ -59,7 +60,7 @@ def test_an_empty_split_names_settings_that_work(ratings: pd.DataFrame) -> None:
 def test_an_empty_window_is_told_by_its_name(ratings: pd.DataFrame) -> None:
     data = of(ratings, SplitSettings(min_held_out=30))
     with pytest.raises(UserError, match=r"small/window-0.97: the split time-.* would give \d+"):
-        data.window(0.97)
+        window_of(data, 0.97)
 
 
 def test_a_given_split_is_as_large_as_it_is(ratings: pd.DataFrame) -> None:
@@ -67,14 +68,3 @@ def test_a_given_split_is_as_large_as_it_is(ratings: pd.DataFrame) -> None:
     items = make_items(ratings["item"])
     data = Dataset.from_existing_split("given", ratings[~late], ratings[late], items, FEW)
     assert data.larger_tests is None
-
-
-def test_windows_that_are_the_same_are_refused(ratings: pd.DataFrame) -> None:
-    coarse = ratings.assign(timestamp=ratings["timestamp"].rank(pct=True).mul(5).astype("int64"))
-    data = of(coarse, SplitSettings(min_held_out=1))
-    with pytest.raises(UserError, match=r"of the windows 0.2,0.3,0.7 some are the same") as caught:
-        data.windows((0.2, 0.3, 0.7))
-    assert "too many rows share a moment. Give --protocol random, or --windows=" in str(
-        caught.value
-    )
-    assert list(data.windows((0.2, 0.7))) == [0.2, 0.7]

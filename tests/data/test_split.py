@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.protocols import cut_moment
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 from tests.data.ids import split_of
 

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.data.prepared import Prepared, load, prepare
 from pipeline.data.reading import Reading
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.data.titles import TITLES, digest
+from pipeline.data.windows import window_of
 from pipeline.errors import UserError
 
 SPLIT = SplitSettings()
@@ -48,7 +49,7 @@ def test_titles_given_later_are_kept_without_another_fingerprint() -> None:
         assert again.dataset.fingerprint == first.dataset.fingerprint == again.folder.name
         assert titles(again) == titles(given)
         assert digest(again.dataset) == digest(given.dataset) is not None
-    assert "Ökonomie" in given.dataset.window(0.8).items["title"].tolist()
+    assert "Ökonomie" in window_of(given.dataset, 0.8).items["title"].tolist()
     write([(c, "Three", "")])
     other = prepare("ratings.csv", SPLIT, OWN)
     assert titles(other) == {c: ("Three", "")}

@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -103,6 +103,7 @@ def test_each_is_its_formula() -> None:
 
 
 @settings(deadline=None)
+@example(ratings=floats(2, 4.294555e-39, 4.294555e-39))
 @given(ratings=arrays(np.float32, st.integers(1, 30), elements=st.floats(-1e6, 1e6, width=32)))
 def test_any_ratings_have_values(ratings: Floats) -> None:
     users = np.arange(len(ratings), dtype=np.int32) // 3

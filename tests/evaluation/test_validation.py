@@ -14,6 +14,7 @@ import torch
 from scipy import stats
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.windows import window_of
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.validation import (
     OVER_POPULAR,
@@ -108,7 +109,7 @@ def epochs(quantile: float, *numbers: int) -> list[tuple[str, int]]:
 
 def share(dataset: Dataset, quantile: float, wanted: float) -> float:
     """The share nearest to ``wanted`` that the users of a window can have."""
-    count = len(dataset.window(quantile).test_users)
+    count = len(window_of(dataset, quantile).test_users)
     return round(wanted * count) / count
 
 
@@ -233,7 +234,7 @@ def test_windows_are_shared_by_models(dataset: Dataset) -> None:
 @pytest.mark.parametrize("quantile", [EARLY, LATE])
 def test_what_the_popularity_list_is_worth(quantile: float, dataset: Dataset) -> None:
     (window,) = rolling_windows(dataset, [quantile], [5, 10])
-    split = dataset.window(quantile)
+    split = window_of(dataset, quantile)
     assert window.name == window_name(quantile)
     assert window.dataset.fingerprint == split.fingerprint
     popular = MostPopular(MostPopular.settings_class(), seed=0).fit(split)
@@ -383,7 +384,7 @@ def test_a_window_is_scored_on_its_own_held_out_part(dataset: Dataset) -> None:
     settings = NCFSettings(
         epochs=found.epochs, batch_size=256, learning_rate=0.01, dropout=0.2, device="cpu"
     )
-    window = dataset.window(LATE)
+    window = window_of(dataset, LATE)
     expected = evaluate(NCF(settings, seed=0).fit(window), window, [10]).evaluation.summary
     assert expected.items() <= found.windows[LATE].items()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipeline.cli import cli
 from pipeline.config import read_experiment, read_suite
 from pipeline.errors import UserError
-from pipeline.tuning.plan import read_plan
+from pipeline.tuning.study_files import read_plan
 from tests.fuzz.damage import damaged, fuzzed, read_or_refused
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.prepared import META, TABLES, Prepared, load, prepare
-from pipeline.data.split import SplitSettings
+from pipeline.data.sizes import statistics
+from pipeline.data.split_settings import SplitSettings
 from tests.fuzz.damage import damaged, fuzzed, read_or_refused
 
 SPLIT = SplitSettings()
@@ -39,7 +40,7 @@ def test_a_damaged_one(whole: Prepared, data: st.DataObject, name: str) -> None:
     (whole.folder / name).write_bytes(content)
     refused = True
     with read_or_refused(whole.folder):
-        assert load(whole.folder.name).dataset.statistics == whole.dataset.statistics
+        assert statistics(load(whole.folder.name).dataset) == statistics(whole.dataset)
         refused = False
     again = prepare("ratings.csv", SPLIT)
     assert again.counts == whole.counts or again.reused

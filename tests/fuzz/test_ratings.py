@@ -22,7 +22,8 @@ from pipeline.data.files import Part
 from pipeline.data.items import read_items
 from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import Reading
-from pipeline.data.split import SplitSettings
+from pipeline.data.sizes import statistics
+from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 from tests.conftest import make_ratings
 from tests.fuzz.damage import damaged, fuzzed, read_or_refused, zipped
@@ -90,7 +91,7 @@ def read(path: Path, on_bad_rows: Any = "error") -> None:
         assert np.isfinite(ratings.table["rating"]).all()
         with contextlib.suppress(UserError):  # too little is left, which names no file
             made = Dataset.from_ratings("fuzz", ratings.table, ratings.items, SplitSettings())
-            assert made.statistics["train_interactions"] == len(made.train)
+            assert statistics(made)["train_interactions"] == len(made.train)
             assert made.fingerprint
 
 

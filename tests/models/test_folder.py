@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Recommender

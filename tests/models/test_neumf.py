@@ -34,7 +34,7 @@ def network(n_users: int = 7, n_items: int = 11, **settings: Any) -> NCFNetwork:
 def by_hand(made: NCFNetwork, user: int, item: int, layers: Sequence[int]) -> float:
     """The formula of the module's docstring for one pair, in NumPy."""
     parts = {name: value.detach().numpy() for name, value in made.named_parameters()}
-    u, i = parts["users"][:, user], parts["items"][:, item]
+    u, i = parts["users.weight"][:, user], parts["items.weight"][:, item]
     d, half = made.gmf, layers[0] // 2 if layers else 0
     signal = np.concatenate([u[d : d + half], i[d : d + half]])
     for place in range(len(layers) - 1):
@@ -66,8 +66,8 @@ def test_the_embeddings_used_are_told() -> None:
     made = network(embedding_dim=3, layers=(4, 2), bias=True)
     users, items = torch.tensor([0, 2, 2]), torch.tensor([[0, 1, 1], [3, 0, 2], [1, 1, 1]])
     _, (user, item) = made(users, items)
-    assert torch.equal(user, made.users[:, users])
-    assert torch.equal(item, made.items[:, items])
+    assert torch.equal(user, made.users.weight[:, users])
+    assert torch.equal(item, made.items.weight[:, items])
 
 
 def test_dropout_is_before_each_layer_of_the_mlp_in_training_only() -> None:
@@ -88,9 +88,9 @@ def start(**settings: Any) -> NCFNetwork:
 
 def test_the_start_has_the_statistics_of_the_notebook() -> None:
     made = start()
-    assert made.users.shape == (16 + 32, 2000)
-    assert made.items.shape == (16 + 32, 3000)
-    for table in (made.users.detach(), made.items.detach()):
+    assert made.users.weight.shape == (16 + 32, 2000)
+    assert made.items.weight.shape == (16 + 32, 3000)
+    for table in (made.users.weight.detach(), made.items.weight.detach()):
         assert float(table.mean()) == pytest.approx(0, abs=2e-4)
         assert float(table.std()) == pytest.approx(0.01, rel=0.02)
     for layer in (*made.hidden, made.output):
@@ -107,9 +107,9 @@ def test_the_start_has_the_statistics_of_the_notebook() -> None:
 def test_biases_per_user_and_item_start_at_zero_and_change_nothing_else() -> None:
     plain, biased = start(), start(bias=True)
     for name in ("users", "items"):
-        table = getattr(biased, name)
+        table = getattr(biased, name).weight
         assert not table[-1].any()
-        assert torch.equal(table[:-1], getattr(plain, name))
+        assert torch.equal(table[:-1], getattr(plain, name).weight)
 
 
 def test_the_start_is_that_of_the_notebooks_modules() -> None:
@@ -122,8 +122,8 @@ def test_the_start_is_that_of_the_notebooks_modules() -> None:
     for layer in linear:
         nn.init.xavier_normal_(layer.weight)
     made = start()
-    assert torch.equal(made.users.T, torch.cat([tables[0].weight, tables[2].weight], dim=1))
-    assert torch.equal(made.items.T, torch.cat([tables[1].weight, tables[3].weight], dim=1))
+    assert torch.equal(made.users.weight.T, torch.cat([tables[0].weight, tables[2].weight], dim=1))
+    assert torch.equal(made.items.weight.T, torch.cat([tables[1].weight, tables[3].weight], dim=1))
     for ours, theirs in zip((*made.hidden, made.output), linear, strict=True):
         assert torch.equal(ours.weight, theirs.weight)
 
@@ -132,7 +132,7 @@ def plainly(
     made: NCFNetwork, users: Tensor, items: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The forward pass as one would write it, without a thought for its cost."""
-    user, item = made.users[:, users], made.items[:, items]
+    user, item = made.users.weight[:, users], made.items.weight[:, items]
     d, half, _ = made.widths
     parts = [user[:d, None] * item[:d]]
     if half:

@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.data.values import Values
 from pipeline.errors import UserError
 from pipeline.models.linear import mean_diagonal

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 from pipeline.evaluation.ranking import rank
 from pipeline.models import sequential

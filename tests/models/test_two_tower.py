@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from pipeline.models.two_tower import TwoTowerNetwork, TwoTowerSettings
@@ -25,17 +26,19 @@ def test_a_tower_in_bf16_is_near_and_learns_in_float32() -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_the_formula_and_its_gradient() -> None:
+@pytest.mark.parametrize("size", [2, 6])
+def test_the_formula_and_its_gradient(size: int) -> None:
+    """Of fewer candidates than there are items, six, and of more."""
     made, generator = network(), torch.Generator().manual_seed(0)
-    users = torch.randint(7, (6,), generator=generator)
-    items = torch.randint(9, (3, 6), generator=generator)
+    users = torch.randint(7, (size,), generator=generator)
+    items = torch.randint(9, (3, size), generator=generator)
     logits, (user,) = made(users, items)
-    assert torch.equal(user, made.users[:, users])
+    assert torch.equal(user, made.users.weight[:, users])
     vectors = torch.nn.functional.normalize(made.tower(made.features), dim=1)[items]
-    own = torch.nn.functional.normalize(made.users.T[users], dim=1)
+    own = torch.nn.functional.normalize(made.users.weight.T[users], dim=1)
     plain = made.scale * (own * vectors).sum(-1)
     torch.testing.assert_close(logits, plain)
-    slope = torch.randn(3, 6, generator=generator)
+    slope = torch.randn(3, size, generator=generator)
     parameters = list(made.parameters())
     for ours, theirs in zip(
         *(torch.autograd.grad(each, parameters, slope) for each in (logits, plain)), strict=True

@@ -76,6 +76,10 @@ def test_every_cut_is_what_train_and_evaluate_give_there(place: Workplace) -> No
     assert "Cut 0.7 is earlier than 0.8, where the training part of" in outcome.told
     assert place.artifact(parent, "figures/over_time.png").stat().st_size > 0
     assert "| popular |" in place.artifact(parent, "backtest.md").read_text()
+    page = place.artifact(parent, "report.html").read_text()
+    assert f"Report to send: data/reports/backtest-{parent.info.run_id[:8]}.html" in outcome.told
+    assert all(f"/runs/{each.info.run_id}?" in page for each in children(place, parent))
+    assert "<dt>Cuts</dt><dd>0.7 (" in page
 
 
 def test_it_is_no_part_of_other_comparisons(place: Workplace) -> None:
@@ -108,7 +112,7 @@ def test_runs_keep_the_epochs_that_they_chose_and_are_told(place: Workplace) -> 
     assert outcome.status == 0, outcome.told
     (child,) = place.runs(step="backtest", experiment="small")
     assert float(child.data.params["epochs"]) == ncf.data.metrics["val/epochs"]
-    assert child.data.params["patience"] == "None"
+    assert child.data.params["patience"] == "none"
     assert not [name for name in child.data.metrics if name.startswith("val/")]
     told = place.client.get_run(ncf.info.run_id).data.tags
     assert told["backtest"] == place.runs(step="backtest", model="none")[0].info.run_id
@@ -224,7 +228,7 @@ def test_a_run_is_told_what_holds_once_against_another_than_the_baseline(
 ) -> None:
     gains = {"base": [0.0, 0.0, 0.0], "once": [0.0, 0.1, 0.0], "always": [0.2, 0.2, 0.2]}
     found = made(place, gains, "always")
-    told = {name: found.told(i) for i, name in enumerate(found.names)}
+    told = {name: found.in_words(i) for i, name in enumerate(found.names)}
     assert told == {
         "always": "the baseline",
         "base": "below always at 3 of 3 cuts; below once at cut 0.85 alone",

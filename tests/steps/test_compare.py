@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from collections.abc import Iterator
@@ -180,9 +181,15 @@ def test_what_a_compare_run_leaves_behind(kept: Store, capsys: pytest.CaptureFix
     assert float(line["p_holm"]) < 0.05
     assert float(line["difference"]) < 0
     figures = kept.workplace.artifact(run, "figures")
+    names = ("trade_off", "differences", "metrics", "users")
     assert {path.name for path in figures.iterdir()} == {
-        "trade_off.png", "differences.png", "metrics.png", "users.png",
-    }  # fmt: skip
+        f"{name}.{kind}" for name in names for kind in ("png", "csv")
+    }
+    drawn = pd.read_csv(figures / "differences.csv")
+    assert float(drawn.set_index("experiment").loc["most_popular", "difference"]) == pytest.approx(
+        float(line["difference"])
+    )
+    assert "report.html" not in kept.workplace.files(run)
     told = capsys.readouterr().err
     assert "not distinguishable from svd: ease (p " in told
     assert "† differs from the baseline, svd: p < .05" in told
@@ -191,6 +198,30 @@ def test_what_a_compare_run_leaves_behind(kept: Store, capsys: pytest.CaptureFix
     assert told.strip().splitlines()[-1] == (
         f"See it: python -m pipeline ui, then http://127.0.0.1:5000{page}"
     )
+
+
+def test_a_report_to_send(kept: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """What users have named is text in it; its links lead to the runs."""
+    evil = "<script>alert('svd')</script>"
+    best = kept.run(evil, 0.5, coverage=0.2)
+    kept.run("ease", 0.5, noise=3)
+    kept.run("most_popular", -0.5, overlap=1.0)
+    compare(report=True)
+    run = kept.workplace.run(step="compare")
+    page = kept.workplace.artifact(run, "report.html").read_text()
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    file = Path("data") / "reports" / f"compare-{run.info.run_id[:8]}.html"
+    assert told == f"Report to send: {file}"
+    assert (kept.workplace.folder / file).read_text() == page
+    assert "<script" not in page
+    text = html.unescape(page)
+    assert f"ndcg is lower than that of {evil}: most_popular (-0." in text
+    assert f"not distinguishable from {evil}: ease (p " in text
+    assert "time 0.8" in text
+    assert f"{N_USERS} users" in text
+    assert f"/#/experiments/0/runs/{best}?" in text
+    assert page.count('src="data:image/svg+xml;base64,') == 4
+    assert "<h2>What may not be concluded</h2>" in page
 
 
 def test_what_is_the_same_of_many_is_said_once(

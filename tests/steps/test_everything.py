@@ -12,7 +12,7 @@ import yaml
 from mlflow.entities import Run as MlflowRun
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.tuning.page import page
 from pipeline.tuning.suite import read_suite
 from tests.conftest import make_items
@@ -103,6 +103,13 @@ def test_the_page_ranks_them(project: Workplace, told: str) -> None:
     assert table["item_knn"][1] == "2"
     assert "neighbours 5" in table["item_knn"][8]
     assert "not distinguishable from" in page or "differs from" in page
+    (comparison,) = project.runs(step="compare")
+    report = project.artifact(parent(project), "report.html").read_text()
+    assert report == project.artifact(comparison, "report.html").read_text()
+    assert "<caption>What each family reached, with the same time for its search" in report
+    assert "broken is left out: " in report
+    run_id = parent(project).info.run_id
+    assert f"Report to send: data/reports/everything-{run_id[:8]}.html" in told
 
 
 def test_the_same_command_goes_on_and_does_nothing_twice(project: Workplace, told: str) -> None:

@@ -115,6 +115,23 @@ def test_a_better_one_wins_by_a_comparison_that_is_kept(
     assert tags["verdict"] in version(place, "2").description
 
 
+def test_a_version_shows_its_test_and_the_way_to_its_card(
+    place: Workplace, story: dict[str, str]
+) -> None:
+    for number, run_id in zip("123", story, strict=True):
+        run, found = place.client.get_run(run_id), version(place, number)
+        for name in ("ndcg_at_10", "hit_rate_at_10", "coverage_at_10", "popularity_overlap_at_10"):
+            value = run.data.metrics[f"test/{name}"]
+            assert float(found.tags[f"test/{name}"]) == pytest.approx(value, abs=1e-6)
+            assert f"| {name} |  | {value:.4f} |" in found.description
+        for name in ("model", "dataset", "split", "mask"):
+            assert found.tags[name] == run.data.tags[name]
+        card = (
+            f"#/experiments/0/runs/{run_id}/artifacts/model_card.md?workflowType=machine_learning"
+        )
+        assert f"([open it]({card}))" in found.description
+
+
 def test_a_worse_one_is_the_challenger(place: Workplace, story: dict[str, str]) -> None:
     told = list(story.values())[2]
     assert "Version 3 of `films` is the challenger: it is worse than version 2, still" in told

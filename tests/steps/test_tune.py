@@ -105,6 +105,10 @@ def test_the_best_is_refitted_evaluated_and_the_champion(project: Workplace, tol
     assert "Version 1 of `study-ratings` is the champion: there is no champion yet" in told
     assert version.tags["verdict"] == "there is no champion yet"
     assert "Chosen on validation" in version.description
+    assert float(version.tags["test/ndcg_at_10"]) == pytest.approx(
+        run.data.metrics["test/ndcg_at_10"], abs=1e-6
+    )
+    assert version.tags["dataset"] == "ratings"
 
 
 def test_the_parent_shows_the_study(project: Workplace, told: str) -> None:
@@ -118,7 +122,37 @@ def test_the_parent_shows_the_study(project: Workplace, told: str) -> None:
     assert {"history.png", "slice.png", "intermediate_values.png"} <= figures
     assert parent.data.metrics["trials/complete"] + parent.data.metrics["trials/pruned"] == 5
     assert parent.data.metrics["best/ndcg_at_10"] == study_of(project).best_value
+    page = project.artifact(parent, "report.html").read_text()
+    best = study_of(project).best_trial
+    assert f"trial {best.number} is best on validation, with ndcg_at_10 {best.value:.4f}" in page
+    file = project.folder / "data" / "reports" / f"tune-{parent.info.run_id[:8]}.html"
+    assert file.read_text() == page
+    assert f"Report to send: {file.relative_to(project.folder)}" in told
     assert re.search(r"trial 5 of 5, best 0\.\d+ \(trial \d\)", told)
+
+
+def test_the_dashboard_shows_links_to_the_runs(project: Workplace, told: str) -> None:
+    """By what optuna-dashboard keeps its notes in."""
+    study = study_of(project)
+    attrs = study._storage.get_study_system_attrs(study._study_id)
+    assert attrs["dashboard:note_ver"] == 1
+    assert f"/runs/{tuned(project).info.run_id}?" in attrs["dashboard:note_str:0"]
+    for trial in study.trials:
+        (run,) = project.runs(step="trial", trial=str(trial.number))
+        note = attrs[f"dashboard:{trial._trial_id}:note_str:0"]
+        assert note.startswith(f"[{run.info.run_name}](http://127.0.0.1:5000/#/experiments/0/")
+        assert f"/runs/{run.info.run_id}?" in note
+
+
+def test_trials_told_what_is_on_the_scale_of_the_objective(project: Workplace, told: str) -> None:
+    study = study_of(project)
+    for trial in study.trials:
+        values = list(trial.intermediate_values.values())
+        assert max(values) < 1
+        if trial.state == TrialState.COMPLETE:
+            assert values[-1] == pytest.approx(trial.value)
+        elif trial.state == TrialState.PRUNED:
+            assert trial.value < study.best_value
 
 
 def test_the_end_says_what_was_chosen(project: Workplace, told: str) -> None:
@@ -171,7 +205,7 @@ def test_dry_run_leaves_nothing(workplace: Workplace) -> None:
     outcome = workplace.cli("tune", "--config", "svd.yaml", "--dry_run", "true")
     assert outcome.status == 0, outcome.told
     space = family("svd").space
-    components, values = (re.escape(space[name].told()) for name in ("components", "values"))
+    components, values = (re.escape(space[name].in_words()) for name in ("components", "values"))
     assert re.search(rf"components\s+{components}(\s+\d+){{5}}", outcome.told)
     assert re.search(rf"values\s+{values}(\s+[a-z]+){{5}}", outcome.told)
     assert not (workplace.folder / "optuna.db").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pipeline.data.prepared import load, prepare
-from pipeline.data.split import SplitSettings
+from pipeline.data.split_settings import SplitSettings
 from pipeline.tracking.datasets import log_dataset
 from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace

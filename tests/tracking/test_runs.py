@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.outbox.delivery import shown_uri
 from pipeline.tracking import runs
 from pipeline.tracking.links import address, how_to_see
-from pipeline.tracking.runs import STEP_KEY, Run, find_finished, tracking_uri
+from pipeline.tracking.runs import Run, tracking_uri
 from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
@@ -220,34 +220,6 @@ def test_a_store_that_cannot_be_used_is_told(here: Workplace) -> None:
         track("mine", TAGS),
     ):
         pass
-
-
-def test_a_store_that_cannot_be_searched_is_told(here: Workplace) -> None:
-    mlflow.set_tracking_uri(f"file:{here.folder}/store")
-    with pytest.raises(UserError, match="file:"):
-        find_finished("abc")
-
-
-def test_only_finished_runs_are_found_again_the_latest_first(here: Workplace) -> None:
-    def ended(status: str, key: str) -> str:
-        run = here.client.create_run("0", tags={STEP_KEY: key})
-        here.client.set_terminated(run.info.run_id, status)
-        return str(run.info.run_id)
-
-    assert find_finished("abc") is None
-    ended("FAILED", "abc")
-    ended("KILLED", "abc")
-    assert find_finished("abc") is None
-    ended("FINISHED", "abc")
-    latest = ended("FINISHED", "abc")
-    ended("FINISHED", "other")
-    found = find_finished("abc")
-    assert found is not None
-    assert found.id == latest
-    here.client.delete_run(latest)
-    again = find_finished("abc")
-    assert again is not None
-    assert again.id != latest
 
 
 def test_metrics_of_an_epoch_are_one_step(here: Workplace) -> None:

@@ -87,7 +87,21 @@ def test_what_a_person_has_written_stays(here: Workplace) -> None:
     here.client.set_experiment_tag("0", NOTE, "Our films.")
     show_experiment("0")
     assert tags_of(here)[NOTE] == "Our films."
-    assert state(here, "studies")["searchFilter"] == "tags.step = 'tune'"
+    assert state(here, "comparisons")["searchFilter"] == "tags.step = 'compare'"
+
+
+def test_the_latest_studies_are_open_on_their_trials(here: Workplace) -> None:
+    with track("tune a", {"step": "tune", "study": "a"}) as study:
+        study.log_metrics({"best/ndcg_at_10": 0.3})
+        with track("trial 0", {"step": "trial", "study": "a"}, parent=study) as trial:
+            pass
+    show_experiment("0")
+    view = state(here, "studies")
+    assert next(iter(view["runsExpanded"].items())) == (study.id, True)
+    found = here.client.search_runs(
+        ["0"], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"]
+    )
+    assert [run.info.run_id for run in found] == [study.id, trial.id]
 
 
 def test_a_store_that_is_away_is_no_matter(

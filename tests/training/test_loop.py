@@ -90,6 +90,7 @@ def as_it_stands(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
         like(batch_size=8),
         like(batch_size=12, loss="bce", negatives=3, l2=0.1),
         like(batch_size=16, loss="softmax", negatives=2, verified_negatives=True),
+        like(batch_size=8, optimizer="lazy_adam", l2=0.1),
     ],
 )
 @pytest.mark.parametrize("even", [True, False])

@@ -288,9 +288,9 @@ class Spare:
         self.settings = NCFSettings(**(QUICK | {"epochs": 3} | settings))
         torch.manual_seed(0)
         self.network = NCFNetwork(dataset.n_users + 1, dataset.n_items, self.settings)
-        self.before = self.network.users.detach().T.clone()
+        self.before = self.network.users.weight.detach().T.clone()
         Trainer(self.network, dataset, self.settings, seeded()).run()
-        self.after = self.network.users.detach().T
+        self.after = self.network.users.weight.detach().T
 
     def unused(self) -> tuple[Tensor, Tensor]:
         return self.before[-1], self.after[-1]
@@ -358,8 +358,9 @@ def test_the_cpu_is_always_there() -> None:
         {"loss": "bpr", "dropout": 0.4, "weight_decay": 1e-4},
         {"loss": "softmax", "negatives": 3, "verified_negatives": True, "negative_power": 0.75},
         {"l2": 0.01, "rating_confidence": 1.0, "bias": True, "start": "svd"},
+        {"l2": 0.01, "optimizer": "lazy_adam"},
     ],
-    ids=["plain", "bpr", "softmax", "factors"],
+    ids=["plain", "bpr", "softmax", "factors", "lazy"],
 )
 def test_a_fit_goes_on_bit_for_bit_from_where_it_was_stopped(
     settings: dict[str, Any], tmp_path: Path

@@ -14,8 +14,9 @@ from optuna.study import Study
 from sqlalchemy import text
 
 from pipeline.tuning import work
-from pipeline.tuning.plan import Plan, read_plan
+from pipeline.tuning.plan import Plan
 from pipeline.tuning.study import PARENT_RUN, READY, open_study
+from pipeline.tuning.study_files import read_plan
 
 MakePlan = Callable[..., Plan]
 MakeStudy = Callable[..., Study]

@@ -129,7 +129,7 @@ def test_it_is_widened_once_and_then_said(make_plan: MakePlan) -> None:
     plan = make_plan("ncf", space=NETWORK, n_trials=40)
     found = edges.widening(plan, best(plan, **{**INSIDE, "learning_rate": 1e-4}))
     wider = plan.widen(found)
-    assert edges.told(wider) == [
+    assert edges.widenings(wider) == [
         "learning_rate: the best trial, 12, lay at the lower edge of its space, 0.0001: widened to "
         "1e-05, 10 more trials."
     ]

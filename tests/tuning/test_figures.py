@@ -1,4 +1,4 @@
-"""Figures and table of studies of every size: drawn where there is something to see, legible."""
+"""Figures of studies of every size: drawn where there is something to see, legible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from matplotlib.image import imread
 from optuna.study import Study
 from optuna.trial import Trial
 
-from pipeline.tuning.figures import study_figures, trial_table
+from pipeline.drawing import Drawn
+from pipeline.tuning.figures import study_figures
 from pipeline.tuning.objective import window_steps
 from pipeline.tuning.plan import Plan
 from pipeline.tuning.suggestions import distributions, suggest
@@ -74,12 +75,13 @@ def _as_before() -> Iterator[None]:
 
 
 def labels(figure: Figure) -> list[str]:
-    told = [each.get_xlabel() + each.get_ylabel() + each.get_title() for each in figure.axes]
-    return [*told, figure.get_suptitle()]
+    told = [each.get_xlabel() + each.get_ylabel() for each in figure.axes]
+    ticks = [tick.get_text() for each in figure.axes for tick in each.get_xticklabels()]
+    return [*told, *ticks]
 
 
 @pytest.fixture(scope="module")
-def figures(make_plan: MakePlan, make_study: MakeStudy) -> dict[str, Figure]:
+def figures(make_plan: MakePlan, make_study: MakeStudy) -> dict[str, Drawn]:
     """Of a study as large as they are by default."""
     plan = make_plan("ncf", space=SPACE, epochs=3, coverage_floor=0.1)
     return study_figures(fill(make_study(plan), plan, 50), plan)
@@ -113,9 +115,9 @@ def test_all_there_is_to_see(
 
 @pytest.mark.parametrize("name", sorted(ONE | {"intermediate_values.png"}))
 def test_figures_can_be_saved_with_all_that_is_in_them(
-    figures: dict[str, Figure], name: str
+    figures: dict[str, Drawn], name: str
 ) -> None:
-    figure = figures[name]
+    figure = figures[name].figure
     buffer = io.BytesIO()
     figure.savefig(buffer)
     buffer.seek(0)
@@ -134,9 +136,11 @@ def test_axes_tell_the_metric(make_plan: MakePlan, make_study: MakeStudy) -> Non
             )
         )
     figures = study_figures(study, plan)
-    assert all(any("ndcg_at_5" in told for told in labels(each)) for each in figures.values())
-    told, _ = labels(figures["pareto_front.png"])
-    assert told.startswith("ndcg_at_5coverage_at_5")
+    assert all(
+        any("ndcg_at_5" in told for told in labels(each.figure)) for each in figures.values()
+    )
+    (axes,) = figures["pareto_front.png"].figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("coverage_at_5", "ndcg_at_5")
 
 
 @pytest.mark.parametrize("n_trials", [0, 1])
@@ -180,68 +184,28 @@ def test_figures_of_the_user_stay_open(make_plan: MakePlan, make_study: MakeStud
     plt.close(mine)
 
 
-def table(study: Study, plan: Plan, n: int = 10) -> list[dict[str, str]]:
-    lines = trial_table(study, plan, n).splitlines()
-    head, rule, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert set(rule) == {"---"}
-    return [dict(zip(head, row, strict=True)) for row in rows]
+def test_what_is_pruned_is_seen_and_the_best_is_marked(figures: dict[str, Drawn]) -> None:
+    (axes,) = figures["history.png"].figure.axes
+    best, complete, pruned = axes.collections[2], axes.collections[0], axes.collections[1]
+    data = figures["history.png"].data
+    for drawn, state in ((complete, "complete"), (pruned, "pruned")):
+        numbers = [round(x) for x, _ in drawn.get_offsets()]
+        assert numbers == data["trial"][data["state"] == state].tolist() != []
+    assert len(best.get_offsets()) == 1
+    legend = {text.get_text() for text in axes.get_legend().get_texts()}
+    n_pruned = (data["state"] == "pruned").sum()
+    assert legend == {"best", "complete", f"pruned ({n_pruned})"}
+    (number,) = (round(x) for x, _ in best.get_offsets())
+    assert f"trial {number} is best" in figures["history.png"].says
+    assert figures["history.png"].says == axes.get_figure().get_suptitle()
 
 
-def test_the_table_has_the_best_first(make_plan: MakePlan, make_study: MakeStudy) -> None:
-    plan = make_plan("ncf", space=SPACE)
-    study = fill(make_study(plan), plan, 30)
-    rows = table(study, plan, n=4)
-    assert list(rows[0]) == ["trial", "ndcg_at_10", "coverage_at_10", "epochs", *sorted(SPACE)]
-    assert len(rows) == 4
-    values = [float(row["ndcg_at_10"]) for row in rows]
-    assert values == sorted(values, reverse=True)
-    assert values[0] == pytest.approx(study.best_value, abs=5e-5)
-    best = study.best_trial
-    assert rows[0]["trial"] == str(best.number)
-    assert rows[0]["epochs"] == str(best.number + 1)
-    assert rows[0]["layers"] == best.params["layers"]
-    assert rows[0]["learning_rate"] == f"{best.params['learning_rate']:.4g}"
-    assert rows[0]["negatives"] == str(best.params["negatives"])
-
-
-def test_the_table_has_feasible_trials_first(make_plan: MakePlan, make_study: MakeStudy) -> None:
-    plan = make_plan("ncf", space=SPACE, coverage_floor=0.1)
-    rows = table(fill(make_study(plan), plan, 30), plan, n=30)
-    floors = [row["floor"] for row in rows]
-    assert floors == sorted(floors, key=["reached", "missed"].index)
-    assert set(floors) == {"reached", "missed"}
-    assert all((float(row["coverage_at_10"]) >= 0.1) == (row["floor"] == "reached") for row in rows)
-
-
-def test_the_table_has_both_objectives_once(make_plan: MakePlan, make_study: MakeStudy) -> None:
-    plan = make_plan("ncf", space=SPACE, objective="pareto")
-    rows = table(fill(make_study(plan), plan, 9), plan)
-    assert list(rows[0])[:4] == ["trial", "ndcg_at_10", "coverage_at_10", "epochs"]
-    assert list(rows[0]).count("coverage_at_10") == 1
-
-
-def test_the_table_leaves_out_what_does_not_vary(
-    make_plan: MakePlan, make_study: MakeStudy
-) -> None:
-    plan = make_plan(space={"components": {"low": 1, "high": 90}, "iterations": [7]})
-    assert "iterations" not in trial_table(fill(make_study(plan), plan, 3), plan)
-
-
-def test_four_digits(make_plan: MakePlan, make_study: MakeStudy) -> None:
-    plan = make_plan("ncf", space={"learning_rate": {"low": 1e-6, "high": 1e-2, "log": True}})
-    study = make_study(plan)
-    for value, rate in ((0.3, 0.00012345678), (0.123456, 1e-5)):
-        study.add_trial(
-            optuna.create_trial(
-                params={"learning_rate": rate}, distributions=distributions(plan), value=value
-            )
-        )
-    assert trial_table(study, plan).splitlines()[2:] == [
-        "| 0 | 0.3000 | 0.0001235 |",
-        "| 1 | 0.1235 | 1e-05 |",
-    ]
-
-
-def test_no_table_without_a_trial(make_plan: MakePlan, make_study: MakeStudy) -> None:
-    plan = make_plan()
-    assert trial_table(make_study(plan), plan) == "No trial is complete yet."
+def test_every_figure_has_its_data_and_says_what_is_found(figures: dict[str, Drawn]) -> None:
+    for name, drawn in figures.items():
+        assert len(drawn.data), name
+        assert drawn.says, name
+    assert "matters most" in figures["importances.png"].says
+    weighed = figures["importances.png"].data
+    assert weighed["importance"].sum() == pytest.approx(1)
+    told = figures["intermediate_values.png"].data
+    assert set(told["state"]) >= {"complete", "pruned"}

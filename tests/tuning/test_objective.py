@@ -68,13 +68,15 @@ def run(windows: list[Window]) -> Judge:
     return run
 
 
-def lifts(told: Told, windows: list[Window]) -> dict[str, list[float]]:
-    """NDCG over that of the popularity list, by window and epoch."""
-    found: dict[str, list[float]] = {window.name: [] for window in windows}
-    for window in windows:
-        records = [record for fit, _, record in told if fit == window.name]
-        found[window.name] = [record[NDCG] / window.popularity[NDCG] for record in records]
-    return found
+def reached(told: Told, windows: list[Window]) -> list[list[float]]:
+    """NDCG by window and epoch."""
+    return [[r[NDCG] for fit, _, r in told if fit == window.name] for window in windows]
+
+
+def hoped(first: float, windows: list[Window]) -> float:
+    """What is told when one of two windows has been begun, with ``first`` there."""
+    here, to_come = (window.popularity[NDCG] for window in windows)
+    return (first + min(1.0, first / here) * to_come) / 2
 
 
 def test_a_model_without_epochs_tells_a_value_for_each_window(
@@ -82,13 +84,13 @@ def test_a_model_without_epochs_tells_a_value_for_each_window(
 ) -> None:
     plan = make_plan("svd", **SMALL)
     trial, validation, told = run(plan, components=3)
-    (first,), (second,) = lifts(told, windows).values()
-    assert trial.intermediate_values == pytest.approx({1: first, 2: (first + second) / 2})
+    (first,), (second,) = reached(told, windows)
+    values = {1: hoped(first, windows), 2: (first + second) / 2}
+    assert trial.intermediate_values == pytest.approx(values)
     assert trial.state == TrialState.COMPLETE
     assert validation is not None
-    assert trial.value == validation.mean[NDCG]
-    reached = [record[NDCG] for record in validation.windows.values()]
-    assert trial.user_attrs == {**validation.mean, "windows": reached}
+    assert trial.value == validation.mean[NDCG] == pytest.approx(values[2])
+    assert trial.user_attrs == {**validation.mean, "windows": [first, second]}
     assert trial.constraints == {}
 
 
@@ -96,13 +98,13 @@ def test_a_network_tells_its_best_epoch_so_far(
     make_plan: MakePlan, run: Judge, windows: list[Window]
 ) -> None:
     trial, validation, told = run(make_plan("ncf", **NCF, epochs=3))
-    one, two = lifts(told, windows).values()
-    expected = {step: max(one[:step]) for step in (1, 2, 3)}
+    one, two = reached(told, windows)
+    expected = {step: hoped(max(one[:step]), windows) for step in (1, 2, 3)}
     expected |= {3 + step: (max(one) + max(two[:step])) / 2 for step in (1, 2, 3)}
     assert trial.intermediate_values == pytest.approx(expected)
     assert validation is not None
-    reached = [record[NDCG] for record in validation.windows.values()]
-    assert trial.user_attrs == {**validation.mean, "epochs": 3, "windows": reached}
+    last = [record[NDCG] for record in validation.windows.values()]
+    assert trial.user_attrs == {**validation.mean, "epochs": 3, "windows": last}
 
 
 def test_patience_leaves_no_window_without_its_last_step(
@@ -110,10 +112,10 @@ def test_patience_leaves_no_window_without_its_last_step(
 ) -> None:
     plan = make_plan("ncf", **NCF, epochs=40, patience=2)
     trial, validation, told = run(plan)
-    one, two = lifts(told, windows).values()
+    one, two = reached(told, windows)
     assert len(one) < 40
     values = trial.intermediate_values
-    assert values[40] == pytest.approx(max(one))
+    assert values[40] == pytest.approx(hoped(max(one), windows))
     assert values[41] == pytest.approx((max(one) + two[0]) / 2)
     assert sorted(values) == [*range(1, len(one) + 1), 40, *range(41, 41 + len(two))]
     assert validation is not None
@@ -124,10 +126,10 @@ def test_epochs_can_be_searched(make_plan: MakePlan, run: Judge, windows: list[W
     """All have the steps of the largest number, and patience has no say."""
     plan = make_plan("ncf", **NCF, patience=1, space={"epochs": {"low": 2, "high": 5}})
     trial, validation, told = run(plan, epochs=2)
-    one, two = lifts(told, windows).values()
+    one, two = reached(told, windows)
     assert (len(one), len(two)) == (2, 2)
     assert sorted(trial.intermediate_values) == [1, 2, 5, 6, 7]
-    assert trial.intermediate_values[5] == pytest.approx(max(one))
+    assert trial.intermediate_values[5] == pytest.approx(hoped(max(one), windows))
     assert trial.user_attrs["epochs"] == 2
     assert validation is not None
     assert validation.mean[NDCG] == pytest.approx(
@@ -169,6 +171,21 @@ def earlier_trials(study: Study, values: dict[int, float]) -> None:
         return 1.0
 
     study.optimize(objective, n_trials=8)
+
+
+def test_one_that_is_given_up_looks_no_better_than_it_is(
+    make_plan: MakePlan, run: Judge, windows: list[Window]
+) -> None:
+    """Though its first window is the one in which all have more, popularity too."""
+    plan = make_plan("svd", **SMALL)
+    study = study_of(plan)
+    best, _, _ = run(plan, study, components=3)
+    earlier_trials(study, {1: 90.0})
+    pruned, _, _ = run(plan, study, components=1)
+    assert pruned.state == TrialState.PRUNED
+    assert best.value is not None
+    assert pruned.value is not None
+    assert pruned.value < best.value
 
 
 @pytest.mark.parametrize("pruner", ["median", "successive_halving"])

@@ -99,6 +99,18 @@ def test_another_plan_needs_another_name(
     open_study(storage, "other", make_plan(**fields), DATA)
 
 
+def test_values_on_another_scale_are_not_compared(make_plan: MakePlan) -> None:
+    """Trials of before told lifts over popularity."""
+    plan, storage = make_plan(), optuna.storages.InMemoryStorage()
+    study = open_study(storage, "before", plan, DATA)
+    study.set_user_attr("told", "")
+    open_study(storage, "before", plan, DATA)  # no trial has told anything
+    study.set_user_attr("told", "")
+    add(study, {"value": 0.25, "intermediate_values": {1: 1.13}})
+    with pytest.raises(UserError, match=r"another scale.*--study_name"):
+        open_study(storage, "before", plan, DATA)
+
+
 def test_a_worker_joins(make_plan: MakePlan, make_study: MakeStudy, url: str) -> None:
     plan = make_plan("ncf", sampler="gp", pruner="hyperband", epochs=7, heartbeat=3)
     made = make_study(plan, open_storage(url, 3))
@@ -148,7 +160,7 @@ def test_counts(make_plan: MakePlan, make_study: MakeStudy) -> None:
     assert (now.failed, now.lost, now.running, now.waiting) == (1, 2, 1, 1)
     assert now.best is not None
     assert now.best.number == 2
-    assert now.told() == "best 0.3750 (trial 2), 2 pruned, 1 failed, 2 lost"
+    assert now.in_words() == "best 0.3750 (trial 2), 2 pruned, 1 failed, 2 lost"
     words = "complete pruned complete failed lost lost lost running waiting pruned"
     assert states(study) == dict(enumerate(words.split()))
 
@@ -156,7 +168,7 @@ def test_counts(make_plan: MakePlan, make_study: MakeStudy) -> None:
 def test_counts_of_nothing(make_plan: MakePlan, make_study: MakeStudy) -> None:
     plan = make_plan()
     now = tally(make_study(plan))
-    assert (now.done, now.best, now.told(), now.gave_up) == (0, None, "", "")
+    assert (now.done, now.best, now.in_words(), now.gave_up) == (0, None, "", "")
 
 
 def test_no_best_below_the_floor(make_plan: MakePlan, make_study: MakeStudy) -> None:

@@ -38,7 +38,7 @@ def test_studies_and_rows_without_a_search(folder: Path) -> None:
     assert [[each.name for each in beside] for _, beside in found.studies] == [[], ["svd"]]
     assert [each.name for each in found.fixed] == ["most_popular"]
     assert found.fixed[0].windows == found.studies[0][0].experiment.windows
-    assert found.told() == (
+    assert found.in_words() == (
         "2 families, at most 2 min of trials each, 4 min in all and 1 without a search"
     )
 

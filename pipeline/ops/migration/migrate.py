@@ -37,7 +37,7 @@ from pipeline.ops.migration.artifacts import UnreadableError
 from pipeline.ops.migration.models import copy_logged_models, count_links
 from pipeline.ops.migration.registry import copy_registered_models
 from pipeline.ops.migration.runs import copy_run, open_runs
-from pipeline.ops.migration.stores import in_use, is_same, open_source, open_target, told
+from pipeline.ops.migration.stores import first_line, in_use, is_same, open_source, open_target
 from pipeline.ops.migration.transfer import MIGRATED_FROM, Counts, Transfer
 
 KINDS = (
@@ -83,8 +83,8 @@ def migrate(source: str, target: str) -> Migration:
             _copy(transfer)
     except (MlflowException, SQLAlchemyError, UnreadableError, OSError) as error:
         raise UserError(
-            f"The migration from {before.shown} to {after.shown} was broken off: {told(error)}. "
-            f"The same command goes on with it."
+            f"The migration from {before.shown} to {after.shown} was broken off: "
+            f"{first_line(error)}. The same command goes on with it."
         ) from error
     return Migration(transfer.wanted, transfer.before, transfer.now, transfer.problems)
 

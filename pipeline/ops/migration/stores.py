@@ -128,7 +128,8 @@ def open_source(uri: str) -> Store:
             known = inspect(engine).has_table("experiments")
             engine.dispose()
         except (SQLAlchemyError, ImportError) as error:
-            raise UserError(f"The source {_shown(url)} cannot be read: {told(error)}") from None
+            why = first_line(error)
+            raise UserError(f"The source {_shown(url)} cannot be read: {why}") from None
         if not known:  # MLflow would make its tables in it
             raise UserError(f"The source {_shown(url)}: this database is no tracking store.")
     return _opened(uri, url, "source")
@@ -180,7 +181,7 @@ def _opened(uri: str, url: URL, role: str) -> Store:
         client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        raise UserError(f"The {role} {_shown(url)} cannot be used: {told(error)}") from None
+        raise UserError(f"The {role} {_shown(url)} cannot be used: {first_line(error)}") from None
     return Store(uri, client)
 
 
@@ -215,8 +216,8 @@ def _shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def told(error: BaseException) -> str:
-    """What an error says first, without passwords."""
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without passwords."""
     first = (str(error) or type(error).__name__).splitlines()[0]
     return PASSWORD.sub(r"\1:***@", first)
 

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline.ops.migration.artifacts import Files, UnreadableError, carry, list_files
-from pipeline.ops.migration.stores import Store, told
+from pipeline.ops.migration.stores import Store, first_line
 
 MIGRATED_FROM = "migrated_from"
 MIGRATED = "migrated"
@@ -67,11 +67,11 @@ class Transfer:
         try:
             yield
         except UnreadableError as error:
-            self.problems.append(f"{what}: artifacts cannot be read: {told(error)}")
+            self.problems.append(f"{what}: artifacts cannot be read: {first_line(error)}")
         except MlflowException as error:
             if error.error_code in ENDING:
                 raise
-            self.problems.append(f"{what}: {told(error)}")
+            self.problems.append(f"{what}: {first_line(error)}")
 
     def files(self, location: str | None, what: str) -> Files | None:
         """An original's files; none where they cannot be read, which is noted."""

@@ -1,0 +1,181 @@
+"""Adam that touches only the embeddings that a step has used.
+
+A step of Adam reads and writes every parameter with both of its moments. Where tables are large
+against a batch, nearly all of that is for embeddings without a gradient: their second moments
+decay, and the first moments go on moving them for some twenty steps, most of them long before they
+are used again. Here a gradient has that whole effect at once: tables are moved by Adam with
+beta_1 = 0, by which an embedding without a gradient stays where it is, and its second moment decays
+by a power of beta_2 that is made up when it is used again. What comes of it is, but for rounding,
+torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam as it is.
+
+torch.optim.SparseAdam and FBGEMM's row-wise Adam leave the moments of unused embeddings as they
+are, so that one that is in the share p of the batches moves by about sqrt(p) of what it would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.training.adam import BETA_2, EPSILON, Adam, load_moments
+from pipeline.training.method import Method
+from pipeline.training.tables import Table
+
+LOG_BETA_2 = math.log(BETA_2)
+LARGE = 10  # embeddings in tables, for each that a step looks up, from which on this is quicker
+
+
+class Parts(Protocol):
+    """What an optimizer has to know of a module."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+
+def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
+    """The optimizer that ``method`` names; ``auto`` is lazy_adam where tables are LARGE.
+
+    Weight decay moves every embedding in every step: ``auto`` is then adam.
+
+    Raises:
+        UserError: lazy_adam is wanted and there is weight decay, or no table.
+    """
+    tables = [part for part in network.modules() if isinstance(part, Table)]
+    embeddings = sum(table.weight.shape[1] for table in tables)
+    looked_up = (2 + method.negatives) * method.batch_size  # users, positives, negatives
+    large = embeddings > LARGE * looked_up and not method.weight_decay
+    if method.optimizer == "adam" or (method.optimizer == "auto" and not large):
+        return Adam(network.parameters(), method.learning_rate, method.weight_decay)
+    if method.weight_decay:
+        raise UserError(
+            f"optimizer=lazy_adam moves the embeddings of a batch, and weight_decay (now "
+            f"{method.weight_decay:g}) all of them: use l2, which is on those of a batch, or "
+            f"optimizer=adam."
+        )
+    if not tables:
+        raise UserError(
+            "optimizer=lazy_adam: this network has no pipeline.training.tables.Table, and nothing "
+            "else is moved lazily; use optimizer=adam."
+        )
+    return LazyAdam(network, tables, method.learning_rate)
+
+
+class _Use(NamedTuple):
+    """What a forward pass looked up in a table."""
+
+    places: Tensor
+    """int64 [m]."""
+    rows: Tensor
+    """[m, 2 * width], as in ``_Rows``."""
+    columns: Tensor
+    """[width, m]: what the pass computes with, and the gradient is of."""
+
+
+class _Rows:
+    """A table as rows of an embedding and its second moments: a look-up finds both in one place."""
+
+    def __init__(self, table: Table) -> None:
+        start = table.weight.detach().t()
+        self.width = start.shape[1]
+        self.rows = torch.cat([start, torch.zeros_like(start)], dim=1)
+        self.last_step = start.new_zeros(len(start))
+        """Of all, the one in which each was last used."""
+        self.place = torch.empty(len(start), dtype=torch.int64, device=start.device)
+        self.uses: list[_Use] = []
+        table.weight.data = self.rows[:, : self.width].t()
+        table.look_up = self.look_up
+
+    def look_up(self, places: Tensor) -> Tensor:
+        with torch.no_grad():
+            rows = self.rows.index_select(0, places)
+            columns = rows[:, : self.width].t().contiguous()
+        self.uses.append(_Use(places, rows, columns.requires_grad_()))
+        return columns
+
+    def step(self, gradients: Sequence[Tensor], number: Tensor, learning_rate: float) -> None:
+        """Move what was looked up since the last step along its gradients, [width, m] of each."""
+        places = torch.cat([use.places for use in self.uses])
+        embeddings = torch.cat([use.rows[:, : self.width] for use in self.uses])
+        squares = torch.cat([use.rows[:, self.width :] for use in self.uses])
+        gradient = self._summed(places, torch.cat([each.t() for each in gradients]))
+        self.uses.clear()
+        waited = number - self.last_step.index_select(0, places)
+        squares *= (waited * LOG_BETA_2).exp_()[:, None]
+        squares.addcmul_(gradient, gradient, value=1 - BETA_2)
+        unbias = torch.expm1(number * LOG_BETA_2).neg_().sqrt_()
+        embeddings.addcdiv_(
+            gradient * (unbias * -learning_rate), squares.sqrt().add_(unbias * EPSILON)
+        )
+        # What stands in a batch twice is written twice, and the same.
+        self.rows.index_copy_(0, places, torch.cat([embeddings, squares], dim=1))
+        self.last_step.index_copy_(0, places, number.expand_as(places))
+
+    def _summed(self, places: Tensor, gradients: Tensor) -> Tensor:
+        """For each of [m, width] the sum over all of the same place.
+
+        All of a place are added up where one of them stands, whichever wrote last: to look for
+        what is distinct would be to wait for how many there are.
+        """
+        self.place.scatter_(0, places, torch.arange(len(places), device=places.device))
+        one = self.place.index_select(0, places)
+        return torch.zeros_like(gradients).index_add_(0, one, gradients).index_select(0, one)
+
+
+class LazyAdam:
+    """Steps of tables' embeddings that were looked up, and of all other parameters."""
+
+    def __init__(self, network: Parts, tables: Sequence[Table], learning_rate: float) -> None:
+        """``tables`` are those of the network; until ``release`` they are looked up here."""
+        of_tables = {id(table.weight) for table in tables}
+        others = [part for part in network.parameters() if id(part) not in of_tables]
+        self.tables, self.learning_rate = tables, learning_rate
+        self.others = Adam(others, learning_rate)
+        self.rows = [_Rows(table) for table in tables]
+        self.number = torch.zeros((), device=tables[0].weight.device)
+        """Of the last step; on the device, so that a CUDA graph can hold it."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What gradients are asked of: what is no table, and what was looked up since a step."""
+        looked_up = [use.columns for rows in self.rows for use in rows.uses]
+        return [*self.others.parameters, *looked_up]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Move the ``parameters``, given the gradient of each."""
+        remaining = iter(gradients)
+        self.others.step([next(remaining) for _ in self.others.parameters])
+        self.number += 1
+        for rows in self.rows:
+            given = [next(remaining) for _ in rows.uses]
+            rows.step(given, self.number, self.learning_rate)
+
+    def release(self) -> None:
+        """Give the tables back, features first; no step comes after it."""
+        for table in self.tables:
+            table.look_up = None
+            table.weight.data = table.weight.detach().contiguous()
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of Adam, the tables last; they have no first moments, but the step of last use."""
+        state = self.others.state_dict()["state"]
+        for rows in self.rows:
+            squares = rows.rows[:, rows.width :]
+            of_rows = {"step": self.number, "exp_avg_sq": squares, "last_step": rows.last_step}
+            state[len(state)] = of_rows
+        return {"state": state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a copy of what ``state_dict`` gave, on whatever device that was.
+
+        Raises:
+            ValueError: it has other parameters.
+            KeyError: it lacks something.
+        """
+        load_moments(self.state_dict(), state)

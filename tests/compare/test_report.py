@@ -1,0 +1,80 @@
+"""The report to send: it needs nothing but itself, and says what may be concluded and what not."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.compare.report import Report
+from pipeline.compare.tables import Section
+from pipeline.drawing import Drawn, in_style, new_figure
+
+EVIL = "<script>alert('x')</script>"
+
+
+@in_style
+def drawing() -> Drawn:
+    figure, axes = new_figure(2, 2)
+    axes.plot([0, 1], [0, 1])
+    axes.set_title(EVIL)
+    return Drawn(figure, pd.DataFrame({"x": np.arange(2)}), f"{EVIL} rises")
+
+
+class Page(HTMLParser):
+    """The elements of a page, the addresses in it, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [str(value) for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    table = Section(
+        f"of {EVIL}", ["experiment", EVIL], [[(EVIL, False), ("0.3", True)]], [EVIL], [EVIL]
+    )
+    links = [(EVIL, "http://127.0.0.1:5000/#/experiments/0/runs/1")]
+    facts, said = [("Models", EVIL)], [f"a is better than {EVIL}"]
+    return Report(
+        EVIL, f"About {EVIL}.", facts, said, said, [table], [drawing()], links, EVIL
+    ).html()
+
+
+def test_what_users_have_named_is_text(html: str) -> None:
+    page = Page(html)
+    assert "script" not in page.tags
+    assert "<script" not in html
+    assert page.text.count(EVIL) >= 10
+
+
+def test_it_needs_nothing_but_itself(html: str) -> None:
+    page = Page(html)
+    assert not {"link", "script", "iframe", "object"} & set(page.tags)
+    figures = [each for each in page.addresses if each.startswith("data:image/svg+xml;base64,")]
+    assert len(figures) == page.tags.count("img") == 1
+    outside = [each for each in page.addresses if each not in figures]
+    assert outside == ["http://127.0.0.1:5000/#/experiments/0/runs/1"]  # to be followed
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_nothing_found_is_said(html: str) -> None:
+    assert "Nothing: no difference was found" not in html
+    page = Report("t", "a", [], [], ["b"], [], [], [], "m").html()
+    assert "Nothing: no difference was found that could not be chance." in page

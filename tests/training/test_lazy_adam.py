@@ -1,0 +1,141 @@
+"""Embeddings of a batch alone are moved, as Adam without a first moment would move all of them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.training.adam import Adam
+from pipeline.training.lazy_adam import LazyAdam, make_optimizer
+from pipeline.training.method import Method
+from pipeline.training.tables import Table
+
+LAZY = Method(learning_rate=0.03, optimizer="lazy_adam")
+
+
+class Network(nn.Module):
+    """Users with items, and users with users: one table is looked up twice."""
+
+    def __init__(self, n_users: int = 50, n_items: int = 30) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.users, self.items = (Table(torch.randn(4, count)) for count in (n_users, n_items))
+        self.unused, self.output = nn.Linear(2, 2), nn.Linear(4, 1)
+
+    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        user, friend, item = self.users(users), self.users(users.flip(0)), self.items(items)
+        features = (user[:, None] + friend[:, None] * 0.3) * item  # [4, C, B]
+        return self.output(features.movedim(0, -1)).squeeze(-1), (user, item)
+
+
+def step(optimizer: Adam | LazyAdam, network: Network, number: int) -> None:
+    """Along gradients that depend on the step's number and the parameters."""
+    generator = torch.Generator().manual_seed(number)
+    # Some are in every batch, some in few, and many stand in one twice.
+    users, items = ((torch.rand(shape, generator=generator) ** 3) for shape in ((9,), (2, 9)))
+    users, items = (users * 50).long(), (items * 30).long()
+    logits, _ = network(users, items)
+    loss = (logits - logits.detach().sign() * number % 3).square().mean()
+    parameters = optimizer.parameters
+    optimizer.step(torch.autograd.grad(loss, parameters, materialize_grads=True))
+
+
+class Reference(Adam):
+    """torch.optim.Adam with beta_1 = 0 for tables, on all embeddings in every step."""
+
+    def __init__(self, network: Network) -> None:
+        self.parameters = list(network.parameters())
+        tables = {"params": [network.users.weight, network.items.weight], "betas": (0.0, 0.999)}
+        others = {"params": [*network.unused.parameters(), *network.output.parameters()]}
+        self.optimizer = torch.optim.Adam([tables, others], lr=LAZY.learning_rate)
+
+    def step(self, gradients: Any) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+
+
+def test_steps_are_those_of_adam_without_a_first_moment() -> None:
+    ours, theirs = Network(), Network()
+    lazy, reference = make_optimizer(ours, LAZY), Reference(theirs)
+    start = copy.deepcopy(theirs.state_dict())
+    for number in range(60):
+        step(lazy, ours, number)
+        step(reference, theirs, number)
+    lazy.release()
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+        assert torch.equal(mine, start[name]) == name.startswith("unused")
+
+
+def test_embeddings_that_no_batch_used_are_not_touched() -> None:
+    network = Network(n_users=60)  # of which ten are in no batch
+    before = network.users.weight.detach().clone()
+    lazy = make_optimizer(network, LAZY)
+    for number in range(5):
+        step(lazy, network, number)
+    assert torch.equal(network.users.weight[:, 50:], before[:, 50:])
+    assert not torch.equal(network.users.weight[:, :50], before[:, :50])
+
+
+def test_a_state_is_gone_on_from_bit_for_bit() -> None:
+    whole = Network()
+    lazy = make_optimizer(whole, LAZY)
+    for number in range(8):
+        step(lazy, whole, number)
+    parts = copy.deepcopy((whole.state_dict(), lazy.state_dict()))
+    again = Network()
+    resumed = make_optimizer(again, LAZY)
+    again.load_state_dict(parts[0])
+    resumed.load_state_dict(parts[1])
+    for number in range(8, 12):
+        step(lazy, whole, number)
+        step(resumed, again, number)
+    for mine, other in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_whoever_only_looks_at_the_network_leaves_nothing_to_learn_from() -> None:
+    network = Network()
+    lazy = make_optimizer(network, LAZY)
+    users, items = torch.arange(5), torch.arange(10).view(2, 5)
+    with torch.no_grad():
+        seen, _ = network(users, items)
+    assert len(lazy.parameters) == 4  # of the two linear layers
+    torch.testing.assert_close(seen, network(users, items)[0].detach())
+    assert len(lazy.parameters) == 7
+
+
+def test_tables_are_given_back_features_first() -> None:
+    network = Network()
+    before = network.users.weight.detach().clone()
+    lazy = make_optimizer(network, LAZY)
+    assert not network.users.weight.is_contiguous()
+    lazy.release()
+    assert network.users.weight.is_contiguous()
+    assert torch.equal(network.users.weight, before)
+    assert network.users.look_up is None
+
+
+def test_auto_goes_by_embeddings_for_each_that_a_step_looks_up() -> None:
+    network = Network(n_users=2370, n_items=30)  # 2400: ten for each of 240
+    just, more = (Method(batch_size=size, negatives=2) for size in (60, 59))
+    assert isinstance(make_optimizer(network, just), Adam)
+    assert isinstance(make_optimizer(network, more), LazyAdam)
+    assert isinstance(make_optimizer(Network(2370, 30), replace(more, optimizer="adam")), Adam)
+    decaying = make_optimizer(Network(2370, 30), replace(more, weight_decay=0.1))
+    assert isinstance(decaying, Adam)
+    assert isinstance(make_optimizer(nn.Linear(3, 3), more), Adam)
+
+
+def test_what_is_not_lazy_is_told() -> None:
+    with pytest.raises(UserError, match=r"weight_decay \(now 0\.1\).*use l2"):
+        make_optimizer(Network(), replace(LAZY, weight_decay=0.1))
+    with pytest.raises(UserError, match=r"no pipeline\.training\.tables\.Table"):
+        make_optimizer(nn.Linear(3, 3), LAZY)
