@@ -65,7 +65,7 @@ def fields() -> Iterator[str]:
         if list(model.settings_class.given()):
             yield from _fields(model.settings_class)
         if model.space:
-            entries = (f"`{field}` {each.told()}" for field, each in model.space.items())
+            entries = (f"`{field}` {each.in_words()}" for field, each in model.space.items())
             yield f"\nA study without a space of its own varies {', '.join(entries)}."
 
 
