@@ -77,9 +77,11 @@ def measures() -> Iterator[str]:
     for metric in metrics.BUILT_IN:
         yield f"\n## {metric.name}\n\n{metric.meaning.capitalize()}.\n"
         yield f"{_text(_formula(metric))}\n"
-        of = "a value per user: intervals and tests" if metric.per_user else "one of all lists"
-        ranks = ", models are ranked by it" if metric.accuracy else ""
-        yield f"It has {of}{ranks}."
+        if metric.per_user:
+            ranked = " Models can be ranked by it." if metric.accuracy else ""
+            yield f"A value per user, so that it has intervals and tests.{ranked}"
+        else:
+            yield "One value of all lists together, which has neither interval nor test."
 
 
 def _formula(metric: metrics.Metric) -> str:
