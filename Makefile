@@ -35,8 +35,7 @@ test-ui: .venv/installed-dev
 	OMP_NUM_THREADS=1 python -m pytest tests/ui
 
 # The site, in docs/_build/html; a warning is an error.
-docs: .venv/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+docs: .venv/installed-dev
 	python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # What runs on any machine, one after another, in the order of docs/performance.md.

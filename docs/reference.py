@@ -19,6 +19,8 @@ from pipeline.evaluation import metrics
 from pipeline.models import FAMILIES, family
 from pipeline.settings import Settings
 
+KINDS = {"boolean": "true or false", "integer": "a whole number", "integer range": "a whole number"}
+
 
 def write(folder: Path) -> None:
     """Write the pages; one that is as it was keeps its time, so that Sphinx need not read it."""
@@ -75,9 +77,11 @@ def measures() -> Iterator[str]:
     for metric in metrics.BUILT_IN:
         yield f"\n## {metric.name}\n\n{metric.meaning.capitalize()}.\n"
         yield f"{_text(_formula(metric))}\n"
-        of = "a value per user: intervals and tests" if metric.per_user else "one of all lists"
-        ranks = ", models are ranked by it" if metric.accuracy else ""
-        yield f"It has {of}{ranks}."
+        if metric.per_user:
+            ranked = " Models can be ranked by it." if metric.accuracy else ""
+            yield f"A value per user, so that it has intervals and tests.{ranked}"
+        else:
+            yield "One value of all lists together, which has neither interval nor test."
 
 
 def _formula(metric: metrics.Metric) -> str:
@@ -96,13 +100,16 @@ def _fields(group: type[Settings]) -> Iterator[str]:
 
 
 def _taken(option: click.Option) -> str:
-    kind = "true or false" if option.type == click.BOOL else option.type.name
+    """What a flag takes, and what it is when it is not given."""
+    if option.is_flag:
+        return "nothing"
     if isinstance(option.type, click.Choice):
         kind = " or ".join(map(str, option.type.choices))
-    if option.is_flag:
-        kind = "nothing"
-    shown = option.default not in (None, False, "") and isinstance(option.default, str | int)
-    return f"{kind}, `{option.default}` by default" if shown else kind
+    else:
+        kind = KINDS.get(option.type.name, option.type.name)
+    if not isinstance(option.default, str | int) or option.default == "":
+        return kind
+    return f"{kind}, `{str(option.default).lower()}` by default"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

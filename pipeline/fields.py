@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ def find_file(path: str | Path) -> Path:
     """
     given, package = Path(path), Path(__file__).parent
     brought = [folder / given for folder in (package, package.parent)]
-    if given.exists() or given.is_absolute() or given.parts[:1] != (EXPERIMENTS,):
+    if os.path.exists(given) or given.parts[:1] != (EXPERIMENTS,):  # of any name
         return given
-    return next((each for each in brought if each.is_file()), given)
+    return next((each for each in brought if os.path.isfile(each)), given)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import read_suite
 from pipeline.errors import UserError
-from pipeline.fields import read_yaml
+from pipeline.fields import find_file, read_yaml
 
 BOMB = "a: &a [1, 1]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
@@ -56,3 +57,16 @@ def test_a_file_without_an_end() -> None:
 def test_a_name_that_no_file_has(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot be read as YAML"):
         read_yaml(tmp_path / name)
+
+
+def test_what_the_package_brings_is_found_from_any_folder_behind_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_yaml(find_file("experiments/ncf.yaml"))["model"] == "ncf"
+    assert {"ncf", "ease"} <= {each.name for each in read_suite("ledger", {})}
+    Path("experiments").mkdir()
+    Path("experiments/ncf.yaml").write_text("model: svd\n")
+    assert read_yaml(find_file("experiments/ncf.yaml"))["model"] == "svd"
+    for other in ("experiments/none.yaml", "ncf.yaml", "pipeline/cli.py"):
+        assert find_file(other) == Path(other)
