@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.compare.comparison import compare_runs
 from pipeline.config import Experiment
-from pipeline.console import show_line, timed
+from pipeline.console import console, timed, waiting
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.compare import compare
@@ -55,13 +55,14 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
         if not run_ids:
             raise UserError(f"{name}: no family came to a result: {outcomes[0].failed}")
         metric = first.selection_metric
-        rows = compare_runs(get_evaluated(run_ids), metric, None).rows
-        before = [families(outcomes, rows)]
-        note = compare(run_ids=run_ids, metric=metric, parent=parent, report=True, before=before)
+        with waiting(f"Comparing {len(run_ids)} runs"):
+            rows = compare_runs(get_evaluated(run_ids), metric, None).rows
+        table = families(outcomes, rows)
+        note = compare(run_ids=run_ids, metric=metric, parent=parent, report=True, before=[table])
         text = page(suite, data.prepared.dataset, windows, outcomes, rows)
         parent.log_text(f"{text}\n{note}", PAGE)
         parent.describe(text)
-        show_line(text)
+        table.show(console)
 
 
 def _fixed(experiment: Experiment, data: Data, parent: Run) -> Outcome:

@@ -14,6 +14,7 @@ from pipeline.compare.comparison import SEED
 from pipeline.compare.contenders import Contender, contenders, per_user
 from pipeline.compare.evidence import gather
 from pipeline.compare.paired_tests import paired_tests
+from pipeline.console import waiting
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import bounds, parse_accuracy
 from pipeline.evaluation.significance import ALPHA, Floats, p_words
@@ -56,7 +57,8 @@ def register_evaluated(trained: Trained, name: str) -> str:
     if holder is not None and holder.version == version:
         told = f"Version {version} of `{name}` is the champion, as before."
     else:
-        verdict = _challenge(run, holder, metric, name, version)
+        with waiting(f"Comparing with the champion of {name}"):
+            verdict = _challenge(run, holder, metric, name, version)
         told = conclude(run, name, version, holder, verdict)
     log.info("%s", told)
     return told
