@@ -217,7 +217,9 @@ def _log(run: Run, result: Backtest) -> Drawn:
         for c, users in zip(result.cuts, result.tested, strict=True)
     ]
     ends = result.at.mean, result.at.low, result.at.high
-    drawn = figures.over_time(result.names, heads, *ends, metric=result.metric)
+    drawn = figures.over_time(
+        result.names, heads, *ends, metric=result.metric, baseline=result.baseline
+    )
     run.log_figure(drawn, "figures/over_time.png")
     run.describe(text)
     return drawn
