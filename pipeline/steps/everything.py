@@ -16,7 +16,7 @@ from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.compare import compare
 from pipeline.steps.tune import train_and_evaluate, tune
-from pipeline.tracking.datasets import dataset_tags
+from pipeline.tracking.datasets import dataset_tags, settled
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import get_evaluated
 from pipeline.tracking.track import track
@@ -46,7 +46,8 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
     told = dataset_tags(data.prepared.dataset)
     tags = {"step": "everything", "model": "none", STUDY: name, **told}
     with track(f"tune {name}", tags, resume=find_parent(name)) as parent:
-        parent.log_params({"dataset": dataset, **suite.given})
+        params = {"dataset": dataset, **suite.given}
+        parent.log_params(settled(params, data.prepared.dataset))
         outcomes = [_fixed(each, data, parent) for each in suite.fixed]
         for plan, beside in suite.studies:
             with timed(f"{plan.name} done"):
