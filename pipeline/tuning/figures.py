@@ -176,10 +176,11 @@ def _intermediate(trials: Sequence[FrozenTrial], plan: Plan) -> Drawn:
         told = {"trial": each.number, "state": each.state.name.lower()}
         lines.append(pd.DataFrame({**told, "step": steps, "value": values}))
     _legend(axes, trials)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     says = _of_best(trials, plan)
     headline(figure, says)
     axes.set(
-        xlabel="step: epochs of one validation window after another",
+        xlabel="step: epochs, or fits, of one validation window after another",
         ylabel=f"{plan.objectives[0]} to be expected\n(windows to come count as popularity's)",
     )
     return Drawn(figure, pd.concat(lines, ignore_index=True), says)
