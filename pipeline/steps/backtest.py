@@ -24,7 +24,7 @@ from pipeline.compare.over_time import Backtest, Cut, Refitted
 from pipeline.compare.over_time_tables import csv, section
 from pipeline.compare.report import of_backtest
 from pipeline.config import Experiment
-from pipeline.console import console, show_line, timed
+from pipeline.console import console, show_line, timed, waiting
 from pipeline.data.prepared import load
 from pipeline.data.reading import Reading
 from pipeline.data.split_settings import Quantile
@@ -97,7 +97,6 @@ def backtest(
             for cut in cuts
         ]
         result = Backtest.of(settings.metric, cuts, _joined(at_cuts), settings.baseline)
-        drawn = _log(run, result)
         page = run_address(run)
         ids = (
             (f"{each.name} at {cut.name}", run_id)
@@ -106,7 +105,9 @@ def backtest(
             for run_id in each.run_ids
         )
         links = [("this backtest", page), *links_to(ids)]
-        kept = keep_report(of_backtest(result, drawn, links, made_by(run)), run)
+        with waiting(f"Comparing over {len(cuts)} cuts"):
+            drawn = _log(run, result)
+            kept = keep_report(of_backtest(result, drawn, links, made_by(run)), run)
     _tell_runs(run, result)
     section(result, detailed=False).show(console)
     show_line(f"See it: {how_to_see(page)}")
@@ -216,7 +217,9 @@ def _log(run: Run, result: Backtest) -> Drawn:
         for c, users in zip(result.cuts, result.tested, strict=True)
     ]
     ends = result.at.mean, result.at.low, result.at.high
-    drawn = figures.over_time(result.names, heads, *ends, metric=result.metric)
+    drawn = figures.over_time(
+        result.names, heads, *ends, metric=result.metric, baseline=result.baseline
+    )
     run.log_figure(drawn, "figures/over_time.png")
     run.describe(text)
     return drawn

@@ -22,7 +22,7 @@ from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
 from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
-from pipeline.tracking.datasets import dataset_tags, log_dataset
+from pipeline.tracking.datasets import AUTO, dataset_tags, log_dataset, settled
 from pipeline.tracking.models import NAME, log_model
 from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.search import STEP_KEY, find_finished
@@ -31,7 +31,6 @@ from pipeline.tracking.track import track
 
 TRAIN = "train"
 VALIDATION = "validation.json"
-AUTO = "auto"
 
 log = logging.getLogger("pipeline")
 
@@ -136,14 +135,9 @@ def _params(inputs: Inputs, prepared: Prepared) -> dict[str, Any]:
     """All fields as they are known now: what "auto" was taken for, and not that word."""
     experiment, dataset = inputs.experiment, prepared.dataset
     params = {**experiment.flat(), "dataset": inputs.dataset}
-    known = {
-        "dataset": dataset.name,
-        "protocol": dataset.split.protocol,
-        "values": dataset.values_taken,
-    }
     if params.get("device") == AUTO:
-        known["device"] = chosen_device(experiment)
-    return params | {name: value for name, value in known.items() if params.get(name) == AUTO}
+        params["device"] = chosen_device(experiment)
+    return settled(params, dataset)
 
 
 def resume(run_id: str) -> Trained:
