@@ -272,7 +272,7 @@ class NCF(EpochRecommender):
                 learned["users.weight"].shape[1], learned["items.weight"].shape[1], self.settings
             )
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in learned.items()})
-        self.network.to(choose_device(self.settings.device))
+        self.network.to(choose_device("auto"))  # wherever it was trained
 
     def collapsed(self) -> str | None:
         """GMF user rows shrunk to nothing: the network no longer tells users apart.

@@ -198,20 +198,35 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.loop.optimizer.state_dict(),
             "generator": self.generator.get_state(),
+            "device": self.generator.device.type,
             "epochs_done": self.epochs_done,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, bit for bit on a CPU.
 
+        Random numbers of a CPU and of a GPU have nothing in common: on the other kind of device
+        they are drawn anew, from the seed and the epochs done.
+
         Raises:
             UserError: it is no state of such a trainer.
         """
+        kind = self.generator.device.type
         try:
             self.network.load_state_dict(state["network"])
             self.loop.optimizer.load_state_dict(state["optimizer"])
-            self.generator.set_state(state["generator"].cpu())
             self.epochs_done = int(state["epochs_done"])
+            if state.get("device", kind) == kind:
+                self.generator.set_state(state["generator"].cpu())
+            else:
+                seed = self.generator.initial_seed()
+                self.generator.manual_seed(hash((seed, self.epochs_done)))
+                log.warning(
+                    "The fit was begun on another kind of device (%s) and goes on on %s: weights "
+                    "and optimizer are what they were, random numbers are drawn anew.",
+                    state["device"],
+                    kind,
+                )
         except Exception as error:  # torch raises many kinds for what does not fit
             raise UserError(
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "

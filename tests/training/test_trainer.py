@@ -380,6 +380,37 @@ def test_a_fit_goes_on_bit_for_bit_from_where_it_was_stopped(
         np.testing.assert_array_equal(resumed.arrays()[name], array)
 
 
+def test_a_fit_that_was_begun_on_a_gpu_goes_on_here(caplog: pytest.LogCaptureFixture) -> None:
+    """Weights and moments are those of the state; its random numbers are of no use here."""
+    board = checkerboard()
+    _, told = fitted(board, stop_after=2, epochs=4)
+    here = copy.deepcopy(told[-1].state())
+    there = here | {"device": "cuda", "generator": torch.zeros(16, dtype=torch.uint8)}
+
+    def losses(state: dict[str, Any]) -> list[float]:
+        rest = list[Epoch]()
+        NCF(NCFSettings(**QUICK, epochs=4), seed=0).fit(board, noting(rest), copy.deepcopy(state))
+        assert [epoch.number for epoch in rest] == [3, 4]
+        return [epoch.loss_sum for epoch in rest]
+
+    assert caplog.text == ""
+    first, again, same_kind = losses(there), losses(there), losses(here)
+    assert first == again
+    assert first != same_kind
+    assert first == pytest.approx(same_kind, rel=0.1)
+    assert caplog.text.count("begun on another kind of device (cuda) and goes on on cpu") == 2
+
+
+@pytest.mark.parametrize("kind", [NCF, TwoTower])
+def test_a_model_that_was_trained_on_a_gpu_is_loaded_anywhere(kind: Any, tmp_path: Path) -> None:
+    board = checkerboard()
+    model = kind(kind.settings_class(**QUICK, epochs=1), seed=0).fit(board)
+    model.settings = model.settings.model_copy(update={"device": "cuda"})
+    model.save(tmp_path)
+    users = np.arange(3, dtype=np.int32)
+    np.testing.assert_array_equal(kind.load(tmp_path).scores(users), model.scores(users))
+
+
 @pytest.mark.gpu
 def test_a_fit_on_a_gpu_goes_on_from_where_it_was_stopped(tmp_path: Path) -> None:
     """With the same draws, but sums are added up in another order every time."""
