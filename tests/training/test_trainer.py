@@ -330,6 +330,23 @@ def test_a_diverging_fit_ends_with_a_message() -> None:
     assert "Lower learning_rate (now 1e+30) or raise l2" in message
 
 
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ({"batch_size": 32}, r"batches of 32 in epoch 1 \(CUDA out of memory.*Try batch_size=16"),
+        ({"steps_per_epoch": 4}, "Try steps_per_epoch=8, which halves it"),
+    ],
+)
+def test_a_batch_for_which_a_gpu_has_no_memory(given: dict[str, int], advice: str) -> None:
+    class Large(Recorder):
+        def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    settings = TrainingSettings(**given)
+    with pytest.raises(UserError, match=advice):
+        Trainer(Large(), checkerboard(), settings, seeded()).run()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_cuda_where_there_is_none() -> None:
     with pytest.raises(UserError) as caught:
