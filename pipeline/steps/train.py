@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import Experiment
@@ -16,7 +16,14 @@ from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, listed
-from pipeline.steps.environment import ENVIRONMENT, chosen_device, log_environment
+from pipeline.steps.environment import (
+    AUTO,
+    ENVIRONMENT,
+    chosen_device,
+    log_environment,
+    note_device,
+    on_this_machine,
+)
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
@@ -87,6 +94,7 @@ def train(
         journal = open_journal(run, resuming=resume is not None)
         if journal.stand:
             log.info("Run %s goes on after %s.", run.id, journal.stand)
+            note_device(run, experiment)
         try:
             model, validation = fit(experiment, dataset, run, journal)
         except KeyboardInterrupt:
@@ -153,6 +161,7 @@ def resume(run_id: str) -> Trained:
     with delivering():  # first of what the process that was killed has left
         finished = run.status == "FINISHED"
         inputs = Inputs.of(run)
+        inputs = replace(inputs, experiment=on_this_machine(inputs.experiment))
         prepared = inputs.prepared()
         if finished:
             must = must_hold(inputs)
