@@ -32,7 +32,7 @@ from pipeline.drawing import Drawn
 from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.evaluation.warnings import BACKTEST_HOLDS
-from pipeline.settings import Settings
+from pipeline.settings import AUTO, Settings
 from pipeline.steps.entrants import data_of, of_file, of_run
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
@@ -45,7 +45,6 @@ from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
 BACKTEST = "backtest"  # the step, and the tag of runs whose settings were refitted in one
-AUTO = "auto"
 
 log = logging.getLogger("pipeline")
 

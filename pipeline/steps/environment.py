@@ -10,11 +10,11 @@ from typing import Any
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
+from pipeline.settings import AUTO
 from pipeline.tracking.runs import Run
 
 MACHINE, REQUIREMENTS = ENVIRONMENT = "environment/machine.json", "environment/requirements.txt"
 RESUMED_ON = "resumed_on"  # a tag: another kind of device than the one that a run was begun on
-AUTO = "auto"
 
 log = logging.getLogger("pipeline")
 

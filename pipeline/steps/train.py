@@ -16,8 +16,8 @@ from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, listed
+from pipeline.settings import AUTO
 from pipeline.steps.environment import (
-    AUTO,
     ENVIRONMENT,
     chosen_device,
     log_environment,
@@ -29,7 +29,7 @@ from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
 from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
-from pipeline.tracking.datasets import AUTO, dataset_tags, log_dataset, settled
+from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
 from pipeline.tracking.models import NAME, log_model
 from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.search import STEP_KEY, find_finished

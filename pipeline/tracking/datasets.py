@@ -10,9 +10,8 @@ from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
+from pipeline.settings import AUTO
 from pipeline.tracking.runs import Run
-
-AUTO = "auto"
 
 
 def log_dataset(run: Run, prepared: Prepared, context: str) -> None:
