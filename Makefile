@@ -11,7 +11,7 @@ STORE := python -c 'import mlflow; from pipeline.tracking.schema import make_rea
 .PHONY: demo ui server test test-ui docs bench soak faults lint format clean
 
 demo: .venv/installed
-	$(STORE)
+	@$(STORE)
 	mlflow run . --env-manager local
 
 # On the store in use, for this machine alone.
@@ -65,10 +65,10 @@ clean:
 	rm -rf .venv dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11-3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make demo PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Python 3.11-3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make demo PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
-	touch $@
+	@touch $@
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'

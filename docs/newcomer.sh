@@ -14,12 +14,23 @@ folder=$2
 started=$SECONDS
 said=$(mktemp)
 servers=()
-trap 'for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done; rm -f "$said"' EXIT
+trap 'for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done; rm -f "$said" "$said.server"' EXIT
 
 chapter() { printf '\n## %s (after %d s)\n\n' "$1" $((SECONDS - started)); }
 
+show() { # a command as it is typed
+    local word line='$'
+    for word in "$@"; do
+        case $word in
+        *[[:space:]{]*) line+=" '$word'" ;;
+        *) line+=" $word" ;;
+        esac
+    done
+    printf '%s\n' "$line"
+}
+
 run() { # shows a command, runs it, and keeps what it said
-    printf '$ %s\n' "$*"
+    show "$@"
     "$@" 2>&1 | tee "$said"
 }
 
@@ -35,7 +46,7 @@ answers() { # waits for a server, two minutes at most
 serve() { # what answers at an address, in the background
     local address=$1
     shift
-    printf '$ %s &\n' "$*"
+    show "$@" '&'
     "$@" >"$said.server" 2>&1 &
     servers+=($!)
     answers "$address"
@@ -73,7 +84,7 @@ run python -m pipeline evaluate --run_id "$ncf" --register films
 chapter "Serve, and ask for a user"
 serve http://127.0.0.1:5001/ping mlflow models serve -m models:/films@champion --env-manager local --port 5001
 run curl --silent http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \
-    -d '{"dataframe_records": [{"user": 42}], "params": {"k": 5}}'
+    -d '{"dataframe_records": [{"user": 4169}, {"items": [1, 260]}], "params": {"k": 3}}'
 echo
 
 chapter "The same on a CSV of one's own"

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 
 from pipeline.errors import UserError, brief
 
+AUTO = "auto"
+"""Of a field that is taken as the data or the machine have it."""
+
 
 class Settings(BaseModel):
     """Immutable, checked settings; unknown names are refused, docstrings are descriptions."""

@@ -137,9 +137,9 @@ def test_flags_in_every_form(here: Workplace, words: tuple[str, ...]) -> None:
     outcome = here.cli("train", "--config", "small.yaml", "--dataset=ratings.csv", *words)
     assert outcome.status == 0, outcome.told
     params = here.runs(step="train")[0].data.params
-    assert params["k"] == "[5, 10]"
+    assert params["k"] == "5,10"
     assert params["epochs"] == "1"
-    assert params["windows"] == "[]"
+    assert params["windows"] == "none"
 
 
 def test_a_model_needs_no_file(here: Workplace) -> None:

@@ -96,9 +96,11 @@ def backup(folder: Path, artifacts: str | None, to: Path) -> None:
     FOLDER, artifacts and DATABASE_URL are those of the server. What is copied holds hashes of
     passwords: only its owner can read it.
     """
+    from pipeline.console import waiting
     from pipeline.ops.backup import backup as step
 
-    step(folder, artifacts, to)
+    with waiting("Copying the store"):
+        step(folder, artifacts, to)
 
 
 @click.command()
@@ -107,6 +109,8 @@ def backup(folder: Path, artifacts: str | None, to: Path) -> None:
 @ARTIFACTS
 def restore(source: Path, folder: Path, artifacts: str | None) -> None:
     """Fill a server's empty store with a backup; one that holds something is refused."""
+    from pipeline.console import waiting
     from pipeline.ops.backup import restore as step
 
-    step(source, folder, artifacts)
+    with waiting(f"Restoring {source}"):
+        step(source, folder, artifacts)

@@ -198,4 +198,5 @@ def _plain(value: str) -> str:
     try:
         return f"{float(value):.12g}"
     except ValueError:
-        return re.sub(r"[\[\]()\s]", "", value).lower()
+        # Runs of before spell lists as Python does, and an empty one with its brackets alone.
+        return re.sub(r"[\[\]()\s]", "", value).lower() or "none"

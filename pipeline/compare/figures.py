@@ -217,10 +217,12 @@ def over_time(
     high: Floats,
     *,
     metric: str,
+    baseline: int,
 ) -> Drawn:
     """A line per model over cuts in time, with the intervals at each cut; all are [n, cuts].
 
-    Models stand beside each other at a cut, so that no interval hides another.
+    Models stand beside each other at a cut, so that no interval hides another. The first, the best
+    on average, has a thick line; the baseline, by its place, is called so.
     """
     figure, axes = new_figure(7 + _room(names), max(4.5, 1.4 + ROW_INCHES * len(names)))
     places = np.arange(len(cuts))
@@ -232,11 +234,12 @@ def over_time(
             mean[i],
             yerr=np.stack([mean[i] - low[i], high[i] - mean[i]]),
             color=COLOURS[i % len(COLOURS)],
-            label=name,
+            label=f"{name} (baseline)" if i == baseline else name,
             marker=MARKERS[(i + again) % len(MARKERS)],
             markersize=5,
             linestyle="-" if not again else "--",
-            linewidth=1,
+            linewidth=1 if i else 2.5,
+            elinewidth=1,
             capsize=2,
         )
     axes.set_xticks(places, cuts)

@@ -6,6 +6,7 @@ without a network. What users have named is text in it, never markup.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from io import BytesIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from pipeline.compare.card import HELD_OUT
+from pipeline.compare.contenders import Protocol
 from pipeline.compare.over_time import Backtest
 from pipeline.compare.over_time_tables import section as over_time_section
 from pipeline.compare.result import Comparison
@@ -78,7 +81,7 @@ def of_comparison(
     facts = [
         ("Models", ", ".join(f"{row.name} ({row.model})" for row in rows)),
         ("Data", f"{protocol.dataset}, fingerprint {protocol.fingerprint}"),
-        ("Split", protocol.words["split"].removeprefix("split ")),
+        ("Split", _split(protocol)),
         ("Lists", f"the best {protocol.k} of the whole catalogue, {protocol.words['mask']}"),
         ("Test", f"{len(comparison.values):,} users"),
         ("Ranked by", f"{metric}; compared with {baseline}"),
@@ -130,6 +133,15 @@ def of_backtest(
         links,
         made,
     )  # fmt: skip
+
+
+def _split(protocol: Protocol) -> str:
+    """The split by its name, and in words where it is one of ours."""
+    name = protocol.words["split"].removeprefix("split ")
+    for kind, told in HELD_OUT.items():
+        if found := re.match(rf"{kind.replace('_', '-')}-([\d.]+)", protocol.split):
+            return f"{name}. {told.format(float(found[1]))}"
+    return name
 
 
 def _unlike(comparison: Comparison) -> list[str]:

@@ -27,8 +27,8 @@ from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.which_files import choose
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError, brief
+from pipeline.settings import AUTO
 
-AUTO = "auto"
 DATA_DIR = "PIPELINE_DATA_DIR"
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
 PUBLISHED: Mapping[str, str | None] = {

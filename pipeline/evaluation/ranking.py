@@ -24,6 +24,8 @@ MEMORY_BUDGET = 32 * 2**20
 
 DEVICE_BUDGET = 256 * 2**20
 """The same for scores that are tensors: small blocks would leave most of a GPU idle."""
+DEVICE_SHARE = 1 / 16
+"""Of a GPU's free memory, that these may take; ranking takes several times as much beside them."""
 
 BLOCKS_AT_ONCE = 2  # one is ranked in a thread of its own while the next is scored
 SCORE_BYTES = 4
@@ -84,7 +86,8 @@ def rank(
         memory_budget: bytes for the scores of the blocks in work. What ranking takes beside them
             is a few times ``CACHE_BYTES``, or one row of scores if that is more; what the scorer
             needs inside comes on top. Once scores have come as a tensor, blocks have the size that
-            ``DEVICE_BUDGET`` allows. The lists are the same for every budget.
+            ``DEVICE_BUDGET`` and free memory allow, and half of it whenever a GPU has none left.
+            The lists are the same for every budget.
 
     Returns:
         int32[n, k], row i for ``users[i]``, as from ``top_k``.
@@ -94,14 +97,18 @@ def rank(
     """
     if seen is not None and seen.shape[1] != n_items:
         raise ValueError(f"seen has shape {seen.shape}, the catalogue has {n_items} items")
-    of_a_row, left = BLOCKS_AT_ONCE * SCORE_BYTES * n_items, users
+    of_a_row, left, on_device = BLOCKS_AT_ONCE * SCORE_BYTES * n_items, users, False
     ranked: list[Future[npt.NDArray[np.int32]]] = []
     with ThreadPoolExecutor(1) as ranker:
         while len(left):
             block, left = np.split(left, [max(1, memory_budget // of_a_row)])
-            scores = scorer.scores(block)
-            if not isinstance(scores, np.ndarray):
-                memory_budget = DEVICE_BUDGET
+            scores = _scores(scorer, block)
+            if scores is None:
+                memory_budget, left = of_a_row * len(block) // 2, np.concatenate([block, left])
+                on_device = True
+                continue
+            if not isinstance(scores, np.ndarray) and not on_device:
+                memory_budget, on_device = _device_budget(scores), True
             if scores.shape != (len(block), n_items):
                 raise ValueError(
                     f"{type(scorer).__name__} returned scores of shape {scores.shape} for "
@@ -111,6 +118,27 @@ def rank(
                 ranked[-1].result()  # or blocks would queue up in memory
             ranked.append(ranker.submit(_rank_block, scores, block, seen, k))
     return np.concatenate([np.empty((0, k), np.int32), *(lists.result() for lists in ranked)])
+
+
+def _scores(scorer: Scorer, users: npt.NDArray[np.int32]) -> Scores | None:
+    """None where a GPU's memory is too small for scores of so many users."""
+    try:
+        return scorer.scores(users)
+    except RuntimeError as error:
+        if len(users) == 1 or not _is_out_of_memory(error):
+            raise
+    return None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Of PyTorch, which is not imported for it."""
+    return type(error).__name__ == "OutOfMemoryError"
+
+
+def _device_budget(scores: Tensor) -> int:
+    from pipeline.training.memory import free_memory
+
+    return int(min(DEVICE_BUDGET, DEVICE_SHARE * free_memory(scores.device)))
 
 
 def _rank_block(
@@ -135,7 +163,10 @@ def _rank_block(
 
 
 def _on_device(scores: Tensor, seen: sparse.csr_matrix | None, k: int) -> npt.NDArray[np.int32]:
-    """As ``top_k``: the mask is copied there, the lists are copied back."""
+    """As ``top_k``: the mask is copied there, the lists are copied back.
+
+    By halves where there is no memory for all at once.
+    """
     import torch
 
     from pipeline.evaluation import device_ranking
@@ -144,9 +175,16 @@ def _on_device(scores: Tensor, seen: sparse.csr_matrix | None, k: int) -> npt.ND
     if seen is not None:
         rows = np.repeat(np.arange(len(scores)), np.diff(seen.indptr))
         masked = np.stack([rows, seen.indices.astype(np.int64)])
-    rows, items = torch.from_numpy(masked).to(scores.device)
-    lists: npt.NDArray[np.int32] = device_ranking.top_k(scores, rows, items, k).cpu().numpy()
-    return lists
+    try:
+        rows, items = torch.from_numpy(masked).to(scores.device)
+        lists: npt.NDArray[np.int32] = device_ranking.top_k(scores, rows, items, k).cpu().numpy()
+        return lists
+    except torch.OutOfMemoryError:
+        if len(scores) == 1:
+            raise
+    halves = slice(None, len(scores) // 2), slice(len(scores) // 2, None)
+    parts = [_on_device(scores[half], None if seen is None else seen[half], k) for half in halves]
+    return np.concatenate(parts)
 
 
 def first_unseen(

@@ -19,6 +19,7 @@ from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
+from pipeline.training.memory import free_memory
 from pipeline.training.threads import one_thread
 from pipeline.training.trainer import (
     Epoch,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # Memory for a hidden layer of one block of user-item pairs: what stays in a CPU's cache, and what
 # keeps a GPU busy.
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
+FREE_SHARE = 1 / 8  # of a GPU's free memory, that it may take: two layers are held at a time
 WIDE = "wide."  # before the names of the wide part's arrays
 START = ("start_ridge", "start_ease_share", "start_ease_regularization")
 # The network's tables, and as they are saved.
@@ -230,10 +232,11 @@ class NCF(EpochRecommender):
 
     @property
     def _block_size(self) -> int:
-        """Users whose pairs with the catalogue fit PAIR_BYTES."""
+        """Users whose pairs with the catalogue fit PAIR_BYTES, and what is free on a GPU."""
         items, widest = self.network.items.weight, max(self.settings.layers[1:], default=1)
         kind = "cpu" if items.device.type == "cpu" else "cuda"
-        return max(1, PAIR_BYTES[kind] // (4 * widest * items.shape[1]))
+        size = min(PAIR_BYTES[kind], FREE_SHARE * free_memory(items.device))
+        return max(1, int(size // (4 * widest * items.shape[1])))
 
     @torch.inference_mode()
     def _logits(self, columns: Tensor) -> Tensor:
@@ -272,7 +275,7 @@ class NCF(EpochRecommender):
                 learned["users.weight"].shape[1], learned["items.weight"].shape[1], self.settings
             )
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in learned.items()})
-        self.network.to(choose_device(self.settings.device))
+        self.network.to(choose_device("auto"))  # wherever it was trained
 
     def collapsed(self) -> str | None:
         """GMF user rows shrunk to nothing: the network no longer tells users apart.

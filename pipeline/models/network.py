@@ -102,4 +102,4 @@ class NetworkRecommender(EpochRecommender):
         self._make(n_users, n_items)
         learned = {name: torch.from_numpy(a) for name, a in arrays.items() if name != SIZES}
         self.network.load_state_dict(learned)
-        self.network.to(choose_device(self.settings.device))
+        self.network.to(choose_device("auto"))  # wherever it was trained

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import platform
 import sys
 from typing import Any
 
@@ -17,6 +19,7 @@ WAITING = 64
 BODY_SECONDS = 30.0  # for all of a body to come
 JSON = "application/json"
 SERVER = "mlflow.pyfunc.scoring_server.app"
+ARENA_MAX = -8  # glibc's M_ARENA_MAX: how many heaps threads have; each keeps what lay in it once
 
 
 class RefusedError(Exception):
@@ -108,6 +111,8 @@ def guard_scoring_server() -> None:
     """
     if SERVER not in sys.modules:
         return
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(ARENA_MAX, AT_ONCE)
     import fastapi
 
     class Guarded(fastapi.FastAPI):

@@ -24,7 +24,7 @@ from pipeline.compare.over_time import Backtest, Cut, Refitted
 from pipeline.compare.over_time_tables import csv, section
 from pipeline.compare.report import of_backtest
 from pipeline.config import Experiment
-from pipeline.console import console, show_line, timed
+from pipeline.console import console, show_line, timed, waiting
 from pipeline.data.prepared import load
 from pipeline.data.reading import Reading
 from pipeline.data.split_settings import Quantile
@@ -32,7 +32,7 @@ from pipeline.drawing import Drawn
 from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.evaluation.warnings import BACKTEST_HOLDS
-from pipeline.settings import Settings
+from pipeline.settings import AUTO, Settings
 from pipeline.steps.entrants import data_of, of_file, of_run
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
@@ -45,7 +45,6 @@ from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
 BACKTEST = "backtest"  # the step, and the tag of runs whose settings were refitted in one
-AUTO = "auto"
 
 log = logging.getLogger("pipeline")
 
@@ -97,7 +96,6 @@ def backtest(
             for cut in cuts
         ]
         result = Backtest.of(settings.metric, cuts, _joined(at_cuts), settings.baseline)
-        drawn = _log(run, result)
         page = run_address(run)
         ids = (
             (f"{each.name} at {cut.name}", run_id)
@@ -106,7 +104,9 @@ def backtest(
             for run_id in each.run_ids
         )
         links = [("this backtest", page), *links_to(ids)]
-        kept = keep_report(of_backtest(result, drawn, links, made_by(run)), run)
+        with waiting(f"Comparing over {len(cuts)} cuts"):
+            drawn = _log(run, result)
+            kept = keep_report(of_backtest(result, drawn, links, made_by(run)), run)
     _tell_runs(run, result)
     section(result, detailed=False).show(console)
     show_line(f"See it: {how_to_see(page)}")
@@ -216,7 +216,9 @@ def _log(run: Run, result: Backtest) -> Drawn:
         for c, users in zip(result.cuts, result.tested, strict=True)
     ]
     ends = result.at.mean, result.at.low, result.at.high
-    drawn = figures.over_time(result.names, heads, *ends, metric=result.metric)
+    drawn = figures.over_time(
+        result.names, heads, *ends, metric=result.metric, baseline=result.baseline
+    )
     run.log_figure(drawn, "figures/over_time.png")
     run.describe(text)
     return drawn

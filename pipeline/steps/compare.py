@@ -66,7 +66,8 @@ def compare(
     text = markdown(comparison)
     note = _description(text)
     with track("compare", {"step": "compare", "model": "none"}, parent=parent) as run:
-        drawn = dict(_figures(comparison, metric))
+        with waiting("Drawing"):
+            drawn = dict(_figures(comparison, metric))
         _log(run, comparison, metric, text, drawn)
         run.describe(note)
         page = run_address(run)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from importlib.metadata import distributions
 from typing import Any
 
 from pipeline.config import Experiment
+from pipeline.errors import UserError
+from pipeline.settings import AUTO
 from pipeline.tracking.runs import Run
 
 MACHINE, REQUIREMENTS = ENVIRONMENT = "environment/machine.json", "environment/requirements.txt"
+RESUMED_ON = "resumed_on"  # a tag: another kind of device than the one that a run was begun on
+
+log = logging.getLogger("pipeline")
 
 
 def log_environment(run: Run, experiment: Experiment) -> None:
@@ -37,6 +43,25 @@ def chosen_device(experiment: Experiment) -> str:
     from pipeline.training.trainer import choose_device
 
     return choose_device(wanted).type
+
+
+def on_this_machine(experiment: Experiment) -> Experiment:
+    """``experiment``, which may have begun on a GPU, on what there is here."""
+    try:
+        chosen_device(experiment)
+    except UserError:
+        params = experiment.params.model_copy(update={"device": AUTO})
+        return experiment.model_copy(update={"params": params})
+    return experiment
+
+
+def note_device(run: Run, experiment: Experiment) -> None:
+    """Note of a run that goes on where it goes on, if that is no device of the kind it began on."""
+    begun = run.tags.get("device", "cpu")
+    if (begun == "cpu") != (chosen_device(experiment) == "cpu"):
+        now = _device(experiment)
+        log.warning("Run %s was begun on %s and goes on on %s.", run.id, begun, now)
+        run.set_tags({RESUMED_ON: now})
 
 
 def _device(experiment: Experiment) -> str:

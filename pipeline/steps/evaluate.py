@@ -57,9 +57,9 @@ def evaluate(trained: Trained, prepared: Prepared | None = None, *, reuse: bool 
             return
         if trained.recommender is None:
             _require_beginning(run, inputs)
-        dataset = (prepared or inputs.prepared()).dataset
-        model = trained.recommender or fetch_model(run).recommender
         with waiting(f"Testing {inputs.experiment.name}"):
+            dataset = (prepared or inputs.prepared()).dataset
+            model = trained.recommender or fetch_model(run).recommender
             log_test(run, model, dataset, inputs.experiment)
         run.set_tags({EVALUATED: key})
         run.describe(describe(run))

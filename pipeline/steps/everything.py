@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from pipeline.compare.comparison import compare_runs
 from pipeline.config import Experiment
-from pipeline.console import show_line, timed
+from pipeline.console import console, timed, waiting
 from pipeline.data.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.compare import compare
 from pipeline.steps.tune import train_and_evaluate, tune
-from pipeline.tracking.datasets import dataset_tags
+from pipeline.tracking.datasets import dataset_tags, settled
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import get_evaluated
 from pipeline.tracking.track import track
@@ -46,7 +46,8 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
     about = dataset_tags(data.prepared.dataset)
     tags = {"step": "everything", "model": "none", STUDY: name, **about}
     with track(f"tune {name}", tags, resume=find_parent(name)) as parent:
-        parent.log_params({"dataset": dataset, **suite.given})
+        params = {"dataset": dataset, **suite.given}
+        parent.log_params(settled(params, data.prepared.dataset))
         outcomes = [_fixed(each, data, parent) for each in suite.fixed]
         for plan, beside in suite.studies:
             with timed(f"{plan.name} done"):
@@ -55,13 +56,14 @@ def everything(suite: Suite, dataset: str, reading: Reading, launch: Launch) -> 
         if not run_ids:
             raise UserError(f"{name}: no family came to a result: {outcomes[0].failed}")
         metric = first.selection_metric
-        rows = compare_runs(get_evaluated(run_ids), metric, None).rows
-        before = [families(outcomes, rows)]
-        note = compare(run_ids=run_ids, metric=metric, parent=parent, report=True, before=before)
+        with waiting(f"Comparing {len(run_ids)} runs"):
+            rows = compare_runs(get_evaluated(run_ids), metric, None).rows
+        table = families(outcomes, rows)
+        note = compare(run_ids=run_ids, metric=metric, parent=parent, report=True, before=[table])
         text = page(suite, data.prepared.dataset, windows, outcomes, rows)
         parent.log_text(f"{text}\n{note}", PAGE)
         parent.describe(text)
-        show_line(text)
+        table.show(console)
 
 
 def _fixed(experiment: Experiment, data: Data, parent: Run) -> Outcome:

@@ -15,7 +15,7 @@ from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.prepare import prepare
 from pipeline.steps.train import train
-from pipeline.tracking.datasets import dataset_tags, log_dataset
+from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
 
@@ -33,10 +33,11 @@ def main(
     first = experiments[0]
     with delivering():
         with track(f"main {suite}", {"step": "main", "model": "none"}) as run:
-            run.log_params({"dataset": dataset, "suite": suite, **overrides})
+            run.log_params({"suite": suite, **overrides})
             prepared = prepare(
                 dataset, first.split, first.windows, reading, reuse=reuse, parent=run
             )
+            run.log_params(settled({"dataset": dataset}, prepared.dataset))
             run.set_tags(dataset_tags(prepared.dataset))
             log_dataset(run, prepared, "main")
             run_ids = []

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.compare.contenders import Contender, contenders, per_user
 from pipeline.compare.evidence import gather
 from pipeline.compare.paired_tests import SEED, paired_tests
+from pipeline.console import waiting
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import bounds
 from pipeline.evaluation.names import parse_accuracy
@@ -50,7 +51,8 @@ def register_evaluated(trained: Trained, name: str) -> str:
         {FINGERPRINT: trained.inputs.fingerprint} if validated is None
         else measured(f"val/{metric}", validated, trained.inputs.fingerprint, experiment.windows)
     )  # fmt: skip
-    text = promote(run, name, tags, partial(_challenge, run, metric, name))
+    with waiting(f"Comparing with the champion of {name}"):
+        text = promote(run, name, tags, partial(_challenge, run, metric, name))
     log.info("%s", text)
     return text
 

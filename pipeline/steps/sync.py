@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from pipeline.console import waiting
 from pipeline.errors import UserError
 from pipeline.ops.offline import deliver_offline_store, offline_uri
 from pipeline.outbox.delivery import shown_uri
@@ -19,8 +20,10 @@ def sync() -> None:
     Raises:
         UserError: something is not delivered still; the messages before say what and why.
     """
-    waiting = 0
-    for left in deliver_left(again=True):
+    undelivered = 0
+    with waiting("Delivering"):
+        found = deliver_left(again=True)
+    for left in found:
         if left.store == offline_uri():
             continue  # delivered below
         log.info("%s: %d requests delivered to %s", left.folder, left.requests, left.store)
@@ -30,14 +33,14 @@ def sync() -> None:
             log.warning("%s: %d entries are damaged; they are kept", left.folder, left.damaged)
         if left.refused or left.damaged:
             log.warning("Remove the folder %s when you need it no more.", left.folder)
-            waiting += 1
+            undelivered += 1
         elif left.trouble:
-            waiting += 1
+            undelivered += 1
         if left.trouble:
             log.warning("%s: not delivered: %s", left.folder, left.trouble)
     migration = deliver_offline_store()
     if migration is not None:
         check(migration, "offline runs")
-    if waiting:
-        raise UserError(f"{waiting} outboxes are not delivered; nothing of them is lost.")
+    if undelivered:
+        raise UserError(f"{undelivered} outboxes are not delivered; nothing of them is lost.")
     log.info("Nothing that was logged here is left to deliver to %s.", shown_uri())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import Experiment
@@ -16,13 +16,20 @@ from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, listed
-from pipeline.steps.environment import ENVIRONMENT, chosen_device, log_environment
+from pipeline.settings import AUTO
+from pipeline.steps.environment import (
+    ENVIRONMENT,
+    chosen_device,
+    log_environment,
+    note_device,
+    on_this_machine,
+)
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import ARTIFACT, Inputs
 from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
-from pipeline.tracking.datasets import dataset_tags, log_dataset
+from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
 from pipeline.tracking.models import NAME, log_model
 from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.search import STEP_KEY, find_finished
@@ -31,7 +38,6 @@ from pipeline.tracking.track import track
 
 TRAIN = "train"
 VALIDATION = "validation.json"
-AUTO = "auto"
 
 log = logging.getLogger("pipeline")
 
@@ -88,6 +94,7 @@ def train(
         journal = open_journal(run, resuming=resume is not None)
         if journal.stand:
             log.info("Run %s goes on after %s.", run.id, journal.stand)
+            note_device(run, experiment)
         try:
             model, validation = fit(experiment, dataset, run, journal)
         except KeyboardInterrupt:
@@ -136,14 +143,9 @@ def _params(inputs: Inputs, prepared: Prepared) -> dict[str, Any]:
     """All fields as they are known now: what "auto" was taken for, and not that word."""
     experiment, dataset = inputs.experiment, prepared.dataset
     params = {**experiment.flat(), "dataset": inputs.dataset}
-    known = {
-        "dataset": dataset.name,
-        "protocol": dataset.split.protocol,
-        "values": dataset.values_taken,
-    }
     if params.get("device") == AUTO:
-        known["device"] = chosen_device(experiment)
-    return params | {name: value for name, value in known.items() if params.get(name) == AUTO}
+        params["device"] = chosen_device(experiment)
+    return settled(params, dataset)
 
 
 def resume(run_id: str) -> Trained:
@@ -159,6 +161,7 @@ def resume(run_id: str) -> Trained:
     with delivering():  # first of what the process that was killed has left
         finished = run.status == "FINISHED"
         inputs = Inputs.of(run)
+        inputs = replace(inputs, experiment=on_this_machine(inputs.experiment))
         prepared = inputs.prepared()
         if finished:
             must = must_hold(inputs)

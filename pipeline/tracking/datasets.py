@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
+from pipeline.settings import AUTO
 from pipeline.tracking.runs import Run
 
 
@@ -25,4 +29,17 @@ def dataset_tags(dataset: Dataset) -> dict[str, str]:
         "dataset_fingerprint": dataset.fingerprint,
         "split": dataset.protocol,
         **dataset.notes,
+    }
+
+
+def settled(params: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """Parameters with what "auto" was taken for on a dataset in the place of that word."""
+    known = {
+        "dataset": dataset.name,
+        "protocol": dataset.split.protocol,
+        "values": dataset.values_taken,
+    }
+    return {
+        **params,
+        **{name: value for name, value in known.items() if params.get(name) == AUTO},
     }

@@ -53,7 +53,11 @@ class Replayed:
         try:
             self.replay = self.record(lambda: function(*buffers))
         except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
+            # What forbids it comes first; that the recording failed for it is all that CUDA adds.
+            first: BaseException = error
+            while first.__context__ is not None:
+                first = first.__context__
+            reason = str(first).partition("\n")[0]
             warnings.warn(
                 f"A training step cannot be recorded as a CUDA graph, so its kernels are launched "
                 f"one by one, which is slower and no different otherwise: {reason}",

@@ -60,5 +60,6 @@ class Method:
     verified_negatives: bool = False
     """Draw negatives again that the user has in training."""
     precision: Precision = "float32"
-    """Of hidden layers' matrix products, on CUDA: tf32 and bf16 are faster and keep 10 and 7 bits
-    of a number instead of 23. Parameters, and models that are loaded, stay float32."""
+    """Of hidden layers' matrix products, on CUDA. tf32 and bf16 (bfloat16) have the range of a
+    float32 and are faster, as they keep 10 and 7 of the 23 bits of its fraction; bf16 takes half
+    the memory, too. Parameters, and models that are loaded, stay float32."""

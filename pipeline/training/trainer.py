@@ -154,16 +154,17 @@ class Trainer:
 
         Raises:
             DivergedError: an epoch's loss or result is not finite; ``on_epoch`` never hears of it.
+            UserError: a GPU's memory is too small for the batch.
         """
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
                 # Anew for every epoch: one that was broken off draws the same again.
                 draws = hash((self.generator.initial_seed(), self.epochs_done))
-                with seeded(draws, self.generator.device):
+                with seeded(draws, self.generator.device), self._enough_memory():
                     losses = self.loop.run()
-                # Here a GPU is waited for: the losses are wanted as one number.
-                loss_sum = float(losses.double().sum())
+                    # Here a GPU is waited for: the losses are wanted as one number.
+                    loss_sum = float(losses.double().sum())
                 self.epochs_done += 1
                 self._require_finite(loss_sum)
                 seconds = time.perf_counter() - started
@@ -173,6 +174,21 @@ class Trainer:
                 if on_epoch is not None and on_epoch(epoch):
                     break
         self.loop.optimizer.release()
+
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            size, steps = self.settings.batch_size, self.settings.steps_per_epoch
+            advice = f"batch_size={max(1, size // 2)}"
+            if steps is not None:
+                advice = f"steps_per_epoch={2 * steps}, which halves it"
+            raise UserError(
+                f"The GPU has no memory left for batches of {size:,} in epoch "
+                f"{self.epochs_done + 1} ({brief(error)}). Try {advice}, or end what else is on "
+                f"the GPU (nvidia-smi lists it); the run then begins anew."
+            ) from None
 
     def _require_finite(self, loss_sum: float) -> None:
         """The last step shows in the parameters alone: losses are taken before their step."""
@@ -196,20 +212,35 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.loop.optimizer.state_dict(),
             "generator": self.generator.get_state(),
+            "device": self.generator.device.type,
             "epochs_done": self.epochs_done,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, bit for bit on a CPU.
 
+        Random numbers of a CPU and of a GPU have nothing in common: on the other kind of device
+        they are drawn anew, from the seed and the epochs done.
+
         Raises:
             UserError: it is no state of such a trainer.
         """
+        kind = self.generator.device.type
         try:
             self.network.load_state_dict(state["network"])
             self.loop.optimizer.load_state_dict(state["optimizer"])
-            self.generator.set_state(state["generator"].cpu())
             self.epochs_done = int(state["epochs_done"])
+            if state.get("device", kind) == kind:
+                self.generator.set_state(state["generator"].cpu())
+            else:
+                seed = self.generator.initial_seed()
+                self.generator.manual_seed(hash((seed, self.epochs_done)))
+                log.warning(
+                    "The fit was begun on another kind of device (%s) and goes on on %s: weights "
+                    "and optimizer are what they were, random numbers are drawn anew.",
+                    state["device"],
+                    kind,
+                )
         except Exception as error:  # torch raises many kinds for what does not fit
             raise UserError(
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "

@@ -36,7 +36,7 @@ PRUNED, CHOSEN = ORANGE, BEST
 MARK_BEST: dict[str, Any] = {"marker": "*", "s": 260, "color": CHOSEN, "zorder": 4}
 MARK_PRUNED: dict[str, Any] = {"marker": "x", "s": 36, "color": PRUNED, "zorder": 2}
 MARK_PLAIN: dict[str, Any] = {"marker": "o", "s": 26, "color": PLAIN, "zorder": 3}
-MOST_LETTERS = 14  # of a choice at an axis
+MOST_LETTERS = 11  # of a choice at an axis
 IMPORTANCE_SEED = 0  # of the forest that weighs parameters
 
 
@@ -149,7 +149,8 @@ def _parallel(complete: Sequence[FrozenTrial], params: Sequence[str], plan: Plan
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks([0, 1], ["lowest", "highest"])
     axes.grid(axis="y", visible=False)
-    says = f"The best fifth of {len(complete)} complete trials (blue)"
+    alike = params[int(np.argmin(np.nan_to_num(heights[top, :-1], nan=0.5).std(axis=0)))]
+    says = f"The best fifth of {len(complete)} trials (blue) are most alike in {alike}"
     headline(figure, says)
     return Drawn(figure, _table(complete), says)
 
@@ -175,10 +176,11 @@ def _intermediate(trials: Sequence[FrozenTrial], plan: Plan) -> Drawn:
         told = {"trial": each.number, "state": each.state.name.lower()}
         lines.append(pd.DataFrame({**told, "step": steps, "value": values}))
     _legend(axes, trials)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     says = _of_best(trials, plan)
     headline(figure, says)
     axes.set(
-        xlabel="step: epochs of one validation window after another",
+        xlabel="step: epochs, or fits, of one validation window after another",
         ylabel=f"{plan.objectives[0]} to be expected\n(windows to come count as popularity's)",
     )
     return Drawn(figure, pd.concat(lines, ignore_index=True), says)
@@ -198,7 +200,9 @@ def _front(complete: Sequence[FrozenTrial], plan: Plan) -> Drawn:
             textcoords="offset points", fontsize=9,
         )  # fmt: skip
     axes.legend()
-    says = f"{int(best.sum())} of {len(complete)} trials are beaten by nothing on both"
+    says = (
+        f"The front, on which nothing beats a trial on both: {int(best.sum())} of {len(complete)}"
+    )
     headline(figure, says)
     axes.set(xlabel=plan.objectives[1], ylabel=plan.objectives[0])
     return Drawn(figure, _table(complete).assign(on_front=best), says)
@@ -238,7 +242,7 @@ def _legend(axes: Axes, trials: Sequence[FrozenTrial]) -> None:
     axes.scatter([], [], **MARK_PLAIN, label="complete")
     if n_pruned:
         axes.scatter([], [], **MARK_PRUNED, label=f"pruned ({n_pruned})")
-    axes.legend(loc="lower right")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _of_best(trials: Sequence[FrozenTrial], plan: Plan) -> str:

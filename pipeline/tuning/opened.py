@@ -28,7 +28,7 @@ from pipeline.evaluation.prepared import prepare_and_tell, tell_sizes
 from pipeline.evaluation.validation import rolling_windows, window_name
 from pipeline.mishaps import explain
 from pipeline.process import lock, same_command
-from pipeline.tracking.datasets import dataset_tags, log_dataset
+from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
 from pipeline.tracking.links import how_to_see, run_address
 from pipeline.tracking.runs import Run, tracking_uri
 from pipeline.tracking.track import track
@@ -226,7 +226,8 @@ def _run_of(study: Study, data: Data, parent: Run | None) -> Iterator[Run]:
             run.log_file(prepared.folder, DATASET)
             log_dataset(run, prepared, "tuning")
             settings = plan.settings.model_dump(mode="json")
-            run.log_params({**experiment.flat(), **settings, "dataset": data.asked})
+            params = {**experiment.flat(), **settings, "dataset": data.asked}
+            run.log_params(settled(params, prepared.dataset))
             study.set_user_attr(READY, True)
         yield run
 

@@ -9,6 +9,8 @@ import signal
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import optuna
@@ -30,6 +32,7 @@ from pipeline.tuning.plan import Plan
 from pipeline.tuning.study import DATA, PARENT_RUN, STOPPED, join_study, stored_plan
 from pipeline.tuning.suggestions import distributions, suggest
 from pipeline.tuning.work import work
+from pipeline.tuning.workers import own_gpu
 
 LETTERS = 80  # of a trial's fields in its title
 SAME = "same_as_trial"  # an earlier trial that tried the same
@@ -42,7 +45,7 @@ def join(storage: str, study_name: str, launcher: int | None, number: int | None
     """Run trials of a study until its budget is taken.
 
     ``launcher`` is the process that started this one, as its worker ``number``; a worker that joins
-    by itself has neither.
+    by itself has neither, and takes a GPU that no other such worker has.
 
     Raises:
         UserError: there is no such study, or the data or the parent run cannot be reached.
@@ -53,7 +56,9 @@ def join(storage: str, study_name: str, launcher: int | None, number: int | None
         number = zlib.crc32(f"{platform.node()} {os.getpid()}".encode())
     study, plan = join_study(storage, study_name, number)
     log.info("Worker of study %s: %d trials in all", study_name, plan.budget)
-    work(study, _Trials(study, plan), _stopping_on_ctrl_c())
+    wanted = plan.experiment.params.model_dump().get("device") if launcher is None else None
+    with own_gpu(wanted, Path(gettempdir()) / "ncf-pipeline-gpus"):
+        work(study, _Trials(study, plan), _stopping_on_ctrl_c())
     stopped = study.user_attrs[STOPPED]
     log.info("Worker of study %s ends%s", study_name, f": {stopped}" if stopped else "")
 

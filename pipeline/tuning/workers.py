@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.process import lock
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OUR_RUN = "MLFLOW_RUN_ID"  # of `mlflow run`: no worker is to end it
@@ -115,16 +118,16 @@ def worker_environments(
     ``gpus`` are the names by which CUDA knows the devices; workers take them in turn. Without a
     number of workers there are ``workers_per_gpu`` on each, or one per core of the CPU, up to four.
     """
-    count = workers or len(gpus) * workers_per_gpu or min(cores, MOST_ON_CPU)
-    if gpus and count > len(gpus) * workers_per_gpu:
+    total = workers or len(gpus) * workers_per_gpu or min(cores, MOST_ON_CPU)
+    if gpus and total > len(gpus) * workers_per_gpu:
         raise UserError(
-            f"workers={count} on {len(gpus)} GPUs with workers_per_gpu={workers_per_gpu}: expected "
+            f"workers={total} on {len(gpus)} GPUs with workers_per_gpu={workers_per_gpu}: expected "
             f"at most {len(gpus) * workers_per_gpu}. Raise workers_per_gpu to let trials share one."
         )
-    threads = {name: str(max(1, cores // count)) for name in THREADS if name not in os.environ}
+    threads = {name: str(max(1, cores // total)) for name in THREADS if name not in os.environ}
     places = [
         {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-        for number in range(count)
+        for number in range(total)
     ]
     return [{**threads, **place} for place in places]
 
@@ -136,12 +139,32 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+@contextmanager
+def own_gpu(wanted: str | None, folder: Path) -> Iterator[None]:
+    """A GPU for a worker that nobody launched: of this machine's, the one with fewest of them.
+
+    Which are taken is known by locks in ``folder``, which end with their process. It has to come
+    before anything is done on a GPU, since CUDA then no longer asks which it may see.
+    """
+    gpus = visible_gpus(wanted)
+    with ExitStack() as held:
+        for number in count() if gpus else ():
+            sharing, place = divmod(number, len(gpus))
+            try:
+                held.enter_context(lock(folder / f"{gpus[place]}-{sharing}.lock", gpus[place]))
+            except UserError:
+                continue
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place]
+            break
+        yield
+
+
 def visible_gpus(wanted: str | None) -> list[str]:
     """The CUDA devices that a network would train on; none where ``wanted`` is the CPU or None."""
     if wanted in (None, "cpu"):
         return []
     import torch
 
-    count = torch.cuda.device_count()
+    present = torch.cuda.device_count()
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return named[:count] or [str(number) for number in range(count)]
+    return named[:present] or [str(number) for number in range(present)]

@@ -183,9 +183,10 @@ def test_user_differences_tell_shares() -> None:
 def test_models_over_time_can_all_be_read(n: int) -> None:
     names, mean = names_of(n), np.linspace(0.3, 0.4, 3 * n).reshape(n, 3)
     drawn = over_time(
-        names, ["0.8", "0.85", "0.9"], mean, mean - 0.02, mean + 0.03, metric="ndcg_at_10"
-    )
-    found = boxes(drawn.figure, names)
+        names, ["0.8", "0.85", "0.9"], mean, mean - 0.02, mean + 0.03, metric="ndcg_at_10",
+        baseline=n - 1,
+    )  # fmt: skip
+    found = boxes(drawn.figure, [*names[:-1], f"{names[-1]} (baseline)"])
     assert len(found) == n
     assert overlaps(found) == 0
     (axes,) = drawn.figure.axes
@@ -194,5 +195,5 @@ def test_models_over_time_can_all_be_read(n: int) -> None:
     assert len(looks) == n  # in print, colours alone do not do
     assert len(drawn.data) == 3 * n
     # The bars of a cut stand beside each other.
-    starts = {line.get_path().vertices[0, 0] for line in axes.lines if line.get_linewidth() == 1}
+    starts = {line.get_path().vertices[0, 0] for line in axes.lines if line.get_linewidth() >= 1}
     assert len(starts) == n

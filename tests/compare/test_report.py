@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.compare.report import Report
+from pipeline.compare.contenders import Protocol
+from pipeline.compare.report import Report, _split
 from pipeline.compare.tables import Section
 from pipeline.drawing import Drawn, in_style, new_figure
 
@@ -72,6 +73,17 @@ def test_it_needs_nothing_but_itself(html: str) -> None:
     assert style is not None
     assert "url(" not in style[1]
     assert "@import" not in style[1]
+
+
+def test_a_split_is_told_in_words() -> None:
+    def told(split: str) -> str:
+        return _split(Protocol("films", "f", split, "seen", 10))
+
+    moment = "One moment for all users, the 0.85 quantile of the timestamps, ends the training."
+    assert told("time-0.85-5-15-10") == f"time-0.85-5-15-10. {moment}"
+    assert "Of each user a share of 0.8 trains, drawn" in told("random-0.8-5-15-10")
+    assert "Of each user the latest" in told("leave-one-out-5-15")
+    assert told("given") == "given"
 
 
 def test_nothing_found_is_said(html: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 from torch import Tensor
 
-from pipeline.evaluation import ranking
+from pipeline.evaluation import device_ranking, ranking
 from pipeline.evaluation.ranking import CACHE_BYTES, first_unseen, rank, top_k
 from tests.evaluation.slow_metrics import slow_list
 
@@ -315,3 +315,39 @@ def test_shapes_that_disagree_are_refused() -> None:
         rank(Table(scores), np.zeros(1, np.int32), sparse.csr_matrix((1, 4)), 2, 3)
     with pytest.raises(ValueError, match="k is 0"):
         top_k(scores, None, 0)
+
+
+class Cramped(TensorTable):
+    """Scores on a GPU whose memory is too small for more than three users."""
+
+    def scores(self, users: npt.NDArray[np.int32]) -> Tensor:  # type: ignore[override]
+        if len(users) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().scores(users)
+
+
+def test_blocks_are_halved_where_a_gpu_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = np.random.default_rng(0).random((23, 40), np.float32)
+    seen = sparse.random(23, 40, 0.2, format="csr", random_state=0)
+    users = np.arange(23, dtype=np.int32)
+    expected = rank(Table(table), users, seen, 5, 40)
+    np.testing.assert_array_equal(rank(Cramped(table), users, seen, 5, 40), expected)
+
+    whole = device_ranking.top_k
+
+    def cramped(scores: Tensor, rows: Tensor, items: Tensor, k: int) -> Tensor:
+        if len(scores) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(scores, rows, items, k)
+
+    monkeypatch.setattr(device_ranking, "top_k", cramped)
+    np.testing.assert_array_equal(rank(TensorTable(table), users, seen, 5, 40), expected)
+
+
+def test_one_user_for_whom_a_gpu_has_no_memory_is_told() -> None:
+    class Full(TensorTable):
+        def scores(self, users: npt.NDArray[np.int32]) -> Tensor:  # type: ignore[override]
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        rank(Full(np.ones((4, 5), np.float32)), np.arange(4, dtype=np.int32), None, 2, 5)

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow.entities import Run as MlflowRun
 
 from pipeline.training.checkpoint import Journal
@@ -173,6 +174,29 @@ def test_a_run_resumes_from_the_copy_in_its_artifacts(
     assert outcome.status == 0, outcome.told
     assert "starts from the beginning" not in outcome.told
     assert workplace.run(step="train").info.status == "FINISHED"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_run_that_was_begun_on_a_gpu_resumes_here(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it had been: what tells of a GPU is put into its inputs, tags and checkpoint."""
+    run = interrupt(workplace, monkeypatch, "record", 4)
+    workplace.client.set_tag(run.info.run_id, "device", "NVIDIA H100 80GB HBM3")
+    inputs = workplace.json(run, "inputs.json")
+    inputs["experiment"]["params"]["device"] = "cuda"
+    workplace.client.log_dict(run.info.run_id, inputs, "inputs.json")
+    path = checkpoint(workplace, run)
+    content = torch.load(path, weights_only=True)
+    content["state"] |= {"device": "cuda", "generator": torch.zeros(16, dtype=torch.uint8)}
+    torch.save(content, path)
+    outcome = workplace.cli("train", "--resume", run.info.run_id)
+    assert outcome.status == 0, outcome.told
+    assert "was begun on NVIDIA H100 80GB HBM3 and goes on on cpu" in outcome.told
+    assert "random numbers are drawn anew" in outcome.told
+    resumed = workplace.run(step="train")
+    assert resumed.info.status == "FINISHED"
+    assert resumed.data.tags["resumed_on"] == "cpu"
 
 
 def test_a_finished_run_is_not_resumed(workplace: Workplace) -> None:

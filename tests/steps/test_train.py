@@ -53,10 +53,11 @@ def test_tags(run: MlflowRun) -> None:
 def test_parameters_are_the_whole_experiment_and_the_dataset(run: MlflowRun) -> None:
     params = run.data.params
     assert params["learning_rate"] == "0.01"
-    assert params["layers"] == "[8, 4]"
-    assert params["windows"] == "[0.7, 0.85]"
+    assert params["layers"] == "8,4"
+    assert params["windows"] == "0.7,0.85"
     assert params["k"] == "10"  # a list of one is a number, by which the UI can sort
     assert params["device"] in ("cpu", "cuda")  # and not auto, of which it was made
+    assert params["values"] != "auto"
     assert params["protocol"] == "time"
     assert run.data.tags["values"] == "ratings"
     assert not [name for name in run.data.metrics if name.startswith("data/")]
@@ -96,6 +97,19 @@ def test_validation_is_the_mean_over_windows_at_the_chosen_epoch(
         values = [shared.history(run, f"val/{window}/{name}")[chosen] for window in WINDOWS]
         assert shared.history(run, f"val/{name}") == {chosen: pytest.approx(sum(values) / 2)}
         assert values[0] != values[1]
+
+
+def test_pages_that_compare_runs_begin_with_ndcg_of_validation(
+    workplace: Workplace, run: MlflowRun
+) -> None:
+    """They begin with what was logged first: of a model without epochs, the mean over windows."""
+    data = ("--dataset", "ratings.csv", "--windows=0.7,0.85")
+    assert workplace.cli("train", "--model", "svd", *data).status == 0
+    found = workplace.run(step="train").data.metrics
+    assert next(iter(found)) == "val/ndcg_at_10"
+    windows = [found[f"val/{name}/ndcg_at_10"] for name in WINDOWS]
+    assert found["val/ndcg_at_10"] == pytest.approx(np.mean(windows))
+    assert next(iter(run.data.metrics)) == "val/window_0.7/ndcg_at_10"  # the epochs come first
 
 
 def test_every_epoch_has_its_metrics(shared: Workplace, run: MlflowRun) -> None:
@@ -182,7 +196,7 @@ def test_without_validation_all_epochs_are_fitted(workplace: Workplace) -> None:
     run = workplace.run(step="train")
     assert list(workplace.history(run, "train/loss")) == [1, 2, 3]
     assert not any(name.startswith("val/") for name in run.data.metrics)
-    assert run.data.params["windows"] == "[]"
+    assert run.data.params["windows"] == "none"
 
 
 def test_a_model_without_epochs_is_validated_too(workplace: Workplace) -> None:

@@ -6,7 +6,7 @@ import json
 
 from pipeline.data.prepared import load, prepare
 from pipeline.data.split_settings import SplitSettings
-from pipeline.tracking.datasets import log_dataset
+from pipeline.tracking.datasets import log_dataset, settled
 from pipeline.tracking.track import track
 from tests.steps.workplace import Workplace
 
@@ -22,3 +22,17 @@ def test_name_digest_and_place(workplace: Workplace) -> None:
         assert {tag.key: tag.value for tag in logged.tags} == {"mlflow.data.context": "training"}
         source = json.loads(logged.dataset.source)["uri"]
         assert load(source.rpartition("/")[2]).folder == prepared.folder
+
+
+def test_auto_is_what_it_was_taken_for(workplace: Workplace) -> None:
+    with workplace.entered():
+        made = prepare("ratings.csv", SplitSettings()).dataset
+    asked = {"dataset": "auto", "protocol": "auto", "values": "auto", "device": "cpu"}
+    assert settled(asked, made) == {
+        "dataset": "ratings",
+        "protocol": "time",
+        "values": made.values_taken,
+        "device": "cpu",
+    }
+    assert made.values_taken != "auto"
+    assert settled({"dataset": "ratings.csv"}, made) == {"dataset": "ratings.csv"}

@@ -76,6 +76,23 @@ def test_what_cannot_be_recorded_is_called_and_told_once(
     assert message.endswith(": operation not permitted when stream is capturing")
 
 
+def test_what_forbids_a_record_is_told_and_not_what_it_leads_to(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    def refuse(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        try:
+            raise RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA graph capture")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    replayed = Replayed(refuse)
+    [replayed(added, *pair(number)) for number in range(WARM_UP + 1)]
+    (told,) = recwarn
+    assert str(told.message).endswith(
+        ": Cannot copy between CPU and CUDA tensors during CUDA graph capture"
+    )
+
+
 def test_an_error_of_another_kind_is_not_hidden() -> None:
     def broken(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
         raise TypeError("a mistake of ours")

@@ -330,6 +330,23 @@ def test_a_diverging_fit_ends_with_a_message() -> None:
     assert "Lower learning_rate (now 1e+30) or raise l2" in message
 
 
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ({"batch_size": 32}, r"batches of 32 in epoch 1 \(CUDA out of memory.*Try batch_size=16"),
+        ({"steps_per_epoch": 4}, "Try steps_per_epoch=8, which halves it"),
+    ],
+)
+def test_a_batch_for_which_a_gpu_has_no_memory(given: dict[str, int], advice: str) -> None:
+    class Large(Recorder):
+        def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    settings = TrainingSettings(**given)
+    with pytest.raises(UserError, match=advice):
+        Trainer(Large(), checkerboard(), settings, seeded()).run()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_cuda_where_there_is_none() -> None:
     with pytest.raises(UserError) as caught:
@@ -378,6 +395,37 @@ def test_a_fit_goes_on_bit_for_bit_from_where_it_was_stopped(
     assert [epoch.loss_sum for epoch in rest] == [epoch.loss_sum for epoch in all_told[2:]]
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(resumed.arrays()[name], array)
+
+
+def test_a_fit_that_was_begun_on_a_gpu_goes_on_here(caplog: pytest.LogCaptureFixture) -> None:
+    """Weights and moments are those of the state; its random numbers are of no use here."""
+    board = checkerboard()
+    _, told = fitted(board, stop_after=2, epochs=4)
+    here = copy.deepcopy(told[-1].state())
+    there = here | {"device": "cuda", "generator": torch.zeros(16, dtype=torch.uint8)}
+
+    def losses(state: dict[str, Any]) -> list[float]:
+        rest = list[Epoch]()
+        NCF(NCFSettings(**QUICK, epochs=4), seed=0).fit(board, noting(rest), copy.deepcopy(state))
+        assert [epoch.number for epoch in rest] == [3, 4]
+        return [epoch.loss_sum for epoch in rest]
+
+    assert caplog.text == ""
+    first, again, same_kind = losses(there), losses(there), losses(here)
+    assert first == again
+    assert first != same_kind
+    assert first == pytest.approx(same_kind, rel=0.1)
+    assert caplog.text.count("begun on another kind of device (cuda) and goes on on cpu") == 2
+
+
+@pytest.mark.parametrize("kind", [NCF, TwoTower])
+def test_a_model_that_was_trained_on_a_gpu_is_loaded_anywhere(kind: Any, tmp_path: Path) -> None:
+    board = checkerboard()
+    model = kind(kind.settings_class(**QUICK, epochs=1), seed=0).fit(board)
+    model.settings = model.settings.model_copy(update={"device": "cuda"})
+    model.save(tmp_path)
+    users = np.arange(3, dtype=np.int32)
+    np.testing.assert_array_equal(kind.load(tmp_path).scores(users), model.scores(users))
 
 
 @pytest.mark.gpu

@@ -7,13 +7,21 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError
 from pipeline.tuning import workers as workers_module
-from pipeline.tuning.workers import DEATHS, THREADS, Workers, visible_gpus, worker_environments
+from pipeline.tuning.workers import (
+    DEATHS,
+    THREADS,
+    Workers,
+    own_gpu,
+    visible_gpus,
+    worker_environments,
+)
 
 MakeWorkers = Callable[..., Workers]
 SECONDS = 20.0  # that no process here should need
@@ -104,6 +112,30 @@ def test_gpus_keep_the_names_that_the_environment_gives(monkeypatch: pytest.Monk
     assert visible_gpus("auto") == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7f")
     assert visible_gpus("cuda") == ["3", "GPU-7f"]
+
+
+def test_workers_that_nobody_launched_take_the_gpus_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    taken = list[str]()
+    with ExitStack() as workers:
+        for _ in range(5):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7f")  # each begins with both
+            workers.enter_context(own_gpu("auto", tmp_path))
+            taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert taken == ["3", "GPU-7f", "3", "GPU-7f", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7f")
+    with own_gpu("auto", tmp_path):  # those before have ended
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_a_worker_on_the_cpu_takes_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with own_gpu("cpu", tmp_path):
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_has_its_number_its_environment_and_ours(
