@@ -106,7 +106,9 @@ def test_the_link_shows_the_models_by_ndcg(page: Any, board: str) -> None:
 def test_two_runs_compared_begin_with_ndcg(page: Any, board: str, place: Workplace) -> None:
     ids = [run.info.run_id for run in place.runs(step="train", experiment="svd")]
     runs, experiments = (quote(json.dumps(each)) for each in (ids, ["0"]))
-    page.goto(f"{board.partition('#')[0]}#/compare-runs?runs={runs}&experiments={experiments}")
+    page.goto(
+        f"{board.partition('#')[0]}#/compare-runs?runs={runs}&experiments={experiments}&{TRAINING}"
+    )
     page.get_by_text("Parallel Coordinates Plot").wait_for()
     chosen = page.get_by_text(re.compile(r"_at_10$")).first
     chosen.wait_for()
