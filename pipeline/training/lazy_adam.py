@@ -111,19 +111,19 @@ class _Rows:
     def step(self, gradients: Sequence[Tensor], number: Tensor, learning_rate: float) -> None:
         """Move what was looked up since the last step along its gradients, [width, m] of each."""
         places = torch.cat([use.places for use in self.uses])
-        embeddings = torch.cat([use.rows[:, : self.width] for use in self.uses])
-        squares = torch.cat([use.rows[:, self.width :] for use in self.uses])
+        rows = torch.cat([use.rows for use in self.uses])
         gradient = self._summed(places, torch.cat([each.t() for each in gradients]))
         self.uses.clear()
         waited = number - self.last_step.index_select(0, places)
-        squares *= (waited * LOG_BETA_2).exp_()[:, None]
+        squares = rows[:, self.width :] * (waited * LOG_BETA_2).exp_()[:, None]
         squares.addcmul_(gradient, gradient, value=1 - BETA_2)
         unbias = torch.expm1(number * LOG_BETA_2).neg_().sqrt_()
-        embeddings.addcdiv_(
+        rows[:, : self.width].addcdiv_(
             gradient * (unbias * -learning_rate), squares.sqrt().add_(unbias * EPSILON)
         )
+        rows[:, self.width :] = squares
         # What stands in a batch twice is written twice, and the same.
-        self.rows.index_copy_(0, places, torch.cat([embeddings, squares], dim=1))
+        self.rows.index_copy_(0, places, rows)
         self.last_step.index_copy_(0, places, number.expand_as(places))
 
     def _summed(self, places: Tensor, gradients: Tensor) -> Tensor:
