@@ -1,4 +1,4 @@
-"""What only some need is installed as an extra of the package; who lacks it is told which."""
+"""What only some need is installed as an extra of the package; who lacks it reads which."""
 
 from __future__ import annotations
 

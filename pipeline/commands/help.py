@@ -51,8 +51,8 @@ def write_models(formatter: click.HelpFormatter, command: str) -> None:
 
 def _rows(group: type[Settings]) -> Iterator[tuple[str, str]]:
     for name, meaning, taken, default in described(group):
-        told = "no default" if default is None else f"default: {default}"
-        yield f"--{name}", f"{meaning} [{taken}; {told}]"
+        standard = "no default" if default is None else f"default: {default}"
+        yield f"--{name}", f"{meaning} [{taken}; {standard}]"
 
 
 def described(group: type[Settings]) -> Iterator[tuple[str, str, str, str | None]]:

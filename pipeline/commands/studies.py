@@ -96,8 +96,8 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
         tuned = step(plan, data, launch, beside=beside)
         best, refitted = tuned.refitted.best, tuned.refitted
         chosen = ", ".join(f"{name}={short(value)}" for name, value in best.params.items())
-        told = f"trial {best.number}, {chosen}"
-        end_of_tune(tuned.run, told, refitted.runs, refitted.notes, tuned.report)
+        text = f"trial {best.number}, {chosen}"
+        end_of_tune(tuned.run, text, refitted.runs, refitted.notes, tuned.report)
 
 
 def _tune_all(

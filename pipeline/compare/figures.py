@@ -47,7 +47,7 @@ def forest(
 ) -> Drawn:
     """Differences to the baseline, [n], in the order given from the top, with their intervals.
 
-    What lies far outside stands at the edge with its number, so that the rest can be told apart.
+    What lies far outside stands at the edge with its number, so that the rest can be distinguished.
     """
     figure, axes = new_figure(6.5 + room(names), 1.6 + ROW_INCHES * len(names))
     rows = np.arange(len(names))
@@ -61,10 +61,10 @@ def forest(
     reach = 1.08 * edge
     for row in np.flatnonzero(far).tolist():
         side = np.sign(difference[row])
-        told = f"{difference[row]:+.3f}, beyond this scale"
+        text = f"{difference[row]:+.3f}, beyond this scale"
         axes.scatter(side * reach, row, c=[str(colours[row])], marker="<" if side < 0 else ">")
         axes.annotate(
-            told, (side * reach, row), xytext=(-8 * side, 0), textcoords="offset points",
+            text, (side * reach, row), xytext=(-8 * side, 0), textcoords="offset points",
             ha="left" if side < 0 else "right", va="center", fontsize=8, color=str(colours[row]),
         )  # fmt: skip
     if far.any():
@@ -109,8 +109,8 @@ def bars(
         _name_rows(axes, names)
         axes.grid(axis="y", visible=False)
         axes.tick_params(labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
-        told = {"experiment": names, "metric": metric, "mean": mean, "low": low, "high": high}
-        lines.append(pd.DataFrame(told))
+        of_metric = {"experiment": names, "metric": metric, "mean": mean, "low": low, "high": high}
+        lines.append(pd.DataFrame(of_metric))
     for axes in panels[len(metrics) :]:
         axes.remove()
     first = next(iter(metrics))
@@ -194,8 +194,8 @@ def over_time(
 def _of_differences(better: int, worse: int, n: int, baseline: str) -> str:
     equal = n - better - worse
     parts = [(better, "better"), (worse, "worse"), (equal, "not distinguishable")]
-    told = ", ".join(f"{count} {word}" for count, word in parts if count)
-    return f"Of {n}, compared with {baseline}: {told}"
+    counts = ", ".join(f"{count} {word}" for count, word in parts if count)
+    return f"Of {n}, compared with {baseline}: {counts}"
 
 
 def _edge(difference: Floats, low: Floats, high: Floats) -> float:

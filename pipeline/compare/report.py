@@ -77,7 +77,7 @@ def of_comparison(
     n_runs = sum(len(row.run_ids) for row in rows)
     ranked, *others = sections(comparison)
     of_rows = ranked.sentences[len(comparison.sentences) :]  # those on all of it stand above
-    told = Section(ranked.title, ranked.heads, ranked.rows, [], ranked.legend)
+    table = Section(ranked.title, ranked.heads, ranked.rows, [], ranked.legend)
     facts = [
         ("Models", ", ".join(f"{row.name} ({row.model})" for row in rows)),
         ("Data", f"{protocol.dataset}, fingerprint {protocol.fingerprint}"),
@@ -94,7 +94,7 @@ def of_comparison(
         facts,
         [*comparison.findings, *of_rows],
         [*comparison.sentences, *_unlike(comparison), OTHER_SEED, OTHER_DATA],
-        [*before, told, *others],
+        [*before, table, *others],
         figures,
         links,
         made,
@@ -112,8 +112,8 @@ def of_backtest(
         for cut, users in zip(result.cuts, result.tested, strict=True)
     ]
     verdicts = {name: result.verdict(row) for row, name in enumerate(result.names)}
-    found = [f"{name}: {told}." for name, told in verdicts.items() if name != base]
-    sure = [told for told in found if "not distinguishable" not in told]
+    found = [f"{name}: {verdict}." for name, verdict in verdicts.items() if name != base]
+    sure = [each for each in found if "not distinguishable" not in each]
     return Report(
         f"{_count(len(result.names), 'recommender')} over time on {result.cuts[0].dataset}",
         figure.says + ".",
@@ -125,7 +125,7 @@ def of_backtest(
         ],
         sure,
         [
-            *(told for told in found if told not in sure),
+            *(each for each in found if each not in sure),
             *table.sentences, OTHER_SEED, OTHER_DATA,
         ],
         [Section(table.title, table.heads, table.rows, [], table.legend)],
@@ -138,9 +138,9 @@ def of_backtest(
 def _split(protocol: Protocol) -> str:
     """The split by its name, and in words where it is one of ours."""
     name = protocol.words["split"].removeprefix("split ")
-    for kind, told in HELD_OUT.items():
+    for kind, words in HELD_OUT.items():
         if found := re.match(rf"{kind.replace('_', '-')}-([\d.]+)", protocol.split):
-            return f"{name}. {told.format(float(found[1]))}"
+            return f"{name}. {words.format(float(found[1]))}"
     return name
 
 

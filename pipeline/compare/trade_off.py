@@ -19,7 +19,7 @@ def trade_off(
     """Accuracy against coverage, both [n]; models that no other beats on both are the front.
 
     Names stand in a column beside the plot, so that they can be read where points coincide.
-    Models with less than half of the best accuracy are told below, not drawn: they would press
+    Models with less than half of the best accuracy are listed below, not drawn: they would press
     the others together. The baseline, by its place, has a ring.
     """
     drawn = np.flatnonzero(accuracy >= accuracy.max() / 2)
@@ -62,8 +62,8 @@ def trade_off(
     )
     below = np.flatnonzero(accuracy < accuracy.max() / 2).tolist()
     if below:
-        told = [f"{names[i]}: {accuracy[i]:.4f} at coverage {coverage[i]:.4f}" for i in below]
-        figure.supxlabel("\n".join(["Below the plot:", *told]), fontsize=9)
+        lines = [f"{names[i]}: {accuracy[i]:.4f} at coverage {coverage[i]:.4f}" for i in below]
+        figure.supxlabel("\n".join(["Below the plot:", *lines]), fontsize=9)
     data = {"experiment": names, metric: accuracy, "coverage": coverage, "on_front": best}
     return Drawn(figure, pd.DataFrame(data), says)
 
@@ -83,8 +83,8 @@ def _of_front(front: Sequence[str], n: int) -> str:
         return f"{front[0]} is best on both accuracy and coverage"
     if len(front) > 3:
         return f"{len(front)} of {n} models are beaten by nothing on both accuracy and coverage"
-    told = f"{', '.join(front[:-1])} and {front[-1]}"
-    return f"Nothing beats {told} on both accuracy and coverage"
+    several = f"{', '.join(front[:-1])} and {front[-1]}"
+    return f"Nothing beats {several} on both accuracy and coverage"
 
 
 def _spread(wanted: Floats, height: float) -> Floats:

@@ -125,8 +125,8 @@ def _slice(trials: Sequence[FrozenTrial], params: Sequence[str], plan: Plan) -> 
         axes.remove()
     panels[0].set(ylabel=_value_of(plan))
     best = find_best(trials)
-    told = [f"{name} {short(best.params[name])}" for name in params[:3]] if best else []
-    says = f"The best trial has {', '.join(told)}" if best else "No trial is good enough yet"
+    chosen = [f"{name} {short(best.params[name])}" for name in params[:3]] if best else []
+    says = f"The best trial has {', '.join(chosen)}" if best else "No trial is good enough yet"
     says += ", ..." if len(params) > 3 else ""
     headline(figure, says)
     return Drawn(figure, data, says)
@@ -157,7 +157,7 @@ def _parallel(complete: Sequence[FrozenTrial], params: Sequence[str], plan: Plan
 
 @in_style
 def _intermediate(trials: Sequence[FrozenTrial], plan: Plan) -> Drawn:
-    """Every trial's value as it was told, window after window; pruned ones end with a cross."""
+    """Every trial's value as it was reported, window after window; pruned ones end with a cross."""
     figure, axes = new_figure(9)
     best, lines = find_best(trials), []
     for each in trials:
@@ -173,8 +173,8 @@ def _intermediate(trials: Sequence[FrozenTrial], plan: Plan) -> Drawn:
             axes.scatter(steps[-1], values[-1], **MARK_PRUNED)
         if chosen:
             axes.scatter(steps[-1], values[-1], **MARK_BEST)
-        told = {"trial": each.number, "state": each.state.name.lower()}
-        lines.append(pd.DataFrame({**told, "step": steps, "value": values}))
+        of_trial = {"trial": each.number, "state": each.state.name.lower()}
+        lines.append(pd.DataFrame({**of_trial, "step": steps, "value": values}))
     _legend(axes, trials)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     says = _of_best(trials, plan)
@@ -209,7 +209,7 @@ def _front(complete: Sequence[FrozenTrial], plan: Plan) -> Drawn:
 
 
 def _table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """A row for each trial; the value of one that was pruned is the last that it told."""
+    """A row for each trial; the value of one that was pruned is the last that it reported."""
     return pd.DataFrame(
         {
             "trial": each.number,
@@ -250,10 +250,10 @@ def _of_best(trials: Sequence[FrozenTrial], plan: Plan) -> str:
     best = find_best(trials)
     states = [each.state for each in trials]
     n_pruned, n_done = states.count(TrialState.PRUNED), states.count(TrialState.COMPLETE)
-    told = f"{n_done} complete, {n_pruned} pruned"
+    counts = f"{n_done} complete, {n_pruned} pruned"
     if best is None:
-        return f"{plan.name}: no trial can be chosen yet; {told}"
-    return f"{plan.name}: trial {best.number} is best, {best.values[0]:.4f}; {told}"
+        return f"{plan.name}: no trial can be chosen yet; {counts}"
+    return f"{plan.name}: trial {best.number} is best, {best.values[0]:.4f}; {counts}"
 
 
 def _value_of(plan: Plan) -> str:

@@ -31,7 +31,7 @@ READY = "ready"  # whether the parent run has all that a worker needs
 STOPPED = "stopped"  # why no further trial is to begin, if so
 FIRST = "first"  # number of the first trial since the study was started last
 ERROR = "error"  # of a trial that failed by itself
-TOLD, EXPECTED = "told", "the objective to be expected"  # what trials tell before their end
+REPORTED, EXPECTED = "told", "the objective to be expected"  # by trials, before their end
 SURPLUS = "surplus"  # of a trial that began when the budget was already taken
 FAILURES = 10  # in a row, after which the study itself is at fault
 
@@ -65,16 +65,16 @@ def open_study(storage: BaseStorage, name: str, plan: Plan, data: dict[str, Any]
                 f"There is a study {name} with another {', '.join(differing)}. Give the same "
                 f"to go on with it, or another --study_name to begin a new one."
             )
-        if known.get(TOLD) != EXPECTED and any(each.intermediate_values for each in trials):
+        if known.get(REPORTED) != EXPECTED and any(each.intermediate_values for each in trials):
             raise UserError(
-                f"The trials of study {name} told their values on another scale, as before this "
+                f"Trials of study {name} reported their values on another scale, as before this "
                 f"version, and the pruner would compare both: begin a new one with --study_name."
             )
         plan = plan.widen(stored.widened)
     study.set_metric_names(plan.objectives)
     study.set_user_attr(DATA, data)
     study.set_user_attr(PLAN, plan.model_dump(mode="json"))
-    study.set_user_attr(TOLD, EXPECTED)
+    study.set_user_attr(REPORTED, EXPECTED)
     study.set_user_attr(STOPPED, "")
     study.set_user_attr(FIRST, len(trials))
     simple = {SIMPLE: True} if plan.settings.wide_from else {}
