@@ -1,4 +1,4 @@
-"""What a comparison looks like: trade-off, differences with intervals, every metric, users.
+"""What a comparison looks like: differences with intervals, every metric, users, cuts in time.
 
 Each title says what is found; each figure comes with the numbers that it shows.
 """
@@ -35,69 +35,6 @@ FAR = 4.0  # times as far from nothing as the others typically are: an outlier i
 
 
 @in_style
-def trade_off(
-    names: Sequence[str], accuracy: Floats, coverage: Floats, metric: str, baseline: int
-) -> Drawn:
-    """Accuracy against coverage, both [n]; models that no other beats on both are the front.
-
-    Names stand in a column beside the plot, so that they can be read where points coincide.
-    Models with less than half of the best accuracy are listed below, not drawn: they would press
-    the others together. The baseline, by its place, has a ring.
-    """
-    drawn = np.flatnonzero(accuracy >= accuracy.max() / 2)
-    drawn = drawn[np.argsort(accuracy[drawn], kind="stable")]
-    figure, axes = new_figure(7 + _room(names), max(4.5, 0.8 + ROW_INCHES * len(drawn)))
-    best = pareto_front(accuracy, coverage)
-    colours = np.where(best[drawn], BEST, PLAIN).tolist()
-    axes.scatter(coverage[drawn], accuracy[drawn], c=colours, s=50, zorder=3)
-    axes.margins(0.06)
-    limits = axes.axis()
-    if baseline in drawn:
-        ring = coverage[baseline], accuracy[baseline]
-        axes.scatter(*ring, s=160, facecolors="none", edgecolors=ORANGE, linewidths=2, zorder=4)
-    front = np.flatnonzero(best)[np.argsort(coverage[best])]
-    axes.step(coverage[front], accuracy[front], where="pre", color=BEST, linewidth=1, zorder=1)
-    axes.axis(limits)
-    low, high = axes.get_ylim()
-    places = _spread((accuracy[drawn] - low) / (high - low), min(0.06, 1 / len(drawn)))
-    for index, place in zip(drawn.tolist(), places, strict=True):
-        axes.annotate(
-            names[index],
-            (coverage[index], accuracy[index]),
-            xytext=(1.04, place),
-            textcoords="axes fraction",
-            va="center",
-            color=ORANGE if index == baseline else BEST if best[index] else "black",
-            fontsize=9,
-            arrowprops={
-                "arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkB": 4,
-                "relpos": (0, 0.5),
-            },
-            zorder=2,
-        )  # fmt: skip
-    says = _of_front([names[i] for i in front[::-1]], len(names))
-    headline(figure, says)
-    axes.set(
-        xlabel="coverage: share of the catalogue that is recommended\n"
-        "(blue: nothing beats it on both; ring: the baseline)",
-        ylabel=metric,
-    )
-    below = np.flatnonzero(accuracy < accuracy.max() / 2).tolist()
-    if below:
-        lines = [f"{names[i]}: {accuracy[i]:.4f} at coverage {coverage[i]:.4f}" for i in below]
-        figure.supxlabel("\n".join(["Below the plot:", *lines]), fontsize=9)
-    data = {"experiment": names, metric: accuracy, "coverage": coverage, "on_front": best}
-    return Drawn(figure, pd.DataFrame(data), says)
-
-
-def pareto_front(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
-    """Which points, [n], no other point equals or exceeds on both and exceeds on one."""
-    reaches = (one[:, None] >= one) & (other[:, None] >= other)
-    exceeds = (one[:, None] > one) | (other[:, None] > other)
-    return np.asarray(~(reaches & exceeds).any(axis=0))
-
-
-@in_style
 def forest(
     names: Sequence[str],
     difference: Floats,
@@ -112,7 +49,7 @@ def forest(
 
     What lies far outside stands at the edge with its number, so that the rest can be told apart.
     """
-    figure, axes = new_figure(6.5 + _room(names), 1.6 + ROW_INCHES * len(names))
+    figure, axes = new_figure(6.5 + room(names), 1.6 + ROW_INCHES * len(names))
     rows = np.arange(len(names))
     colours = np.where(significant, np.where(difference < 0, WORSE, BEST), PLAIN)
     edge = _edge(difference, low, high)
@@ -156,7 +93,7 @@ def bars(
     columns = min(PANELS, len(metrics))
     n_rows = -(-len(metrics) // PANELS)
     height = 0.6 + n_rows * (1 + ROW_INCHES * len(names))
-    figure, panels = new_panels(2.6 * columns + _room(names), height, n_rows, columns)
+    figure, panels = new_panels(2.6 * columns + room(names), height, n_rows, columns)
     colours = [
         ORANGE if i == baseline and i else BEST if not i else FAINT for i in range(len(names))
     ]
@@ -224,7 +161,7 @@ def over_time(
     Models stand beside each other at a cut, so that no interval hides another. The first, the best
     on average, has a thick line; the baseline, by its place, is called so.
     """
-    figure, axes = new_figure(7 + _room(names), max(4.5, 1.4 + ROW_INCHES * len(names)))
+    figure, axes = new_figure(7 + room(names), max(4.5, 1.4 + ROW_INCHES * len(names)))
     places = np.arange(len(cuts))
     beside = np.linspace(-0.25, 0.25, len(names)) if len(names) > 1 else np.zeros(1)
     for i, name in enumerate(names):
@@ -254,18 +191,6 @@ def over_time(
     return Drawn(figure, data.rename_axis(["experiment", "cut"]).reset_index(), says)
 
 
-def _of_front(front: Sequence[str], n: int) -> str:
-    """What the Pareto front says; its models from the broadest on."""
-    if n == 1:
-        return "One model: nothing to weigh it against"
-    if len(front) == 1:
-        return f"{front[0]} is best on both accuracy and coverage"
-    if len(front) > 3:
-        return f"{len(front)} of {n} models are beaten by nothing on both accuracy and coverage"
-    told = f"{', '.join(front[:-1])} and {front[-1]}"
-    return f"Nothing beats {told} on both accuracy and coverage"
-
-
 def _of_differences(better: int, worse: int, n: int, baseline: str) -> str:
     equal = n - better - worse
     parts = [(better, "better"), (worse, "worse"), (equal, "not distinguishable")]
@@ -289,21 +214,7 @@ def _limits(low: Floats, high: Floats, far: Floats, reach: float) -> tuple[float
     return left - margin, right + margin
 
 
-def _spread(wanted: Floats, height: float) -> Floats:
-    """Places in [0, 1] at least ``height`` apart, near those ``wanted`` in ascending order."""
-    rooms = height * np.arange(len(wanted))
-    # What is left of each place without the room that those below need must not descend.
-    free = np.clip(wanted - rooms, 0.0, max(0.0, 1 - rooms[-1]))
-    blocks: list[list[float]] = []
-    for value in free.tolist():
-        blocks.append([value])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    levelled = np.concatenate([np.full(len(block), np.mean(block)) for block in blocks])
-    return np.asarray(levelled + rooms)
-
-
-def _room(names: Sequence[str]) -> float:
+def room(names: Sequence[str]) -> float:
     """Inches that the longest name takes."""
     return LETTER_INCHES * max(map(len, names))
 

@@ -15,6 +15,7 @@ from pipeline.compare.evaluated import EvaluatedRun
 from pipeline.compare.report import of_comparison
 from pipeline.compare.result import Comparison
 from pipeline.compare.tables import Section, as_json, csv, markdown, show
+from pipeline.compare.trade_off import trade_off
 from pipeline.console import console, show_line, waiting
 from pipeline.drawing import Drawn
 from pipeline.errors import UserError
@@ -154,7 +155,7 @@ def _figures(comparison: Comparison, metric: str) -> Iterator[tuple[str, Drawn]]
         accuracy = tests.mean[:, place]
         yield (
             "trade_off.png",
-            figures.trade_off(names, accuracy, coverage[0], metric, baseline),
+            trade_off(names, accuracy, coverage[0], metric, baseline),
         )
     if len(rows) > 1:
         per_user = comparison.values[:, 0, place] - comparison.values[:, 1, place]

@@ -45,6 +45,13 @@ def chosen_device(experiment: Experiment) -> str:
     return choose_device(wanted).type
 
 
+def say_device(experiment: Experiment) -> None:
+    """Say of what trains on either kind of device on which it does."""
+    wanted = getattr(experiment.params, "device", None)
+    if wanted is not None:
+        log.info("device=%s: training on %s", wanted, _device(experiment))
+
+
 def on_this_machine(experiment: Experiment) -> Experiment:
     """``experiment``, which may have begun on a GPU, on what there is here."""
     try:

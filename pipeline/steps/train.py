@@ -23,6 +23,7 @@ from pipeline.steps.environment import (
     log_environment,
     note_device,
     on_this_machine,
+    say_device,
 )
 from pipeline.steps.fitting import CHECKPOINTS, fit, one_writer, open_journal
 from pipeline.steps.identity import step_key
@@ -89,6 +90,7 @@ def train(
         nullcontext() if resume else one_writer(run),
     ):
         log.info("train %s: run %s", experiment.name, run.id)
+        say_device(experiment)
         run.require(must)
         _log_beginning(run, inputs, prepared, Contents() if resume is None else run.contents(must))
         journal = open_journal(run, resuming=resume is not None)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -78,21 +79,30 @@ class _Use(NamedTuple):
 
 
 class _Rows:
-    """A table as rows of an embedding and its second moments: a look-up finds both in one place."""
+    """Tables of one width as rows of an embedding and its second moments.
 
-    def __init__(self, table: Table) -> None:
-        start = table.weight.detach().t()
+    A look-up finds both in one place, and what is looked up in several tables is moved at once: a
+    step is bound by the number of its operations.
+    """
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        start = torch.cat([table.weight.detach().t() for table in tables])
         self.width = start.shape[1]
         self.rows = torch.cat([start, torch.zeros_like(start)], dim=1)
         self.last_step = start.new_zeros(len(start))
         """Of all, the one in which each was last used."""
         self.place = torch.empty(len(start), dtype=torch.int64, device=start.device)
         self.uses: list[_Use] = []
-        table.weight.data = self.rows[:, : self.width].t()
-        table.look_up = self.look_up
+        first = 0
+        for table in tables:
+            end = first + table.weight.shape[1]
+            table.weight.data = self.rows[first:end, : self.width].t()
+            table.look_up = partial(self.look_up, first)
+            first = end
 
-    def look_up(self, places: Tensor) -> Tensor:
+    def look_up(self, first: int, indices: Tensor) -> Tensor:
         with torch.no_grad():
+            places = indices + first
             rows = self.rows.index_select(0, places)
             columns = rows[:, : self.width].t().contiguous()
         self.uses.append(_Use(places, rows, columns.requires_grad_()))
@@ -101,19 +111,19 @@ class _Rows:
     def step(self, gradients: Sequence[Tensor], number: Tensor, learning_rate: float) -> None:
         """Move what was looked up since the last step along its gradients, [width, m] of each."""
         places = torch.cat([use.places for use in self.uses])
-        embeddings = torch.cat([use.rows[:, : self.width] for use in self.uses])
-        squares = torch.cat([use.rows[:, self.width :] for use in self.uses])
+        rows = torch.cat([use.rows for use in self.uses])
         gradient = self._summed(places, torch.cat([each.t() for each in gradients]))
         self.uses.clear()
         waited = number - self.last_step.index_select(0, places)
-        squares *= (waited * LOG_BETA_2).exp_()[:, None]
+        squares = rows[:, self.width :] * (waited * LOG_BETA_2).exp_()[:, None]
         squares.addcmul_(gradient, gradient, value=1 - BETA_2)
         unbias = torch.expm1(number * LOG_BETA_2).neg_().sqrt_()
-        embeddings.addcdiv_(
+        rows[:, : self.width].addcdiv_(
             gradient * (unbias * -learning_rate), squares.sqrt().add_(unbias * EPSILON)
         )
+        rows[:, self.width :] = squares
         # What stands in a batch twice is written twice, and the same.
-        self.rows.index_copy_(0, places, torch.cat([embeddings, squares], dim=1))
+        self.rows.index_copy_(0, places, rows)
         self.last_step.index_copy_(0, places, number.expand_as(places))
 
     def _summed(self, places: Tensor, gradients: Tensor) -> Tensor:
@@ -136,7 +146,10 @@ class LazyAdam:
         others = [part for part in network.parameters() if id(part) not in of_tables]
         self.tables, self.learning_rate = tables, learning_rate
         self.others = Adam(others, learning_rate)
-        self.rows = [_Rows(table) for table in tables]
+        widths = dict.fromkeys(len(table.weight) for table in tables)
+        self.rows = [
+            _Rows([table for table in tables if len(table.weight) == width]) for width in widths
+        ]
         self.number = torch.zeros((), device=tables[0].weight.device)
         """Of the last step; on the device, so that a CUDA graph can hold it."""
 
@@ -163,7 +176,10 @@ class LazyAdam:
             table.weight.data = table.weight.detach().contiguous()
 
     def state_dict(self) -> dict[str, Any]:
-        """As of Adam, the tables last; they have no first moments, but the step of last use."""
+        """As of Adam, the tables last; they have no first moments, but the step of last use.
+
+        Tables of one width count as one parameter.
+        """
         state = self.others.state_dict()["state"]
         for rows in self.rows:
             squares = rows.rows[:, rows.width :]

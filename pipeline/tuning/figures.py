@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.compare.figures import pareto_front
+from pipeline.compare.trade_off import pareto_front
 from pipeline.drawing import (
     BEST,
     FAINT,

@@ -194,6 +194,7 @@ def test_a_run_that_was_begun_on_a_gpu_resumes_here(
     outcome = workplace.cli("train", "--resume", run.info.run_id)
     assert outcome.status == 0, outcome.told
     assert "was begun on NVIDIA H100 80GB HBM3 and goes on on cpu" in outcome.told
+    assert "device=auto: training on cpu" in outcome.told
     assert "random numbers are drawn anew" in outcome.told
     resumed = workplace.run(step="train")
     assert resumed.info.status == "FINISHED"
