@@ -34,6 +34,9 @@ class Adam:
         # A count for each, on its device: so the kernel wants it, and a CUDA graph can hold it.
         self.counts = [torch.zeros((), device=each.device) for each in self.parameters]
 
+    def begin(self) -> None:
+        """Begin a step; there is nothing to do."""
+
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Move every parameter, given the gradient of each."""

@@ -153,6 +153,11 @@ class LazyAdam:
         self.number = torch.zeros((), device=tables[0].weight.device)
         """Of the last step; on the device, so that a CUDA graph can hold it."""
 
+    def begin(self) -> None:
+        """Begin a step: what one that failed has looked up, as in a CUDA graph, is none of it."""
+        for rows in self.rows:
+            rows.uses.clear()
+
     @property
     def parameters(self) -> list[Tensor]:
         """What gradients are asked of: what is no table, and what was looked up since a step."""

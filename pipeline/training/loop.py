@@ -110,6 +110,7 @@ class TrainingLoop:
 
         ``weights`` are [B], or None where there is one for all.
         """
+        self.optimizer.begin()
         logits, used = self.network(users, candidates)
         loss = self.loss(logits, self.weights if weights is None else weights)
         total = loss

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.training.graphs import Replayed, on_stream
 from pipeline.training.loop import TrainingLoop
-from pipeline.training.method import Precision
+from pipeline.training.method import Optimizer, Precision
 
 ALONE = """
 import sys
@@ -102,6 +102,22 @@ def test_steps_from_buffers_are_the_steps(made: NCFMethod, even: bool) -> None:
     for _ in range(3):
         assert torch.equal(plain.run(), replayed.run())
     for ours, theirs in zip(replayed.network.parameters(), plain.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
+def test_a_step_that_cannot_be_recorded_leaves_nothing_to_the_next(optimizer: Optimizer) -> None:
+    made = like(batch_size=8, optimizer=optimizer, dropout=0.0)
+    plain, refused = epochs(made), epochs(made)
+
+    def refuse(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        refused.network(refused.users[:8], refused.items[None, :8])
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    refused.replayed = Replayed(refuse)
+    with pytest.warns(UserWarning, match="cannot be recorded"):
+        assert torch.equal(refused.run(), plain.run())
+    for ours, theirs in zip(refused.network.parameters(), plain.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
