@@ -227,7 +227,13 @@ class Trainer:
         """
         kind = self.generator.device.type
         try:
-            self.network.load_state_dict(state["network"])
+            own = self.network.state_dict()  # tables were parameters of the network once
+            self.network.load_state_dict(
+                {
+                    name if name in own else f"{name}.weight": value
+                    for name, value in state["network"].items()
+                }
+            )
             self.loop.optimizer.load_state_dict(state["optimizer"])
             self.epochs_done = int(state["epochs_done"])
             if state.get("device", kind) == kind:

@@ -461,6 +461,18 @@ def test_a_state_can_be_gone_on_from_twice() -> None:
         np.testing.assert_array_equal(second.arrays()[name], array)
 
 
+def test_a_state_from_before_tables_were_modules() -> None:
+    board = checkerboard()
+    model, told = fitted(board, epochs=4, stop_after=2)
+    state = copy.deepcopy(told[-1].state())
+    before = copy.deepcopy(state)
+    for name in ("users", "items"):
+        before["network"][name] = before["network"].pop(f"{name}.weight")
+    first, second = (NCF(model.settings, seed=0).fit(board, None, each) for each in (state, before))
+    for name, array in first.arrays().items():
+        np.testing.assert_array_equal(second.arrays()[name], array)
+
+
 @pytest.mark.parametrize(
     "change",
     [
