@@ -23,10 +23,10 @@ server: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server]'
 	python -m pipeline server
 
-# Two processes with a thread each: many tests wait for processes of their own. The long files come
-# first (tests/conftest.py).
+# Three processes with a thread each, on two cores: many tests wait for processes of their own. The long
+# files come first (tests/conftest.py).
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # MLflow's pages in a browser, Debian's Chromium or Chrome. With PICTURES=docs/images it makes the
 # pictures of the README anew.

@@ -124,15 +124,10 @@ def _scores(scorer: Scorer, users: npt.NDArray[np.int32]) -> Scores | None:
     """None where a GPU's memory is too small for scores of so many users."""
     try:
         return scorer.scores(users)
-    except RuntimeError as error:
-        if len(users) == 1 or not _is_out_of_memory(error):
+    except RuntimeError as error:  # of PyTorch, which is not imported for its name
+        if len(users) == 1 or type(error).__name__ != "OutOfMemoryError":
             raise
     return None
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Of PyTorch, which is not imported for it."""
-    return type(error).__name__ == "OutOfMemoryError"
 
 
 def _device_budget(scores: Tensor) -> int:

@@ -169,14 +169,14 @@ class TestRecommender:
 
     def test_ratings_of_any_kind(self, name: str, board: Dataset) -> None:
         """Nothing, dislikes, counts: whatever an interaction is said to be worth."""
-        if "values" not in family(name).settings_class.model_fields:
-            pytest.skip("it takes no values")
+        takes_values = "values" in family(name).settings_class.model_fields
+        choices = [{"values": each} for each in get_args(Values)] if takes_values else [{}]
         rating = board.train["rating"]
         hours = np.random.default_rng(0).lognormal(2, 3, len(rating)).astype(np.float32)
         for ratings in (0 * rating, rating - 4, -rating, hours):
             dataset = replace(board, train=board.train.assign(rating=ratings))
-            for values in get_args(Values):
-                assert_scores_everything(make(name, values=values).fit(dataset), dataset)
+            for choice in choices:
+                assert_scores_everything(make(name, **choice).fit(dataset), dataset)
 
     def test_users_and_items_of_unequal_numbers(self, name: str, dataset: Dataset) -> None:
         assert dataset.n_users != dataset.n_items
