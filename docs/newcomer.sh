@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The first hour of a newcomer, as a script: every command as it stands in the README or as the
+# The first hour of a newcomer, as a script: every command as it stands in the documentation or as the
 # command before has printed it. docs/newcomer.md is what it said.
 #
 #     bash docs/newcomer.sh REPOSITORY FOLDER
