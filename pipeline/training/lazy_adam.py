@@ -112,7 +112,7 @@ class _Rows:
         """Move what was looked up since the last step along its gradients, [width, m] of each."""
         places = torch.cat([use.places for use in self.uses])
         rows = torch.cat([use.rows for use in self.uses])
-        gradient = self._summed(places, torch.cat([each.t() for each in gradients]))
+        gradient = self._summed(places, torch.cat(list(gradients), dim=1).t().contiguous())
         self.uses.clear()
         waited = number - self.last_step.index_select(0, places)
         squares = rows[:, self.width :] * (waited * LOG_BETA_2).exp_()[:, None]
