@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import UserError, brief
+from pipeline.process import undisturbed
 
 EpochMetrics = dict[str, float]
 
@@ -100,7 +101,8 @@ class Journal:
         content = {"epochs": self.records, "finished": self.finished, "state": self._state}
         part = self.path.with_name(f".{self.path.name}.partial")  # no other writes this journal
         try:
-            with part.open("wb") as file:
+            # PyTorch makes an error of its own of an interrupt amid its writing, or aborts.
+            with undisturbed(), part.open("wb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())

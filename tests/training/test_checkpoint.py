@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -107,6 +111,29 @@ def test_a_crash_while_writing_leaves_no_litter(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be written \(no space left"):
         journal.record("two", {"loss": 0.5}, {"bad": Unwritable()})
     assert [file.name for file in tmp_path.iterdir()] == ["journal.pt"]
+
+
+def test_an_interrupt_amid_writing_comes_after_it(tmp_path: Path) -> None:
+    """PyTorch would make an error of its own of it, or end the process."""
+    state = {"large": torch.zeros(500_000), "many": [torch.zeros(1_000) for _ in range(50)]}
+    journal = Journal(tmp_path / "journal.pt")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def record_and_wait(strike: threading.Timer) -> None:
+        strike.start()
+        journal.record("fit", {"loss": 1.0}, state)
+        time.sleep(5)
+
+    try:
+        for number in range(50):
+            strike = threading.Timer(2e-4 * number, os.kill, (os.getpid(), signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                record_and_wait(strike)
+            strike.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert Journal.load(tmp_path / "journal.pt").state("fit") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.pt"]
 
 
 def test_nothing_but_the_journal_is_left_behind(tmp_path: Path) -> None:
