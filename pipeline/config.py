@@ -70,9 +70,11 @@ class Experiment(Settings):
         return [module_name(name) for name in names if is_own(name)]
 
     @property
-    def masks_seen(self) -> bool:
-        """Whether items that a user has in training are kept out of the lists."""
-        return family(self.model).masks_seen and self.split.repeats == "drop"
+    def mask(self) -> str:
+        """What is kept out of the lists, as runs are tagged: seen, what a user has in training, or
+        none."""
+        masked = family(self.model).masks_seen and self.split.repeats == "drop"
+        return "seen" if masked else "none"
 
     @property
     def selection_metric(self) -> str:

@@ -13,7 +13,6 @@ called. What is wrong with data or settings is a ``UserError``, a sentence.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from pipeline.models.base import Recommender
 
 WIDTH = 120  # characters of a printed comparison
-
-log = logging.getLogger("pipeline")
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,7 @@ def fit(model: str | Path, dataset: Dataset, *, name: str | None = None, **field
     """
     from pipeline.config import read_experiment
     from pipeline.data.split_settings import SplitSettings
-    from pipeline.evaluation.fitting import FINAL, chosen, validate_experiment
-    from pipeline.evaluation.warnings import warnings
+    from pipeline.evaluation.fitting import FINAL, chosen, validate_experiment, warned
     from pipeline.fields import find_file
     from pipeline.models import fitting
     from pipeline.training.checkpoint import Journal
@@ -142,12 +138,7 @@ def fit(model: str | Path, dataset: Dataset, *, name: str | None = None, **field
     validation = validate_experiment(experiment, dataset, journal)
     recommender = chosen(experiment, validation)
     fitting.fit(recommender, dataset, FINAL, journal)
-    found: list[Warned] = []
-    if recommender.personal:
-        settings, norms = experiment.params.model_dump(), recommender.collapsed()
-        found = warnings(experiment.selection_metric, settings, validation, norms)
-    for each in found:
-        log.warning("%s: %s", experiment.name, each.note)
+    found = warned(experiment, recommender, validation)
     return Fitted(experiment, dataset, recommender, validation, found)
 
 
@@ -203,7 +194,7 @@ def compare(
             "dataset": dataset.name,
             "dataset_fingerprint": dataset.fingerprint,
             "split": dataset.protocol,
-            "mask": "seen" if experiment.masks_seen else "none",
+            "mask": experiment.mask,
         }
         params = {name: str(value) for name, value in experiment.flat().items()}
         metrics = {f"test/{name}": value for name, value in tested.metrics.items()}

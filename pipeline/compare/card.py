@@ -111,7 +111,7 @@ def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> str:
         if windows
         else "The run was not validated."
     )
-    masked = "are not" if experiment.masks_seen else "may be"
+    masked = "are not" if experiment.mask == "seen" else "may be"
     return _section(
         "Protocol",
         f"Split `{dataset.protocol}`. {how} The whole catalogue is ranked for each of {users:,} "

@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from pipeline.drawing import (
     BEST,
     COLOURS,
-    FAINT,
     MARKERS,
     ORANGE,
     PLAIN,
@@ -94,10 +93,7 @@ def bars(
     n_rows = -(-len(metrics) // PANELS)
     height = 0.6 + n_rows * (1 + ROW_INCHES * len(names))
     figure, panels = new_panels(2.6 * columns + room(names), height, n_rows, columns)
-    colours = [
-        ORANGE if i == baseline and i else BEST if not i else FAINT for i in range(len(names))
-    ]
-    colours = [PLAIN if colour == FAINT else colour for colour in colours]
+    colours = [BEST, *[ORANGE if i == baseline else PLAIN for i in range(1, len(names))]]
     lines = []
     for place, (metric, (mean, low, high)) in enumerate(metrics.items()):
         axes, rows = panels[place], np.arange(len(names))

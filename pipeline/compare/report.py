@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 
@@ -77,7 +77,6 @@ def of_comparison(
     n_runs = sum(len(row.run_ids) for row in rows)
     ranked, *others = sections(comparison)
     of_rows = ranked.sentences[len(comparison.sentences) :]  # those on all of it stand above
-    table = Section(ranked.title, ranked.heads, ranked.rows, [], ranked.legend)
     facts = [
         ("Models", ", ".join(f"{row.name} ({row.model})" for row in rows)),
         ("Data", f"{protocol.dataset}, fingerprint {protocol.fingerprint}"),
@@ -94,7 +93,7 @@ def of_comparison(
         facts,
         [*comparison.findings, *of_rows],
         [*comparison.sentences, *_unlike(comparison), OTHER_SEED, OTHER_DATA],
-        [*before, table, *others],
+        [*before, replace(ranked, sentences=[]), *others],
         figures,
         links,
         made,
@@ -111,9 +110,11 @@ def of_backtest(
         f"{cut.name} ({cut.date}, {users:,} users)"
         for cut, users in zip(result.cuts, result.tested, strict=True)
     ]
-    verdicts = {name: result.verdict(row) for row, name in enumerate(result.names)}
-    found = [f"{name}: {verdict}." for name, verdict in verdicts.items() if name != base]
-    sure = [each for each in found if "not distinguishable" not in each]
+    sure, unsure = list[str](), list[str]()
+    for row, name in enumerate(result.names):
+        if row != result.baseline:
+            differs = result.differs(row, result.baseline).any()
+            (sure if differs else unsure).append(f"{name}: {result.verdict(row)}.")
     return Report(
         f"{_count(len(result.names), 'recommender')} over time on {result.cuts[0].dataset}",
         figure.says + ".",
@@ -124,15 +125,12 @@ def of_backtest(
             ("Ranked by", f"the mean of {result.metric} over cuts; compared with {base}"),
         ],
         sure,
-        [
-            *(each for each in found if each not in sure),
-            *table.sentences, OTHER_SEED, OTHER_DATA,
-        ],
-        [Section(table.title, table.heads, table.rows, [], table.legend)],
+        [*unsure, *table.sentences, OTHER_SEED, OTHER_DATA],
+        [replace(table, sentences=[])],
         [figure],
         links,
         made,
-    )  # fmt: skip
+    )
 
 
 def _split(protocol: Protocol) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from pipeline.config import Experiment
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.validation import Validation, rolling_windows, validate
+from pipeline.evaluation.warnings import Warned, warnings
 from pipeline.models.base import Recommender
 from pipeline.models.fitting import EpochDone
 from pipeline.training.checkpoint import Journal
 
 FINAL = "final"  # what the fit on all of training is called, beside those of windows
+
+log = logging.getLogger("pipeline")
 
 
 def validate_experiment(
@@ -34,3 +39,14 @@ def chosen(experiment: Experiment, validation: Validation) -> Recommender:
     """The unfitted model, with the number of epochs that validation chose, where it has any."""
     changes = {} if validation.epochs is None else {"epochs": validation.epochs}
     return experiment.recommender(**changes)
+
+
+def warned(experiment: Experiment, model: Recommender, validation: Validation) -> list[Warned]:
+    """Why a fitted model is not the personal one that it is meant to be, each said in the log."""
+    if not model.personal:
+        return []
+    settings = experiment.params.model_dump()
+    found = warnings(experiment.selection_metric, settings, validation, model.collapsed())
+    for each in found:
+        log.warning("%s: %s", experiment.name, each.note)
+    return found

@@ -12,8 +12,9 @@ from pipeline.config import Experiment
 from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
 from pipeline.errors import UserError
+from pipeline.evaluation.fitting import warned
 from pipeline.evaluation.validation import Validation, window_name
-from pipeline.evaluation.warnings import WARNING, WARNING_NOTE, warnings
+from pipeline.evaluation.warnings import WARNING, WARNING_NOTE
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, listed
 from pipeline.settings import AUTO
@@ -79,9 +80,9 @@ def train(
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, inputs, None)
-    mask = "seen" if experiment.masks_seen else "none"
     tags = {
-        "step": step, "model": experiment.model, "experiment": experiment.name, "mask": mask
+        "step": step, "model": experiment.model, "experiment": experiment.name,
+        "mask": experiment.mask,
     }  # fmt: skip
     with (
         track(
@@ -181,14 +182,9 @@ def _conclude(experiment: Experiment, run: Run, model: Recommender, validation: 
         _log_validation(run, validation)
     if validation.popularity is not None:
         remember_popularity(run, {f"val/{experiment.selection_metric}": validation.popularity})
-    if model.personal:
-        settings = experiment.params.model_dump()
-        found = warnings(experiment.selection_metric, settings, validation, model.collapsed())
-        for each in found:
-            log.warning("%s: %s", experiment.name, each.note)
-        if found:
-            words, notes = (", ".join(x.word for x in found), " ".join(x.note for x in found))
-            run.set_tags({WARNING: words, WARNING_NOTE: notes})
+    if found := warned(experiment, model, validation):
+        words, notes = (", ".join(x.word for x in found), " ".join(x.note for x in found))
+        run.set_tags({WARNING: words, WARNING_NOTE: notes})
     run.describe(describe(run))
 
 
