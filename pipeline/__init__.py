@@ -1,4 +1,4 @@
 """ncf-pipeline: recommender experiments as MLflow runs that can be trusted.
 
-The method as functions, for scripts and notebooks: ``pipeline.library``.
+The method as functions, for scripts and notebooks: ``pipeline.api``.
 """

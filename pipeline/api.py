@@ -1,6 +1,6 @@
 """The whole method as functions, without MLflow: load, fit, evaluate, compare, recommend.
 
-    from pipeline.library import compare, evaluate, fit, load
+    from pipeline.api import compare, evaluate, fit, load
 
     films = load("ml-1m")
     tests = [evaluate(fit(model, films)) for model in ("most_popular", "ease", "ncf")]

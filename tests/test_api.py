@@ -9,14 +9,14 @@ import sys
 import pandas as pd
 import pytest
 
+from pipeline.api import Fitted, compare, evaluate, fit, load, recommend
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.library import Fitted, compare, evaluate, fit, load, recommend
 from tests.steps.workplace import Workplace, environment
 
 WITHOUT_MLFLOW = """
 import sys
-from pipeline.library import compare, evaluate, fit, load
+from pipeline.api import compare, evaluate, fit, load
 heavy = {"torch", "mlflow", "pandas"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 ratings = load("ratings.csv")
