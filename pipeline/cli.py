@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -20,8 +23,17 @@ WIDEST = 140  # characters of a line of help: longer ones are lost on the way ba
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST})
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Recommender experiments as MLflow runs that can be trusted."""
+    from pipeline.process import torchrun
+
+    _, processes = torchrun()
+    if processes > 1 and ctx.invoked_subcommand != train.name:
+        raise UserError(
+            f"torchrun has started {processes} processes of {ctx.invoked_subcommand}, and they can "
+            f"share nothing but train: give that command without torchrun."
+        )
 
 
 for command in (
@@ -42,9 +54,14 @@ def run() -> None:
         hide_password,
         name_store,
         require_driver,
+        torchrun,
     )
 
     collect_rarely()
+    rank, processes = torchrun()
+    if rank:
+        _take_part(rank)
+        return
     name_store()
     hide_password()
     set_up_logging()
@@ -52,8 +69,9 @@ def run() -> None:
     try:
         end_on_signals()
         require_driver()
-        short = Path(sys.argv[0]).name == SHORT
-        cli(prog_name=SHORT if short else "python -m pipeline", standalone_mode=False)
+        with _leading(processes):
+            short = Path(sys.argv[0]).name == SHORT
+            cli(prog_name=SHORT if short else "python -m pipeline", standalone_mode=False)
         status = "FINISHED"
     except click.ClickException as error:
         why = error.format_message()
@@ -84,3 +102,36 @@ def run() -> None:
                 end_unopened(sys.argv[1] if len(sys.argv) > 1 else "none", status, why)
             except UserError as error:  # ``mlflow run`` ends the run as failed by itself
                 say(f"error: {error}", "red")
+
+
+def _leading(processes: int) -> AbstractContextManager[None]:
+    """Lead the other processes of torchrun, if there are any."""
+    if processes == 1:
+        return nullcontext()
+    from pipeline.training.processes import joined
+
+    return joined()
+
+
+def _take_part(rank: int) -> None:
+    """Be another process of torchrun, which says nothing but what is wrong with itself."""
+    from pipeline.console import log, say, set_up_logging
+    from pipeline.mishaps import explain
+    from pipeline.process import leave_signals_to_first
+    from pipeline.training.follow import follow
+    from pipeline.training.processes import LostError
+
+    leave_signals_to_first()
+    set_up_logging()
+    log.setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    try:
+        follow()
+    except LostError:
+        sys.exit(1)  # what has ended says why
+    except Exception as error:
+        text = str(error) if isinstance(error, UserError) else explain(error)
+        if text is None:
+            raise
+        say(f"error: process {rank}: {text}", "red")
+        sys.exit(1)

@@ -34,6 +34,14 @@ class TerminatedError(KeyboardInterrupt):
     """SIGTERM, distinguished from Ctrl-C."""
 
 
+def torchrun() -> tuple[int, int]:
+    """Which process of how many this is of those that torchrun has started; (0, 1) without it."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if not all(name in os.environ for name in names):
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
 def same_command() -> str:
     """What was typed to start this process, to be typed again."""
     return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
@@ -96,6 +104,15 @@ def end_on_signals() -> None:
     if "MLFLOW_RUN_ID" in os.environ and Path("/proc/self/stat").exists():
         ours = _starter()
         _end_when(lambda: _starter() != ours or _is_orphan(ours))
+
+
+def leave_signals_to_first() -> None:
+    """As another process of torchrun: the first one ends its run on Ctrl-C, and we end with it.
+
+    SIGTERM ends us at once, wherever we wait for the others.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def end_with(launcher: int) -> None:

@@ -67,6 +67,7 @@ def train(
     from pipeline.evaluation.prepared import prepare_and_tell
     from pipeline.fields import find_file
     from pipeline.steps.ending import end_of_train
+    from pipeline.steps.environment import on_processes
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.train import resume as step_again
     from pipeline.steps.train import train as step
@@ -87,7 +88,7 @@ def train(
         )
     if not validate:
         fields["windows"] = ()
-    experiment = read_experiment(find_file(config) if config else None, fields)
+    experiment = on_processes(read_experiment(find_file(config) if config else None, fields))
     split, windows = experiment.split, experiment.windows
     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
     inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)

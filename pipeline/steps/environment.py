@@ -10,10 +10,12 @@ from typing import Any
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
+from pipeline.process import torchrun
 from pipeline.settings import AUTO
 from pipeline.tracking.runs import Run
 
 MACHINE, REQUIREMENTS = ENVIRONMENT = "environment/machine.json", "environment/requirements.txt"
+SHARDS = "shards"  # a field of what can be trained by several processes
 RESUMED_ON = "resumed_on"  # a tag: another kind of device than the one that a run was begun on
 
 log = logging.getLogger("pipeline")
@@ -59,6 +61,35 @@ def on_this_machine(experiment: Experiment) -> Experiment:
     except UserError:
         params = experiment.params.model_copy(update={"device": AUTO})
         return experiment.model_copy(update={"params": params})
+    return experiment
+
+
+def on_processes(experiment: Experiment) -> Experiment:
+    """``experiment`` on as many processes as torchrun has started: a shard for each, unless it says
+    how many shards there are.
+
+    Raises:
+        UserError: it cannot be trained on so many.
+    """
+    _, processes = torchrun()
+    if processes == 1:
+        return experiment
+    params = experiment.params
+    shards = getattr(params, SHARDS, None)
+    if shards is None:
+        raise UserError(
+            f"model={experiment.model} is fitted in one process, and torchrun has started "
+            f"{processes}: give the same command without torchrun."
+        )
+    if SHARDS not in params.model_fields_set:
+        params = params.model_copy(update={SHARDS: processes})
+        return experiment.model_copy(update={"params": params})
+    if shards < processes:
+        raise UserError(
+            f"{experiment.name} is trained in {shards} shards (a run keeps their number), and "
+            f"torchrun has started {processes} processes: give --nproc_per_node {shards} or fewer, "
+            f"or train anew with --shards {processes}."
+        )
     return experiment
 
 

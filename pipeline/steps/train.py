@@ -23,6 +23,7 @@ from pipeline.steps.environment import (
     chosen_device,
     log_environment,
     note_device,
+    on_processes,
     on_this_machine,
     say_device,
 )
@@ -37,6 +38,7 @@ from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.search import STEP_KEY, find_finished
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
+from pipeline.training.processes import LostError
 
 TRAIN = "train"
 VALIDATION = "validation.json"
@@ -100,7 +102,7 @@ def train(
             note_device(run, experiment)
         try:
             model, validation = fit(experiment, dataset, run, journal)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LostError):
             show_next([f"python -m pipeline train --resume {run.id}"])
             raise
         finally:
@@ -164,7 +166,7 @@ def resume(run_id: str) -> Trained:
     with delivering():  # first of what the process that was killed has left
         finished = run.status == "FINISHED"
         inputs = Inputs.of(run)
-        inputs = replace(inputs, experiment=on_this_machine(inputs.experiment))
+        inputs = replace(inputs, experiment=on_processes(on_this_machine(inputs.experiment)))
         prepared = inputs.prepared()
         if finished:
             must = must_hold(inputs)

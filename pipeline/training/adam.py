@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from pipeline.training.processes import summed
+
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # the paper's, and torch's
 
 
@@ -56,6 +58,10 @@ class Adam:
             eps=EPSILON,
             maximize=False,
         )
+
+    def gather(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """What ``step`` takes of processes that train together, of the gradients of each."""
+        return summed(gradients)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and counts by a parameter's place, as torch.optim.Adam calls them."""

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.training.adam import BETA_2, EPSILON, Adam, load_moments
 from pipeline.training.method import Method
+from pipeline.training.processes import gathered, summed
 from pipeline.training.tables import Table
 
 LOG_BETA_2 = math.log(BETA_2)
@@ -108,6 +109,14 @@ class _Rows:
         self.uses.append(_Use(places, rows, columns.requires_grad_()))
         return columns
 
+    def gather(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Look up what all processes have since the last step; the gradients of that."""
+        own = torch.cat([self.place[:0], *(use.places for use in self.uses)])
+        none = self.rows.new_empty(self.width, 0)
+        places, gradient = gathered(own, torch.cat([none, *gradients], dim=1))
+        self.uses[:] = [_Use(places, self.rows.index_select(0, places), gradient)]
+        return gradient
+
     def step(self, gradients: Sequence[Tensor], number: Tensor, learning_rate: float) -> None:
         """Move what was looked up since the last step along its gradients, [width, m] of each."""
         places = torch.cat([use.places for use in self.uses])
@@ -163,6 +172,14 @@ class LazyAdam:
         """What gradients are asked of: what is no table, and what was looked up since a step."""
         looked_up = [use.columns for rows in self.rows for use in rows.uses]
         return [*self.others.parameters, *looked_up]
+
+    @torch.no_grad()
+    def gather(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """What ``step`` takes of processes that train together, of the gradients of each."""
+        remaining = iter(gradients)
+        others = summed([next(remaining) for _ in self.others.parameters])
+        of_rows = [rows.gather([next(remaining) for _ in rows.uses]) for rows in self.rows]
+        return [*others, *of_rows]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:

@@ -5,7 +5,7 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -56,12 +56,15 @@ class TrainingLoop:
         n_items: int,
         method: Method,
         generator: torch.Generator,
+        *,
+        popularity: Tensor | None = None,
     ) -> None:
         """Everything lives on the device of ``generator``.
 
         Args:
             users, items: the interactions, int64 [n].
             weights: confidence of each, float32 [n], or one for all, [].
+            popularity: interactions of each item, [n_items], where there are others than these.
         """
         self.network, self.method, self.generator = network, method, generator
         self.loss = find_loss(method.loss)
@@ -73,6 +76,7 @@ class TrainingLoop:
             n_items,
             power=method.negative_power,
             verified=method.verified_negatives,
+            popularity=popularity,
         )
         self.optimizer = make_optimizer(network, method)
         # A graph cannot be recorded on the default stream: all of the work has one of its own.
@@ -90,20 +94,29 @@ class TrainingLoop:
 
     def _run(self) -> Tensor:
         order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
-        users = self.users.index_select(0, order)
-        negatives = self.sampler.draw(users, self.method.negatives, self.generator)
         size = self.method.batch_size
-        parts = (order.split(size), users.split(size), negatives.split(size, dim=1))
         losses = []
-        for batch, user, drawn in zip(*parts, strict=True):
-            positive = self.items.index_select(0, batch)
-            given = [user, torch.cat([positive[None], drawn])]
-            if self.weights.dim():
-                given.append(self.weights.index_select(0, batch))
-            replayed = self.replayed if len(batch) == size else None
+        for part in self._drawn(order, size):
+            given = self._given(*part)
+            replayed = self.replayed if len(given[0]) == size else None
             step = self.step if replayed is None else partial(replayed, self.step)
             losses.append(step(*given))
         return torch.stack(losses)
+
+    def _drawn(self, order: Tensor, sizes: int | list[int]) -> Iterator[tuple[Tensor, ...]]:
+        """Interactions in this ``order`` by steps of so many: rows, users, negatives drawn now."""
+        users = self.users.index_select(0, order)
+        negatives = self.sampler.draw(users, self.method.negatives, self.generator)
+        parts = order.split(sizes), users.split(sizes), negatives.split(sizes, dim=1)
+        return zip(*parts, strict=True)
+
+    def _given(self, rows: Tensor, users: Tensor, negatives: Tensor) -> list[Tensor]:
+        """What a step is given."""
+        positives = self.items.index_select(0, rows)
+        given = [users, torch.cat([positives[None], negatives])]
+        if self.weights.dim():
+            given.append(self.weights.index_select(0, rows))
+        return given
 
     def step(self, users: Tensor, candidates: Tensor, weights: Tensor | None = None) -> Tensor:
         """Learn from users [B] with candidates [C, B], positives first: the loss before it.
@@ -111,14 +124,25 @@ class TrainingLoop:
         ``weights`` are [B], or None where there is one for all.
         """
         self.optimizer.begin()
+        loss, objective = self._objective(users, candidates, weights)
+        self._descend(objective)
+        return loss.detach()
+
+    def _objective(
+        self, users: Tensor, candidates: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, and with the penalty on embeddings used."""
         logits, used = self.network(users, candidates)
         loss = self.loss(logits, self.weights if weights is None else weights)
-        total = loss
-        if self.method.l2:
-            total = loss + self.method.l2 * sum(_mean_square(part, candidates) for part in used)
-        parameters = self.optimizer.parameters
-        self.optimizer.step(torch.autograd.grad(total, parameters, materialize_grads=True))
-        return loss.detach()
+        if not self.method.l2:
+            return loss, loss
+        return loss, loss + self.method.l2 * sum(_mean_square(part, candidates) for part in used)
+
+    def _descend(self, objective: Tensor) -> None:
+        self.optimizer.step(self._gradients(objective))
+
+    def _gradients(self, objective: Tensor) -> Sequence[Tensor]:
+        return torch.autograd.grad(objective, self.optimizer.parameters, materialize_grads=True)
 
 
 def _mean_square(part: Tensor, candidates: Tensor) -> Tensor:

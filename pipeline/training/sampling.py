@@ -27,12 +27,23 @@ class NegativeSampler:
     """
 
     def __init__(
-        self, users: Tensor, items: Tensor, n_items: int, *, power: float, verified: bool
+        self,
+        users: Tensor,
+        items: Tensor,
+        n_items: int,
+        *,
+        power: float,
+        verified: bool,
+        popularity: Tensor | None = None,
     ) -> None:
-        """``users`` and ``items`` are the training interactions, int64 [n], on one device."""
+        """``users`` and ``items`` are the training interactions, int64 [n], on one device.
+
+        ``popularity`` is [n_items], where these are not all interactions.
+        """
         self.n_items = n_items
         self.uniform = power == 0
-        weights = torch.bincount(items, minlength=n_items).double() ** power
+        counts = torch.bincount(items, minlength=n_items) if popularity is None else popularity
+        weights = counts.double() ** power
         self.cumulative = (weights / weights.sum()).cumsum(0)
         self.positives = Positives(users, items, n_items) if verified else None
         self.blind = users.device.type != "cpu"

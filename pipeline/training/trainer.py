@@ -19,9 +19,12 @@ from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings, refusing_values
 from pipeline.training.lazy_adam import LazyAdam
-from pipeline.training.loop import Network, TrainingLoop
+from pipeline.training.loop import Network
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
+from pipeline.training.parts import give_parts, packed, state_of_first
+from pipeline.training.processes import leads, number, of_first
+from pipeline.training.shards import Portion, make_loop
 from pipeline.training.threads import one_thread
 
 log = logging.getLogger("pipeline")
@@ -45,6 +48,10 @@ class TrainingSettings(Settings, Method):
     """Weight of a positive: its value to this power, over the mean of that; 0 makes all alike."""
     values: Values = "auto"
     """What an interaction is worth as confidence, and in a start: as of the linear models."""
+    shards: int = Field(1, ge=1)
+    """Parts of the interactions, each of some users, that draw their random numbers by themselves
+    and that every batch takes from: so many processes of torchrun can train it, or fewer. Under
+    torchrun the default is a shard for each process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
 
@@ -103,49 +110,43 @@ def choose_device(wanted: str) -> torch.device:
 
 
 class Trainer:
-    """Trains a network on the training interactions of a dataset, epoch by epoch."""
+    """Trains a network on the training interactions of a dataset, epoch by epoch.
+
+    Where processes of torchrun train together, the first one's trainer gives the others theirs.
+    """
 
     def __init__(
         self,
         network: Network,
-        dataset: Dataset,
+        data: Dataset | Portion,
         settings: TrainingSettings,
         generator: torch.Generator,
     ) -> None:
         """``network`` and ``generator`` live on the same device; the data are moved there.
 
         Order and negatives are drawn from ``generator``. Modules that draw from PyTorch's global
-        generators find these seeded anew for every epoch.
+        generators find these seeded anew for every epoch, and with shards for every step.
 
         Raises:
-            UserError: a precision is wanted that the device has not.
+            UserError: a precision is wanted that the device has not, or processes have no GPU.
+            LostError: another process has ended.
         """
         if settings.precision != "float32" and generator.device.type == "cpu":
             raise UserError(
                 f"precision={settings.precision} needs a CUDA device, and this is training on a "
                 f"CPU; use precision=float32."
             )
-        device, rows = generator.device, dataset.train
-        if settings.steps_per_epoch is not None:
-            size = math.ceil(len(rows) / settings.steps_per_epoch)
-            settings = settings.model_copy(update={"batch_size": size})
+        if isinstance(data, Dataset):
+            settings, data = _whole(data, settings)
         self.network, self.settings, self.generator = network, settings, generator
-        weights = torch.ones((), device=device)
-        if settings.rating_confidence:
-            values = dataset.train_values(settings.values)
-            confidence = torch.from_numpy(values).to(device).clamp_min(0)
-            confidence = confidence**settings.rating_confidence
-            weights = confidence / confidence.mean()
-        self.loop = TrainingLoop(
-            network,
-            torch.tensor(rows["user"].to_numpy(), dtype=torch.int64, device=device),
-            torch.tensor(rows["item"].to_numpy(), dtype=torch.int64, device=device),
-            weights,
-            dataset.n_items,
-            settings,
-            generator,
-        )
+        self.seed, self.interactions = generator.initial_seed(), sum(data.sizes)
         self.epochs_done = 0
+        # As it is before an optimizer is part of it, and given when nothing speaks against that.
+        packed_network = packed((network, generator)) if leads() else b""
+        mine = data.of(0, number()) if leads() else data
+        self.loop = make_loop(network, mine, settings, generator)
+        if leads():
+            give_parts(generator.device.type, packed_network, settings, data)
         if settings.optimizer == "auto" and isinstance(self.loop.optimizer, LazyAdam):
             _say("optimizer=auto: lazy_adam, since the tables are large against a batch")
 
@@ -156,11 +157,15 @@ class Trainer:
             DivergedError: an epoch's loss or result is not finite; ``on_epoch`` never hears of it.
             UserError: a GPU's memory is too small for the batch.
         """
+        if number() > 1:
+            state = state_of_first(self.state())
+            if not leads():
+                self.load_state(state)
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
                 # Anew for every epoch: one that was broken off draws the same again.
-                draws = hash((self.generator.initial_seed(), self.epochs_done))
+                draws = hash((self.seed, self.epochs_done))
                 with seeded(draws, self.generator.device), self._enough_memory():
                     losses = self.loop.run()
                     # Here a GPU is waited for: the losses are wanted as one number.
@@ -168,10 +173,10 @@ class Trainer:
                 self.epochs_done += 1
                 self._require_finite(loss_sum)
                 seconds = time.perf_counter() - started
-                rate = len(self.loop.users) / seconds
+                rate = self.interactions / seconds
                 loss = loss_sum / len(losses)
                 epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
-                if on_epoch is not None and on_epoch(epoch):
+                if of_first(on_epoch is not None and on_epoch(epoch)):
                     break
         self.loop.optimizer.release()
 
@@ -252,6 +257,20 @@ class Trainer:
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "
                 f"without --resume."
             ) from None
+
+
+def _whole(dataset: Dataset, settings: TrainingSettings) -> tuple[TrainingSettings, Portion]:
+    """All interactions, and the settings with the batch size that these come to."""
+    rows, weights = dataset.train, torch.ones(())
+    if settings.steps_per_epoch is not None:
+        size = math.ceil(len(rows) / settings.steps_per_epoch)
+        settings = settings.model_copy(update={"batch_size": size})
+    if settings.rating_confidence:
+        values = dataset.train_values(settings.values)
+        confidence = torch.from_numpy(values).clamp_min(0) ** settings.rating_confidence
+        weights = confidence / confidence.mean()
+    users, items = (torch.tensor(rows[name].to_numpy()) for name in ("user", "item"))
+    return settings, Portion.whole(users, items, weights, dataset.n_items, settings.shards)
 
 
 @cache

@@ -1,0 +1,74 @@
+"""What the first of several processes gives the others, so that they take part in a fit."""
+
+from __future__ import annotations
+
+import sys
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from pipeline.training.processes import give, leads, number, of_first, receive
+from pipeline.training.shards import Portion
+
+if TYPE_CHECKING:
+    from pipeline.training.trainer import TrainingSettings
+
+
+class Part(NamedTuple):
+    """One process's part of a fit."""
+
+    device: str
+    """The kind: cpu or cuda."""
+    network: bytes
+    """The network and the generator of the fit, which it may draw from: ``packed``."""
+    settings: TrainingSettings
+    portion: Portion
+
+
+def packed(content: Any) -> bytes:
+    """Tensors, networks, generators and plain values, as ``unpacked`` reads them."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, device: torch.device) -> Any:
+    """What was ``packed`` by a process of ours, on ``device``."""
+    return torch.load(BytesIO(content), map_location=device, weights_only=False)
+
+
+def give_parts(device: str, network: bytes, settings: TrainingSettings, whole: Portion) -> None:
+    """Give every other process its part.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    for other in range(1, number()):
+        give(other, sys.path)  # first: settings and networks may be of one's own modules
+        give(other, Part(device, network, settings, whole.of(other, number())))
+
+
+def receive_part() -> Part | None:
+    """This process's part of the next fit; None when there is none to come.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    path = receive()
+    if path is None:
+        return None
+    sys.path[:] = path
+    part: Part = receive()
+    return part
+
+
+def state_of_first(state: dict[str, Any]) -> dict[str, Any]:
+    """The state that the first process has, on a CPU.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    content = of_first(packed(state) if leads() else b"")
+    found: dict[str, Any] = unpacked(content, torch.device("cpu"))
+    return found
