@@ -47,8 +47,8 @@ class Method:
     """Of Adam."""
     optimizer: Optimizer = "auto"
     """adam moves all embeddings in every step; lazy_adam those of the batch, without a first
-    moment, and takes no weight_decay. auto is lazy_adam where the tables have more than ten times
-    as many embeddings as a step looks up, and there is no weight_decay."""
+    moment, and takes no weight_decay. auto is lazy_adam where that is quicker, as far as the size
+    of the tables and of a batch tell, and there is no weight_decay."""
     weight_decay: Annotated[float, Bounds(ge=0)] = 0.0
     """Adam's coupled decay of all parameters, which also shrinks rows that a batch did not use."""
     l2: Annotated[float, Bounds(ge=0)] = 0.0

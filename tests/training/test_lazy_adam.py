@@ -123,14 +123,18 @@ def test_tables_are_given_back_features_first() -> None:
     assert network.users.look_up is None
 
 
-def test_auto_goes_by_embeddings_for_each_that_a_step_looks_up() -> None:
-    network = Network(n_users=2370, n_items=30)  # 2400: ten for each of 240
-    just, more = (Method(batch_size=size, negatives=2) for size in (60, 59))
-    assert isinstance(make_optimizer(network, just), Adam)
-    assert isinstance(make_optimizer(network, more), LazyAdam)
-    assert isinstance(make_optimizer(Network(2370, 30), replace(more, optimizer="adam")), Adam)
-    decaying = make_optimizer(Network(2370, 30), replace(more, weight_decay=0.1))
-    assert isinstance(decaying, Adam)
+def test_auto_goes_by_what_the_tables_hold_and_a_step_looks_up() -> None:
+    width = len(Network().users.weight)
+    users = 400_000 // width + 6 * 4 * 100 + 1  # beside one item, just above what a batch allows
+    just, more = (Method(batch_size=size, negatives=2) for size in (101, 100))
+    for method, kind in {
+        just: Adam,
+        more: LazyAdam,
+        replace(more, optimizer="adam"): Adam,
+        replace(more, weight_decay=0.1): Adam,
+    }.items():
+        assert isinstance(make_optimizer(Network(users, 1), method), kind)
+    assert isinstance(make_optimizer(Network(2370, 30), Method(batch_size=1)), Adam)
     assert isinstance(make_optimizer(nn.Linear(3, 3), more), Adam)
 
 
