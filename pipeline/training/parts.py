@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pipeline.training.processes import give, leads, number, of_first, receive
+from pipeline.training.processes import give, number, receive
 from pipeline.training.shards import Portion
 
 if TYPE_CHECKING:
+    from pipeline.data.dataset import Dataset
     from pipeline.training.trainer import TrainingSettings
 
 
@@ -24,6 +26,20 @@ class Part(NamedTuple):
     """The network and the generator of the fit, which it may draw from: ``packed``."""
     settings: TrainingSettings
     portion: Portion
+
+
+def whole(dataset: Dataset, settings: TrainingSettings) -> tuple[TrainingSettings, Portion]:
+    """All interactions, and the settings with the batch size that these come to."""
+    rows, weights = dataset.train, torch.ones(())
+    if settings.steps_per_epoch is not None:
+        size = math.ceil(len(rows) / settings.steps_per_epoch)
+        settings = settings.model_copy(update={"batch_size": size})
+    if settings.rating_confidence:
+        values = dataset.train_values(settings.values)
+        confidence = torch.from_numpy(values).clamp_min(0) ** settings.rating_confidence
+        weights = confidence / confidence.mean()
+    users, items = (torch.tensor(rows[name].to_numpy()) for name in ("user", "item"))
+    return settings, Portion.whole(users, items, weights, dataset.n_items, settings.shards)
 
 
 def packed(content: Any) -> bytes:
@@ -61,14 +77,3 @@ def receive_part() -> Part | None:
     sys.path[:] = path
     part: Part = receive()
     return part
-
-
-def state_of_first(state: dict[str, Any]) -> dict[str, Any]:
-    """The state that the first process has, on a CPU.
-
-    Raises:
-        LostError: another process has ended.
-    """
-    content = of_first(packed(state) if leads() else b"")
-    found: dict[str, Any] = unpacked(content, torch.device("cpu"))
-    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -109,6 +109,20 @@ def of_first(what: Any) -> Any:
     with _lost():
         dist.broadcast_object_list(held, 0, device=CPU)
     return held[0]
+
+
+@torch.no_grad()
+def share(tensors: Iterable[Tensor]) -> None:
+    """Give tensors the values that they have in the first process.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    with _lost():
+        for each in tensors:
+            dense = each.contiguous()
+            dist.broadcast(dense, 0)
+            each.copy_(dense)
 
 
 def summed(tensors: Sequence[Tensor]) -> list[Tensor]:

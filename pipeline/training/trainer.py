@@ -22,8 +22,8 @@ from pipeline.training.lazy_adam import LazyAdam
 from pipeline.training.loop import Network
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
-from pipeline.training.parts import give_parts, packed, state_of_first
-from pipeline.training.processes import leads, number, of_first
+from pipeline.training.parts import give_parts, packed, whole
+from pipeline.training.processes import leads, number, of_first, share
 from pipeline.training.shards import Portion, make_loop
 from pipeline.training.threads import one_thread
 
@@ -128,7 +128,7 @@ class Trainer:
         generators find these seeded anew for every epoch, and with shards for every step.
 
         Raises:
-            UserError: a precision is wanted that the device has not, or processes have no GPU.
+            UserError: a precision is wanted that the device has not.
             LostError: another process has ended.
         """
         if settings.precision != "float32" and generator.device.type == "cpu":
@@ -137,7 +137,7 @@ class Trainer:
                 f"CPU; use precision=float32."
             )
         if isinstance(data, Dataset):
-            settings, data = _whole(data, settings)
+            settings, data = whole(data, settings)
         self.network, self.settings, self.generator = network, settings, generator
         self.seed, self.interactions = generator.initial_seed(), sum(data.sizes)
         self.epochs_done = 0
@@ -158,9 +158,7 @@ class Trainer:
             UserError: a GPU's memory is too small for the batch.
         """
         if number() > 1:
-            state = state_of_first(self.state())
-            if not leads():
-                self.load_state(state)
+            self._begin_as_first()
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
@@ -179,6 +177,13 @@ class Trainer:
                 if of_first(on_epoch is not None and on_epoch(epoch)):
                     break
         self.loop.optimizer.release()
+
+    def _begin_as_first(self) -> None:
+        of_optimizer = self.loop.optimizer.state_dict()["state"].values()
+        share(
+            [*self.network.state_dict().values(), *(t for of in of_optimizer for t in of.values())]
+        )
+        self.epochs_done = of_first(self.epochs_done)
 
     @contextmanager
     def _enough_memory(self) -> Iterator[None]:
@@ -257,20 +262,6 @@ class Trainer:
                 f"The state to go on from does not fit this model ({brief(error)}). Train again "
                 f"without --resume."
             ) from None
-
-
-def _whole(dataset: Dataset, settings: TrainingSettings) -> tuple[TrainingSettings, Portion]:
-    """All interactions, and the settings with the batch size that these come to."""
-    rows, weights = dataset.train, torch.ones(())
-    if settings.steps_per_epoch is not None:
-        size = math.ceil(len(rows) / settings.steps_per_epoch)
-        settings = settings.model_copy(update={"batch_size": size})
-    if settings.rating_confidence:
-        values = dataset.train_values(settings.values)
-        confidence = torch.from_numpy(values).clamp_min(0) ** settings.rating_confidence
-        weights = confidence / confidence.mean()
-    users, items = (torch.tensor(rows[name].to_numpy()) for name in ("user", "item"))
-    return settings, Portion.whole(users, items, weights, dataset.n_items, settings.shards)
 
 
 @cache
