@@ -96,6 +96,19 @@ class Part:
                 yield member
 
 
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of one table, whose rows follow one another: mostly it is one."""
+
+    parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        first = self.parts[0]
+        if len(self.parts) == 1:
+            return str(first)
+        return str(first.path.parent if first.member is None else first.path)
+
+
 class _Bounded(io.RawIOBase):
     """What comes out of a compressed file, which does not say how much it is, until too much."""
 
