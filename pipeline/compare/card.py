@@ -16,7 +16,7 @@ from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
 from pipeline.config import Experiment
 from pipeline.data.dataset import AS_GIVEN, Dataset
 from pipeline.data.sizes import statistics
-from pipeline.data.split import COLD, LOW_ACTIVITY
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
 from pipeline.evaluation.metrics import BY_NAME, METRICS, Metric, bounds
 from pipeline.evaluation.names import at

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.dates import date2num
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.protocols import cut_moment
+from pipeline.data.protocols import Times, cut_moment
 from pipeline.drawing import Drawn, headline, in_style, new_figure
 
 BINS = 80  # of time
@@ -51,7 +51,7 @@ def _time(dataset: Dataset, windows: Sequence[float]) -> Drawn:
     )
     axes.axvline(_day(int(moments.max())), color="black", label="end of training")
     for quantile in windows if dataset.split.protocol == "time" else ():
-        cut = cut_moment(moments, quantile)
+        cut = cut_moment(Times(moments), quantile)
         axes.axvline(
             _day(cut), color="grey", linestyle=":", label=f"validation window {quantile:g}"
         )

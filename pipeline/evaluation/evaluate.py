@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.data.dataset import Dataset, Segment
-from pipeline.data.split import WARM
+from pipeline.data.split_settings import WARM
 from pipeline.errors import UserError
 from pipeline.evaluation.lists import Evaluation, evaluate_lists
 from pipeline.evaluation.metrics import Metric

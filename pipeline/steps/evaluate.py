@@ -11,7 +11,7 @@ from pipeline.config import Experiment
 from pipeline.console import waiting
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
-from pipeline.data.split import COLD, LOW_ACTIVITY
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY
 from pipeline.errors import UserError
 from pipeline.evaluation.breakdown import breakdown
 from pipeline.evaluation.evaluate import FullRanking, recommendations
