@@ -27,6 +27,7 @@ PACKED: Mapping[str, Callable[[BinaryIO], Any]] = {
 }
 """Endings of compressed files, and what opens them."""
 
+_PACKING = 4  # bytes of ratings as text that one packed byte stands for, about
 _BOMB_BYTES, _BOMB_RATIO = 1 << 28, 100  # ratings and titles shrink to a quarter, at most a tenth
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError)
 
@@ -61,6 +62,24 @@ class Part:
     def is_parquet(self) -> bool:
         """Whether its ending says that it is a Parquet file."""
         return self.suffix == ".parquet"
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """About how long it is once it is unpacked.
+
+        Raises:
+            UserError: its archive cannot be read.
+        """
+        size = self.path.stat().st_size
+        if self.member is not None:
+            try:
+                with open_zip(self.path) as archive:
+                    size = archive.getinfo(self.member).file_size
+            except (zipfile.BadZipFile, OSError) as error:
+                raise UserError(
+                    f"{self}: damaged archive ({brief(error)}). Get it again."
+                ) from None
+        return size * (_PACKING if self.is_packed else 1)
 
     @property
     def _whole_name(self) -> PurePosixPath:

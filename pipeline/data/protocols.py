@@ -11,7 +11,7 @@ comparison with what was published under them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ import pandas as pd
 Numbers = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
 
+SPANS = 1 << 16  # into which times are counted
 FAR = 0.25
 """A part is far from what was asked where a quarter of it is missing or too much."""
 
@@ -61,6 +62,40 @@ class Times(Moments):
 
     def until(self, moment: int) -> int:
         return int(np.count_nonzero(self.timestamps <= moment))
+
+
+class StreamedTimes(Moments):
+    """Those of rows that come in pieces, as often as they are asked for."""
+
+    def __init__(self, stream: Callable[[], Iterable[npt.NDArray[np.int64]]]) -> None:
+        self._stream = stream
+        ends = [(len(each), each.min(), each.max()) for each in stream() if len(each)]
+        self._rows = sum(rows for rows, _, _ in ends)
+        self._low = int(min(low for _, low, _ in ends))
+        self._high = int(max(high for _, _, high in ends))
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def at(self, place: int) -> int:
+        """Found by counting: in which of some thousand spans it is, and in which of the parts of
+        that one, until it is a second."""
+        low, high = self._low, self._high
+        while low < high:
+            width = -(-(high - low + 1) // SPANS)
+            counts = np.zeros(SPANS, np.int64)
+            for times in self._stream():
+                within = times[(times >= low) & (times <= high)]
+                counts += np.bincount((within - low) // width, minlength=SPANS)
+            reached = counts.cumsum()
+            span = int(np.searchsorted(reached, place, side="right"))
+            place -= int(reached[span] - counts[span])
+            low = low + span * width
+            high = min(high, low + width - 1)
+        return low
+
+    def until(self, moment: int) -> int:
+        return sum(int(np.count_nonzero(times <= moment)) for times in self._stream())
 
 
 def cut_moment(moments: Moments, quantile: float) -> int:
@@ -185,7 +220,7 @@ def latest_of_each(
     """
     order = np.lexsort((generator.random(len(user)), timestamp, user))
     last = order[np.append(user[order][1:] != user[order][:-1], True)]
-    several = np.bincount(user) > 1
+    several = np.bincount(user, minlength=len(among)) > 1
     chosen = np.zeros(len(user), np.bool_)
     chosen[last] = (several & among)[user[last]]
     return chosen

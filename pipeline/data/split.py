@@ -26,7 +26,6 @@ from pipeline.data.protocols import (
     Draw,
     Mask,
     Moments,
-    Numbers,
     Times,
     cut_moment,
     is_far,
@@ -65,18 +64,10 @@ class Counted:
     """Held-out rows that can be part of the test."""
 
     @classmethod
-    def of(cls, activity: Counts, countable: Numbers, settings: SplitSettings) -> Counted:
-        """From the users of the rows of ``later`` that can be part of the test."""
+    def of(cls, activity: Counts, held_out: Counts, settings: SplitSettings) -> Counted:
+        """From training rows before, and held-out rows."""
         trains = activity >= settings.min_training
-        held_out = np.bincount(countable, minlength=len(activity))
         return cls(activity, np.where(trains, activity, 0), held_out)
-
-    def __add__(self, more: Counted) -> Counted:
-        return Counted(
-            self.activity + more.activity,
-            self.training + more.training,
-            self.held_out + more.held_out,
-        )
 
     def warm(self, rules: SplitSettings) -> Mask:
         """The users who are evaluated, [users]."""
@@ -234,8 +225,9 @@ def _counted(divided: Divided, settings: SplitSettings) -> tuple[Counted, Mask]:
     catalogue = np.zeros(1 + max(train.max(initial=0), later["item"].max()), np.bool_)
     catalogue[train] = True
     countable = can_count(later, catalogue)
-    of_user = later["user"].to_numpy()[countable]
-    return Counted.of(divided.activity, of_user, settings), countable
+    users = later["user"].to_numpy()[countable]
+    held_out = np.bincount(users, minlength=len(divided.activity))
+    return Counted.of(divided.activity, held_out, settings), countable
 
 
 def _moment(name: str, moments: Moments, is_timed: bool, quantile: float) -> tuple[int, str | None]:
