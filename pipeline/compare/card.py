@@ -15,7 +15,6 @@ from pipeline.compare.looks import Looks
 from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
 from pipeline.config import Experiment
 from pipeline.data.dataset import AS_GIVEN, Dataset
-from pipeline.data.sizes import statistics
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
 from pipeline.evaluation.metrics import BY_NAME, METRICS, Metric, bounds
@@ -84,7 +83,7 @@ def model_card(
 
 
 def _data(dataset: Dataset) -> str:
-    facts = statistics(dataset)
+    facts = dataset.statistics
     dates = [str(facts[name])[:10] for name in ("train_from", "train_until", "later_until")]
     return _section(
         "Data",

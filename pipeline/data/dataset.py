@@ -19,7 +19,7 @@ from scipy import sparse
 
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.numbering import Numbered, Places, marked, titled
-from pipeline.data.sizes import larger_tests
+from pipeline.data.sizes import larger_tests, statistics
 from pipeline.data.split import FUTURE, NO_TIMES, Split, split_as_given, split_ratings
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, WARM, SplitSettings
 from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
@@ -138,6 +138,11 @@ class Dataset:
         """The same with other titles and genres in ``items``; those found are kept beside them."""
         found = self.items if self.found_items is None else self.found_items
         return replace(self, items=items, found_items=found)
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """What one wants to know at first sight: see ``sizes.statistics``."""
+        return statistics(self)
 
     @property
     def larger_tests(self) -> str | None:

@@ -18,7 +18,6 @@ from pipeline.data.large import memory
 from pipeline.data.parquet import count_rows
 from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.sizes import statistics
 from pipeline.data.sources import Source, find
 from pipeline.data.split_check import check_split
 from pipeline.data.split_settings import SplitSettings
@@ -289,7 +288,7 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
 
 def _finish(dataset: Dataset, partial: Path, folder: Path, meta: dict[str, Any]) -> None:
     """Give the folder with the tables of a dataset its record and its name."""
-    content = {**meta, "statistics": statistics(dataset)}
+    content = {**meta, "statistics": dataset.statistics}
     (partial / META).write_text(json.dumps(content, indent=2) + "\n")
     for file in partial.iterdir():
         sync(file)

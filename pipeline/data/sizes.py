@@ -52,7 +52,7 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
             rows[name := str(segment)] += len(part)
             users.setdefault(name, np.zeros(len(dataset.users), np.bool_))[part] = True
     n_training = int(dataset.activity.sum())
-    begins, ends = _range(dataset, "train")
+    begins, ends = _moments(dataset, "train")
     return {
         "train_interactions": n_training,
         "train_users": dataset.n_users,
@@ -60,23 +60,27 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         "density": n_training / (dataset.n_users * dataset.n_items),
         "test_interactions": rows[WARM],
         "test_users": int(users[WARM].sum()) if WARM in users else 0,
-        "train_from": _moment(begins),
-        "train_until": _moment(ends),
-        "later_until": _moment(_range(dataset, "later")[1]),
+        "train_from": begins,
+        "train_until": ends,
+        "later_until": _moments(dataset, "later")[1],
         **{f"{name}_interactions": rows[name] for name in sorted(users)},
         **{f"{name}_users": int(users[name].sum()) for name in sorted(users)},
     }
 
 
-def _range(dataset: Dataset, table: str) -> tuple[int, int]:
-    """The first and the last moment of a table's rows."""
-    pieces = [rows["timestamp"].to_numpy() for rows in dataset.chunks(table, ["timestamp"])]
-    ends = [(times.min(), times.max()) for times in pieces if len(times)]
-    return int(min(low for low, _ in ends)), int(max(high for _, high in ends))
+def span(dataset: Dataset, table: str) -> tuple[int, int] | None:
+    """The first and the last moment of a table's rows; None where there are none."""
+    pieces = (rows["timestamp"].to_numpy() for rows in dataset.chunks(table, ["timestamp"]))
+    ends = [(int(times.min()), int(times.max())) for times in pieces if len(times)]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
 
 
-def _moment(timestamp: int) -> str:
-    return pd.Timestamp(timestamp, unit="s", tz="UTC").isoformat()
+def _moments(dataset: Dataset, table: str) -> tuple[str, str]:
+    ends = span(dataset, table)
+    if ends is None:
+        return "NaT", "NaT"
+    begins, until = (pd.Timestamp(end, unit="s", tz="UTC").isoformat() for end in ends)
+    return begins, until
 
 
 def larger_tests(

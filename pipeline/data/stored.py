@@ -101,16 +101,23 @@ class StoredDataset(Dataset):
     def column(self, name: str) -> npt.NDArray[Any]:
         """A column of ``train``, [len(train)]."""
         if name not in self._columns:
-            with pq.ParquetFile(self._path("train"), memory_map=True) as file:
-                values = np.empty(
-                    file.metadata.num_rows, file.schema_arrow.field(name).type.to_pandas_dtype()
-                )
-            start = 0
-            for rows in self.chunks("train", [name]):
-                values[start : start + len(rows)] = rows[name]
-                start += len(rows)
-            self._columns[name] = values
+            self._columns[name] = self._read(name)
         return self._columns[name]
+
+    @property
+    def _ratings(self) -> npt.NDArray[np.float32]:
+        """Not kept unless they are: who looks at them has something else made of them."""
+        return self._columns["rating"] if "rating" in self._columns else self._read("rating")
+
+    def _read(self, name: str) -> npt.NDArray[Any]:
+        with pq.ParquetFile(self._path("train"), memory_map=True) as file:
+            kind = file.schema_arrow.field(name).type.to_pandas_dtype()
+            values = np.empty(file.metadata.num_rows, kind)
+        start = 0
+        for rows in self.chunks("train", [name]):
+            values[start : start + len(rows)] = rows[name]
+            start += len(rows)
+        return values
 
     @cached_property
     def n_users(self) -> int:
