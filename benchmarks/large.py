@@ -59,7 +59,7 @@ def write_parts(folder: Path, shape: Shape) -> None:
 
 
 def prepare_in(folder: Path, source: Path, memory: int) -> tuple[str, tuple[str, ...], Row]:
-    """Prepare ``source`` in ``folder`` with so many bytes of memory: fingerprint, notes, figures."""
+    """Prepare ``source`` in ``folder`` within bytes of memory: fingerprint, notes, figures."""
     os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     made = prepare(str(source), SplitSettings(), reuse=False)

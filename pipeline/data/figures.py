@@ -88,8 +88,8 @@ def _time(dataset: Dataset, windows: Sequence[float]) -> Drawn:
     axes.set(ylabel="interactions", yscale="log")
     axes.legend()
     figure.autofmt_xdate()
-    begins = pd.to_datetime(edges[:-1], unit="D")  # since 1970, as matplotlib counts
-    data = {"from": begins, "training": counts[0], "after the cut": counts[1]}
+    days = pd.to_datetime(edges[:-1], unit="D")  # since 1970, as matplotlib counts
+    data = {"from": days, "training": counts[0], "after the cut": counts[1]}
     return Drawn(figure, pd.DataFrame(data), says)
 
 
