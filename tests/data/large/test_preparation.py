@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from pipeline.data import formats
 from pipeline.data.dataset import Dataset
 from pipeline.data.large import database
 from pipeline.data.large.preparation import prepare_large
@@ -37,8 +38,10 @@ GIB = 2**30
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BLOCK_ROWS", 700)
+    monkeypatch.setattr(formats, "STREAMED_ROWS", 300)
+    monkeypatch.setattr(formats, "STREAMED_BYTES", 8192)
 
 
 def in_memory(path: Path, split: SplitSettings, reading: Reading = AS_IT_IS) -> Dataset:
@@ -129,10 +132,15 @@ def test_titles_come_along(ratings: pd.DataFrame, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reading", [AS_IT_IS, DROP])
+@pytest.mark.parametrize("name", ["part-{}.parquet", "part-{}.csv"])
 def test_bad_rows_are_told_in_the_same_words(
-    ratings: pd.DataFrame, tmp_path: Path, reading: Reading
+    ratings: pd.DataFrame, tmp_path: Path, reading: Reading, name: str
 ) -> None:
-    folder = parts(ratings, tmp_path / "r", "part-{}.csv")
+    ratings = ratings.assign(rating=ratings["rating"].where(ratings.index % 3000 != 2900))
+    folder = parts(ratings, tmp_path / "r", name)
+    if "parquet" in name:
+        assert_same(folder, SplitSettings(), tmp_path / "made", reading)
+        return
     with (folder / "part-3.csv").open("a") as file:
         file.write("1,2,nan,978300000\nu1,2\n\n,2,3,soon\n1,2,3,978300000,7\n")
     assert_same(folder, SplitSettings(), tmp_path / "made", reading)

@@ -83,27 +83,29 @@ def left() -> list[str]:
 
 
 def test_what_does_not_fit_is_prepared_on_disk_and_is_the_same(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, here: Path
 ) -> None:
-    small = prepare("ratings.csv", SPLIT)
-    assert not any("DuckDB" in note for note in small.notes)
-    files = {path.name for path in small.folder.iterdir()}
     monkeypatch.setattr(memory, "BYTES_PER_ROW", 10**9)
-    made = prepare("ratings.csv", SPLIT, reuse=False)
+    made = prepare("ratings.csv", SPLIT)
     assert isinstance(made.dataset, StoredDataset)
-    assert made.folder == small.folder
-    assert made.dataset.fingerprint == small.dataset.fingerprint
-    assert made.counts == small.counts
+    files = ["items", "later", "meta", "train", "users"]
+    assert sorted(path.stem for path in made.folder.iterdir()) == files
     (note,) = made.notes
     assert re.fullmatch(
         r"ratings would take about [\d.]+ GiB of memory to be prepared in it, and [\d.]+ are free: "
         r"it is prepared on disk, by DuckDB",
         note,
     )
-    assert {path.name for path in made.folder.iterdir()} == files
     again = prepare("ratings.csv", SPLIT)
     assert again.reused
     assert again.notes == ()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    small = prepare("ratings.csv", SPLIT, reuse=False)
+    assert not any("DuckDB" in note for note in small.notes)
+    assert small.folder == made.folder
+    assert small.dataset.fingerprint == made.dataset.fingerprint
+    assert small.counts == made.counts
 
 
 @pytest.mark.usefixtures("large")
