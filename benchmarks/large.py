@@ -1,4 +1,4 @@
-"""Ratings larger than memory: prepared on disk within so much memory, and an epoch on them.
+"""Ratings larger than memory: prepared on disk within so much memory, an epoch, and a test.
 
     python -m benchmarks.large [--millions 200] [--memory 6] [--folder FOLDER] [--json]
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fresh import MIB, measure
+from benchmarks.fresh import MIB, measure, peak_memory
 from benchmarks.generated import Shape, generate
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from pipeline.data.prepared import load, prepare
@@ -31,6 +32,9 @@ EPOCH: dict[str, Any] = {
     "epochs": 1, "embedding_dim": 16, "layers": (32, 16), "batch_size": 65_536,
     "learning_rate": 1e-3, "loss": "bce", "device": "cpu",
 }  # fmt: skip
+
+
+SAMPLE, METRIC = 1_000, "ndcg_at_10"  # of test users
 
 
 def shape_of(interactions: int) -> Shape:
@@ -74,8 +78,10 @@ def load_in(folder: Path, fingerprint: str) -> None:
     load(fingerprint)
 
 
-def epoch_in(folder: Path, fingerprint: str) -> tuple[float, float]:
-    """An epoch of NCF: its seconds, and positives per second."""
+def epoch_in(folder: Path, fingerprint: str) -> Row:
+    """An epoch of NCF, and its test on a sample of users."""
+    from pipeline.evaluation.evaluate import evaluate
+    from pipeline.evaluation.sample import ERROR, standard_errors
     from pipeline.models.ncf import NCF, NCFSettings
     from pipeline.training.trainer import Epoch
 
@@ -84,10 +90,24 @@ def epoch_in(folder: Path, fingerprint: str) -> tuple[float, float]:
 
     def note(epoch: Epoch) -> bool:
         epochs.append(epoch)
+        progress(f"an epoch: {epoch.seconds:.0f} s, {peak_memory() / GIB:.2f} GiB; testing")
         return False
 
-    NCF(NCFSettings(**EPOCH), seed=0).fit(load(fingerprint).dataset, note)
-    return epochs[0].seconds, epochs[0].examples_per_second
+    dataset = load(fingerprint).dataset
+    model = NCF(NCFSettings(**EPOCH), seed=0).fit(dataset, note)
+    trained = peak_memory()
+    started = time.perf_counter()
+    ranked = evaluate(model, dataset, [10], sample=SAMPLE)
+    return {
+        "batch": EPOCH["batch_size"],
+        "epoch [s]": epochs[0].seconds,
+        "positives/s": epochs[0].examples_per_second,
+        "peak [GiB]": trained / GIB,
+        "test users": ranked.sample or f"{len(ranked.users):,} users",
+        "test [s]": time.perf_counter() - started,
+        "NDCG": ranked.evaluation.summary[METRIC],
+        "error": standard_errors(ranked.evaluation.per_user, ranked.of).get(f"{METRIC}_{ERROR}", 0),
+    }
 
 
 def report(source: Path, folder: Path, shape: Shape, memory: int, train: bool) -> Report:
@@ -112,15 +132,8 @@ def report(source: Path, folder: Path, shape: Shape, memory: int, train: bool) -
     if train:
         progress("training")
         trained = measure(epoch_in, folder, fingerprint)
-        seconds, rate = trained.result
-        epoch: Row = {
-            "batch": EPOCH["batch_size"],
-            "epoch [s]": seconds,
-            "positives/s": rate,
-            "with loading [s]": trained.seconds,
-            "peak [GiB]": trained.peak / GIB,
-        }
-        tables.append(Table(f"An epoch of NCF, embedding_dim {EPOCH['embedding_dim']}", [epoch]))
+        title = f"An epoch of NCF, embedding_dim {EPOCH['embedding_dim']}, and a test at 10"
+        tables.append(Table(title, [trained.result]))
     what = f"prepare {shape.interactions:,} ratings, peak memory"
     bars = [Bar(what, made.peak / GIB, memory / GIB, "GiB")]
     return Report("Larger than memory", tables, bars, list(notes))

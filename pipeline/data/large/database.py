@@ -71,10 +71,25 @@ class RatingsDatabase:
         rows = _placed(good_rows)
         if (first := next(rows, None)) is None:
             return
-        batches = chain.from_iterable(table.to_batches() for table in chain([first], rows))
-        source = pa.RecordBatchReader.from_batches(first.schema, batches)
-        self._database.register("source", source)
-        self._database.execute(LOAD)
+        failed: list[BaseException] = []  # DuckDB would make an error of its own of it
+
+        def batches() -> Iterator[Any]:
+            try:
+                for table in chain([first], rows):
+                    yield from table.to_batches()
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        self._database.register(
+            "source", pa.RecordBatchReader.from_batches(first.schema, batches())
+        )
+        try:
+            self._database.execute(LOAD)
+        except Exception:
+            if failed:
+                raise failed[0] from None
+            raise
         self._database.unregister("source")
 
     def number(self) -> None:
@@ -120,6 +135,7 @@ def connected(folder: Path, memory: int) -> Iterator[Any]:
     Raises:
         OSError: the disk is full.
         MemoryError: DuckDB cannot do with its share.
+        KeyboardInterrupt: a query was interrupted.
     """
     import duckdb
 
@@ -132,6 +148,10 @@ def connected(folder: Path, memory: int) -> Iterator[Any]:
     try:
         with duckdb.connect(folder / "ratings.duckdb", config=config) as connection:
             yield connection
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # by Ctrl-C, in the middle of a query
+            raise KeyboardInterrupt from None
+        raise
     except duckdb.OutOfMemoryException as error:
         if "max_temp_directory_size" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error

@@ -146,6 +146,15 @@ def test_bad_rows_are_told_in_the_same_words(
     assert_same(folder, SplitSettings(), tmp_path / "made", reading)
 
 
+def test_what_is_no_text_is_told_in_the_same_words(ratings: pd.DataFrame, tmp_path: Path) -> None:
+    """It is found while the database is asking for more rows."""
+    folder = parts(ratings.drop(columns="timestamp"), tmp_path / "r", "part-{}.csv")
+    with (folder / "part-4.csv").open("ab") as file:
+        file.write(b"1,\xff\xfe,3\n")
+    assert "is no UTF-8 text" in str(attempt(lambda: in_memory(folder, SplitSettings())))
+    assert_same(folder, SplitSettings(), tmp_path / "made")
+
+
 def test_dates_are_judged_over_all_pieces(ratings: pd.DataFrame, tmp_path: Path) -> None:
     days = pd.to_datetime(ratings["timestamp"], unit="s").dt.strftime("%m %d, %Y")
     folder = parts(ratings.assign(timestamp=days), tmp_path / "r", "part-{}.csv")
