@@ -20,9 +20,12 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.data.protocols import StreamedTimes
+from pipeline.mishaps import FULL
 
-BLOCK_ROWS = 4_000_000
-"""Of a block, unless a user alone has more; each takes some 150 bytes while it is split."""
+BLOCK_ROWS, ROW_BYTES = 4_000_000, 150
+"""Rows of a block, unless a user alone has more, and what each takes while it is split."""
+BLOCK_SHARE = 0.25
+"""Of the memory that there is, for a block."""
 MEMORY_SHARE = 0.4
 """Of the memory that there is, for DuckDB; blocks, and what is counted of users, take more."""
 LEAST_MEMORY = 256 * 2**20  # bytes below which DuckDB is not asked to work
@@ -117,10 +120,15 @@ class RatingsDatabase:
 
         return StreamedTimes(stream)
 
-    def blocks(self) -> Iterator[pd.DataFrame]:
+    def blocks(self, memory: int) -> Iterator[pd.DataFrame]:
         """All rows (user, item, rating, timestamp) of some users, then all of the next ones; in
-        the order of the source."""
-        for first, last in _ranges(self._rows_of_users):
+        the order of the source.
+
+        Args:
+            memory: bytes that there are for all that is done meanwhile.
+        """
+        at_once = min(BLOCK_ROWS, int(BLOCK_SHARE * memory / ROW_BYTES))
+        for first, last in _ranges(self._rows_of_users, at_once):
             found = self._database.sql(BLOCK.format(first=first, last=last)).to_arrow_table()
             yield found.to_pandas()
 
@@ -157,7 +165,7 @@ def connected(folder: Path, memory: int) -> Iterator[Any]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise MemoryError(str(error)) from error
     except duckdb.Error as error:
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        for number in FULL:
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(folder)) from error
         raise
@@ -174,11 +182,11 @@ def _placed(good_rows: Iterable[Any]) -> Iterator[Any]:
             yield rows.rename_columns(names).append_column("place", pa.array(place))
 
 
-def _ranges(rows_of_users: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """The first and the last user of each block."""
+def _ranges(rows_of_users: npt.NDArray[np.int64], at_once: int) -> Iterator[tuple[int, int]]:
+    """The first and the last user of each block of so many rows."""
     first, size = 0, 0
     for user, rows in zip(count(), rows_of_users.tolist()):
-        if size and size + rows > BLOCK_ROWS:
+        if size and size + rows > at_once:
             yield first, user - 1
             first, size = user, 0
         size += rows

@@ -87,7 +87,7 @@ def prepare_large(
         table.require_good(all_of_them=reading.on_bad_rows == "error")
         ratings.number()
         cut = find_cut(name, ratings.moments, len(ratings.users), split)
-        aside = _divided(ratings, cut, work)
+        aside = _divided(ratings, cut, work, memory)
         users, items = ratings.users, ratings.items
     metadata = matching(read_items(choice.items), items.dtype)
     described = _written(name, aside, cut, folder, users, items, metadata)
@@ -97,12 +97,12 @@ def prepare_large(
     return dataset, (*choice.notes, *table.notes)
 
 
-def _divided(ratings: RatingsDatabase, cut: Cut, folder: Path) -> Aside:
+def _divided(ratings: RatingsDatabase, cut: Cut, folder: Path, memory: int) -> Aside:
     n_users, n_items = len(ratings.users), len(ratings.items)
     activity = np.zeros(n_users, np.int64)
     comes_later, catalogue = np.zeros(n_users, np.bool_), np.zeros(n_items, np.bool_)
     blocks = duplicates = repeats = 0
-    for rows in ratings.blocks():
+    for rows in ratings.blocks(memory):
         divided = divide(rows, cut.held_out(rows), cut.settings)
         activity[: len(divided.activity)] += divided.activity
         comes_later[divided.later["user"]] = True
