@@ -100,8 +100,7 @@ class CheckedTable:
         """The last ones are kept: where all rows are one chunk, they are read once."""
         if self._last is None or self._last[0] is not chunk:
             column = chunk.cells.column("timestamp")
-            is_text = pa.types.is_string(column.type)
-            text = pc.utf8_trim_whitespace(column) if is_text else None
+            text = column if pa.types.is_string(column.type) else None
             self._last = chunk, TimeCells(_numbers(self.raw, chunk, "timestamp"), text)
         return self._last[1]
 

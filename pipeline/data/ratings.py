@@ -82,6 +82,7 @@ def _checked(files: TableFiles, reading: Reading) -> tuple[CheckedTable, Any]:
     chunks = raw.read()
     table = CheckedTable(raw, lambda: chunks)
     good = pa.concat_tables(table.good_rows())
+    chunks.clear()  # the table is kept, and with it they would be
     table.require_good(all_of_them=reading.on_bad_rows == "error")
     return table, good
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.compute as pc
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,12 +32,12 @@ class TimeCells:
     numbers: Floats
     """[rows], NaN where a cell is none."""
     column: Any = None
-    """Text in Arrow, [rows], without blanks around it; None where they are no text."""
+    """Text in Arrow, [rows], as it stands; None where they are no text."""
 
-    @cached_property
+    @property
     def text(self) -> pd.Series[str]:
-        """The cells as they stand."""
-        found: pd.Series[str] = self.column.fill_null("").to_pandas()
+        """The cells without blanks around them."""
+        found: pd.Series[str] = pc.utf8_trim_whitespace(self.column).fill_null("").to_pandas()
         return found
 
 
