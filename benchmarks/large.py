@@ -13,6 +13,7 @@ import os
 import resource
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -62,14 +63,30 @@ def write_parts(folder: Path, shape: Shape) -> None:
         pq.write_table(pa.table(columns), folder / f"part-{part:04}.parquet")
 
 
-def prepare_in(folder: Path, source: Path, memory: int) -> tuple[str, tuple[str, ...], Row]:
-    """Prepare ``source`` in ``folder`` within bytes of memory: fingerprint, notes, figures."""
+@dataclass(frozen=True)
+class Preparation:
+    """What preparing gave."""
+
+    fingerprint: str
+    notes: tuple[str, ...]
+    facts: Row
+    processor: float
+    """Processor time of all threads [s]."""
+
+
+def prepare_in(folder: Path, source: Path, memory: int) -> Preparation:
+    """Prepare ``source`` in ``folder`` within so many bytes of memory."""
     os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     made = prepare(str(source), SplitSettings(), reuse=False)
     facts = made.dataset.statistics
     names = ("train_interactions", "train_users", "catalogue_items", "test_users")
-    return made.dataset.fingerprint, made.notes, {name: facts[name] for name in names}
+    return Preparation(
+        made.dataset.fingerprint,
+        made.notes,
+        {name: facts[name] for name in names},
+        time.process_time(),
+    )
 
 
 def load_in(folder: Path, fingerprint: str) -> None:
@@ -114,7 +131,8 @@ def report(source: Path, folder: Path, shape: Shape, memory: int, train: bool) -
     """Prepare ``source``, load it, and train an epoch on it."""
     progress(f"preparing {shape.interactions:,} ratings in {memory / GIB:g} GiB")
     made = measure(prepare_in, folder, source, memory)
-    fingerprint, notes, facts = made.result
+    preparation: Preparation = made.result
+    fingerprint = preparation.fingerprint
     progress(f"{made.seconds:.0f} s, {made.peak / GIB:.2f} GiB; loading")
     loaded = measure(load_in, folder, fingerprint)
     stored = folder / "data" / "prepared" / fingerprint
@@ -122,13 +140,14 @@ def report(source: Path, folder: Path, shape: Shape, memory: int, train: bool) -
         "rows": shape.interactions,
         "source [MiB]": _size(source) / MIB,
         "prepare [s]": made.seconds,
+        "processor [s]": preparation.processor,
         "peak [GiB]": made.peak / GIB,
         "stored [MiB]": _size(stored) / MIB,
         "load [s]": loaded.seconds,
         "peak of load [GiB]": loaded.peak / GIB,
         "fingerprint": fingerprint,
     }
-    tables = [Table("Preparing on disk", [row]), Table("What it is", [facts])]
+    tables = [Table("Preparing on disk", [row]), Table("What it is", [preparation.facts])]
     if train:
         progress("training")
         trained = measure(epoch_in, folder, fingerprint)
@@ -136,7 +155,7 @@ def report(source: Path, folder: Path, shape: Shape, memory: int, train: bool) -
         tables.append(Table(title, [trained.result]))
     what = f"prepare {shape.interactions:,} ratings, peak memory"
     bars = [Bar(what, made.peak / GIB, memory / GIB, "GiB")]
-    return Report("Larger than memory", tables, bars, list(notes))
+    return Report("Larger than memory", tables, bars, list(preparation.notes))
 
 
 def _size(folder: Path) -> int:
