@@ -23,7 +23,8 @@ REUSE = click.option(
 DATASET = click.option(
     "--dataset",
     default="auto",
-    help="ml-1m, ml-100k, ... or a path to ratings; auto takes ml-1m where it can be had.",
+    help="ml-1m, ml-100k, ... or a path to ratings, a file or a folder; auto takes ml-1m where it "
+    "can be had. What does not fit into memory is prepared on disk.",
 )
 
 

@@ -6,7 +6,7 @@ import logging
 
 from pipeline.config import Experiment
 from pipeline.data.dataset import Dataset
-from pipeline.evaluation.validation import Validation, rolling_windows, validate
+from pipeline.evaluation.validation import Validation, Window, rolling_windows, validate
 from pipeline.evaluation.warnings import Warned, warnings
 from pipeline.models.base import Recommender
 from pipeline.models.fitting import EpochDone
@@ -27,12 +27,18 @@ def validate_experiment(
     """
     return validate(
         experiment.recommender,
-        rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics),
+        experiment_windows(experiment, dataset),
         metric=experiment.selection_metric,
         journal=journal,
         patience=experiment.params.model_dump().get("patience"),
         on_epoch=on_epoch,
     )
+
+
+def experiment_windows(experiment: Experiment, dataset: Dataset) -> list[Window]:
+    """The windows of ``dataset`` as the experiment is validated on them."""
+    ks, own = experiment.k, experiment.own_metrics
+    return rolling_windows(dataset, experiment.windows, ks, own, experiment.eval_users)
 
 
 def chosen(experiment: Experiment, validation: Validation) -> Recommender:

@@ -24,8 +24,9 @@ from pipeline.data.split_settings import SplitSettings
 from pipeline.data.windows import possible_windows
 from pipeline.database import hidden, shown
 from pipeline.errors import UserError
+from pipeline.evaluation.fitting import experiment_windows
 from pipeline.evaluation.prepared import prepare_and_tell, tell_sizes
-from pipeline.evaluation.validation import rolling_windows, window_name
+from pipeline.evaluation.validation import window_name
 from pipeline.mishaps import explain
 from pipeline.process import lock, same_command
 from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
@@ -156,7 +157,7 @@ def fit_to(plan: Plan, data: Data) -> Plan:
     """
     experiment = data.windowed(plan.experiment)
     plan, dataset = plan.model_copy(update={"experiment": experiment}), data.prepared.dataset
-    windows = rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics)
+    windows = experiment_windows(experiment, dataset)
     fitted, changes = fit(plan, dataset, windows)
     for sentence in changes:
         log.info("%s", sentence)

@@ -18,7 +18,8 @@ from optuna.study import Study
 from optuna.trial import Trial
 
 from pipeline.data.prepared import receive
-from pipeline.evaluation.validation import Validation, rolling_windows
+from pipeline.evaluation.fitting import experiment_windows
+from pipeline.evaluation.validation import Validation
 from pipeline.process import end_with
 from pipeline.space import short
 from pipeline.tracking.datasets import dataset_tags
@@ -73,8 +74,7 @@ class _Trials:
             study.user_attrs[DATA]["fingerprint"],
             lambda folder: self.parent.fetch(DATASET, folder),
         ).dataset
-        asked = plan.experiment
-        self.windows = rolling_windows(dataset, asked.windows, asked.k, asked.own_metrics)
+        self.windows = experiment_windows(plan.experiment, dataset)
         self.tags = {
             "step": "trial", "model": plan.experiment.model, "experiment": plan.experiment.name,
             STUDY: study.study_name, **dataset_tags(dataset),
