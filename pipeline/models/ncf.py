@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +13,8 @@ from scipy import sparse
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.base import Arrays, EpochRecommender, Recommender
+from pipeline.models.base import Arrays, EpochRecommender, Recommender, Vectors
+from pipeline.models.costs import Cost, announce, cost_of_training
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.linear import VALUES
 from pipeline.models.neumf import NCFMethod, NCFNetwork
@@ -115,6 +117,17 @@ class NCF(EpochRecommender):
         wide = self._wide()
         return super().made_by if wide is None else [*super().made_by, *wide.model.made_by]
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """Tables of users and items, the MLP on a batch, and the scores of a wide part."""
+        settings = self.settings
+        half = settings.layers[0] // 2 if settings.layers else 0
+        wide = 0 if settings.wide is None else 4 * dataset.n_users * dataset.n_items
+        return cost_of_training(
+            "ncf", dataset, settings, width=settings.embedding_dim + half + settings.bias,
+            embeddings=dataset.n_users + dataset.n_items,
+            products=sum(one * other for one, other in pairwise(settings.layers)), more=wide,
+        )  # fmt: skip
+
     def fit(
         self,
         dataset: Dataset,
@@ -122,6 +135,7 @@ class NCF(EpochRecommender):
         state: dict[str, Any] | None = None,
     ) -> Self:
         """Train on the chosen device; the same seed on the same CPU gives the same bits."""
+        announce(self.cost(dataset))
         device = choose_device(self.settings.device)
         generator = torch.Generator(device).manual_seed(self.seed)
         with seeded(self.seed):  # on the CPU, so that the start is the same on every device
@@ -215,6 +229,16 @@ class NCF(EpochRecommender):
                 of_user, of_item = (torch.from_numpy(part).to(table.device) for part in lifts)
                 logits += of_user * of_item
         return logits
+
+    def vectors(self) -> Vectors | None:
+        """GMF's, where there is nothing else; with a number more on both sides for exposure."""
+        if self.settings.layers or self.wide is not None or type(self).scores is not NCF.scores:
+            return None
+        sides: list[npt.NDArray[np.float32]] = [_array(side) for side in self.network.vectors()]
+        if self.exposure is not None:
+            more = zip(sides, self.exposure, strict=True)
+            sides = [np.hstack([side, lift[:, None]]) for side, lift in more]
+        return Vectors(*sides)
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Logits of user columns fitted to what people like, everything else frozen."""

@@ -49,9 +49,7 @@ def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
     """
     tables = [part for part in network.modules() if isinstance(part, Table)]
     embeddings = sum(table.weight.shape[1] for table in tables)
-    looked_up = (2 + method.negatives) * method.batch_size  # users, positives, negatives
-    large = embeddings > LARGE * looked_up and not method.weight_decay
-    if method.optimizer == "adam" or (method.optimizer == "auto" and not large):
+    if not is_lazy(embeddings, method.batch_size, method):
         return Adam(network.parameters(), method.learning_rate, method.weight_decay)
     if method.weight_decay:
         raise UserError(
@@ -65,6 +63,13 @@ def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
             "else is moved lazily; use optimizer=adam."
         )
     return LazyAdam(network, tables, method.learning_rate)
+
+
+def is_lazy(embeddings: int, batch_size: int, method: Method) -> bool:
+    """Whether ``make_optimizer`` takes lazy_adam, or is asked to, for so many embeddings."""
+    looked_up = (2 + method.negatives) * batch_size  # users, positives, negatives
+    large = embeddings > LARGE * looked_up and not method.weight_decay
+    return method.optimizer == "lazy_adam" or (method.optimizer == "auto" and large)
 
 
 class _Use(NamedTuple):
