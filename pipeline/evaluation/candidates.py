@@ -35,8 +35,8 @@ MANY_ITEMS, MANY_USERS = 250_000, 20_000
 RECALL = 0.99
 """Share of the exact lists that an index has to find."""
 SAMPLE = 200  # users whose exact lists an index is held against
-NEIGHBOURS, BUILDING = 32, 40  # of an item in the graph, and that are kept in view when it is made
-NARROWEST, WIDEST = 64, 4096  # items that a search keeps in view
+NEIGHBOURS, BUILDING = 48, 60  # of an item in the graph, and in view when it is made
+NARROWEST, WIDEST = 64, 1024  # items that a search keeps in view; more take as long as all
 BLOCK_BYTES = 64 * 2**20  # of candidates' vectors at a time
 PRODUCTS = "als, svd, sequential_ridge, two_tower, and ncf with layers=none"
 

@@ -135,7 +135,7 @@ def test_an_index_that_misses_too_much_is_not_taken(
     caplog.set_level("INFO")
     assert index_of(fitted("als", dataset), dataset.seen, 10, 10, "hnsw", floor=1.01) is None
     assert caplog.messages[0].endswith(
-        "4096 items in view; that is below 1.01, so items are ranked exactly"
+        "1024 items in view; that is below 1.01, so items are ranked exactly"
     )
 
 
