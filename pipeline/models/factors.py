@@ -134,7 +134,7 @@ class _Work(NamedTuple):
     bytes_of_interaction: int
 
 
-SVD_WORK, ALS_WORK = _Work(4, 6, 24), _Work(16, 8, 36)
+SVD_WORK, ALS_WORK = _Work(4, 6, 8), _Work(16, 8, 36)
 BYTES_OF_NUMBER = 12  # of a vector: in double precision and as it is kept, or thrice in single
 
 

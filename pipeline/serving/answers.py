@@ -156,7 +156,7 @@ class Answers:
             {
                 "row": rows,
                 "rank": places + 1,
-                "item": self.catalogue.to_numpy()[items],
+                "item": self.catalogue.take(items).to_numpy(),
                 "title": self.titles[items],
                 "score": scores[rows, places].astype(np.float64),
             }
