@@ -18,7 +18,7 @@ from pipeline.models.costs import Cost, announce, cost_of_training
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.linear import VALUES
 from pipeline.models.neumf import NCFMethod, NCFNetwork
-from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
+from pipeline.models.starts import start_factors
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
 from pipeline.training.memory import free_memory
@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 FREE_SHARE = 1 / 8  # of a GPU's free memory, that it may take: two layers are held at a time
 WIDE = "wide."  # before the names of the wide part's arrays
-START = ("start_ridge", "start_ease_share", "start_ease_regularization")
 # The network's tables, and as they are saved.
 TABLES = {"users.weight": "user_rows", "items.weight": "item_rows"}
-TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
 
 
@@ -169,37 +167,12 @@ class NCF(EpochRecommender):
 
     def _start(self, dataset: Dataset) -> None:
         """GMF rows from two factors of the scores of another model, and an output that adds."""
-        find = self._svd if self.settings.start == "svd" else self._sequential_ridge
         rank = min(self.settings.embedding_dim, dataset.n_users, dataset.n_items)
-        users, items = find(dataset, rank)
+        users, items = start_factors(self.settings, dataset, rank, self.seed)
         with torch.no_grad():
             self.network.users.weight[:rank] = torch.from_numpy(users.T)
             self.network.items.weight[:rank] = torch.from_numpy(items.T)
             self.network.output.weight[:, :rank] = 1.0
-
-    def _svd(self, dataset: Dataset, rank: int) -> Factors:
-        """X ~ U S V^T, with S split evenly."""
-        from sklearn.utils.extmath import randomized_svd
-
-        left, values, right = randomized_svd(
-            dataset.train_matrix(self.settings.values), rank, n_iter=10, random_state=self.seed
-        )
-        root = np.sqrt(values)
-        return left * root, right.T * root
-
-    def _sequential_ridge(self, dataset: Dataset, rank: int) -> Factors:
-        """sequential_ridge's factors, each component as large in users as in items."""
-        start = self.settings.model_dump(include=set(START), exclude_none=True)
-        given = {name.removeprefix("start_"): value for name, value in start.items()}
-        settings = SequentialRidgeSettings(values=self.settings.values, components=rank, **given)
-        users, items = SequentialRidge(settings, self.seed).factors(dataset)
-        norms = [np.linalg.norm(side, axis=0) + TINY for side in (users, items)]
-        balance = np.sqrt(norms[1] / norms[0])
-        # How large the scores are depends on the ratings and the penalties, and a loss on logits
-        # minds. One constant for all makes their mean square 1 and leaves every order as it is.
-        mean_square = ((users.T @ users) * (items.T @ items)).sum() / (len(users) * len(items))
-        scale = (mean_square + TINY) ** -0.25
-        return users * balance * scale, items / balance * scale
 
     def _expose(self, dataset: Dataset) -> None:
         """Exposure of the network as it is now; training knows nothing of it."""
