@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -120,11 +121,12 @@ class NCF(EpochRecommender):
         settings = self.settings
         half = settings.layers[0] // 2 if settings.layers else 0
         wide = 0 if settings.wide is None else 4 * dataset.n_users * dataset.n_items
-        return cost_of_training(
+        cost = cost_of_training(
             "ncf", dataset, settings, width=settings.embedding_dim + half + settings.bias,
             embeddings=dataset.n_users + dataset.n_items,
             products=sum(one * other for one, other in pairwise(settings.layers)), more=wide,
         )  # fmt: skip
+        return replace(cost, advice="Use wide=none: its scores are kept.") if wide else cost
 
     def fit(
         self,
