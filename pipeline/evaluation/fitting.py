@@ -9,6 +9,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.evaluation.validation import Validation, Window, rolling_windows, validate
 from pipeline.evaluation.warnings import Warned, warnings
 from pipeline.models.base import Recommender
+from pipeline.models.costs import announce
 from pipeline.models.fitting import EpochDone
 from pipeline.training.checkpoint import Journal
 
@@ -22,9 +23,12 @@ def validate_experiment(
 ) -> Validation:
     """Fit and evaluate the experiment's model on each of its windows of ``dataset``.
 
+    The fit to all of ``dataset`` comes last and takes the most: what it will take is said first.
+
     Raises:
-        UserError: a window cannot be cut, or training diverged.
+        UserError: there is not the memory for it, a window cannot be cut, or training diverged.
     """
+    announce(experiment.recommender().cost(dataset))
     return validate(
         experiment.recommender,
         experiment_windows(experiment, dataset),

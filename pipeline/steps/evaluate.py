@@ -14,6 +14,7 @@ from pipeline.data.prepared import Prepared
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY
 from pipeline.errors import UserError
 from pipeline.evaluation.breakdown import breakdown
+from pipeline.evaluation.candidates import say_cost_of_ranking
 from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
 from pipeline.evaluation.metrics import HEADLINE
@@ -111,6 +112,7 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     """Log test metrics of all segments, the model card, and of the warm users their lists,
     values and groups."""
     ks, own = experiment.k, experiment.own_metrics
+    say_cost_of_ranking(model, len(dataset.test_users), dataset.n_items)
     ranking = FullRanking(dataset, ks, own=own, sample=experiment.eval_users)
     warm = ranking.evaluate(model)
     errors = standard_errors(warm.evaluation.per_user, warm.of)

@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 from pipeline.console import ProgressBar
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError
+from pipeline.evaluation.candidates import RECALL, Index, say_cost_of_ranking
 from pipeline.serving.answers import ANSWER, Answers, Request
 from pipeline.serving.request_files import open_requests
 from pipeline.tracking.models import fetch_model
 from pipeline.tracking.runs import Run
+from pipeline.tracking.store import delivering
 
 ALL = "all"
 ROWS = 65_536  # of a block, and so of a row group
@@ -41,19 +43,28 @@ log = logging.getLogger("pipeline")
 
 
 def recommend(
-    run: Run, users: str, k: int, output: Path, *, overwrite: bool = False
+    run: Run,
+    users: str,
+    k: int,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    index: Index = "auto",
+    recall: float = RECALL,
 ) -> Counter[str]:
     """Write lists of at most ``k`` items for the users of a run's model, or of a file.
 
     ``users`` is "all" or the path of such a file as ``open_requests`` takes. ``output``, CSV or
-    Parquet, has the columns of ``Answers.answer`` and is there only when it is whole.
+    Parquet, has the columns of ``Answers.answer`` and is there only when it is whole. ``index`` and
+    ``recall`` are as in ``index_of``; what an index finds of the exact lists is logged on the run.
 
     Returns:
         How many users were answered by which fallback.
 
     Raises:
-        UserError: k is below 1, the run has no model, a file of users is not what it should be,
-            or the output is there already, is of another kind, or cannot be written.
+        UserError: k is below 1, the run has no model, or none that the index could be made of, a
+            file of users is not what it should be, or the output is there already, is of another
+            kind, or cannot be written.
     """
     if k < 1:
         raise UserError(f"k is {k}: expected a length of the lists of at least 1.")
@@ -66,6 +77,7 @@ def recommend(
         size = max(1, ROWS // k)
         blocks = _everybody(answers, size) if asked is None else asked.blocks(size)
         total = len(answers.users) if asked is None else asked.count
+        _choose(answers, run, total, k, index, recall)
         tally = Counter[str]()
         with (
             WRITERS[output.suffix.lower()](partial) as writer,
@@ -82,6 +94,16 @@ def recommend(
     counts = (f"{count:,} {FALLBACKS[fallback]}" for fallback, count in tally.most_common())
     log.info("%s: lists of %s users: %s", output, f"{done:,}", ", ".join(counts))
     return tally
+
+
+def _choose(answers: Answers, run: Run, users: int, k: int, index: Index, recall: float) -> None:
+    """Lists by an index or exactly; either is said where it takes its time."""
+    answers.index_items(index, users, k, recall)
+    if answers.index is None:
+        say_cost_of_ranking(answers.recommender, users, len(answers.catalogue))
+        return
+    with delivering():
+        run.log_metrics({f"recommend/index_recall_at_{k}": answers.index.recall})
 
 
 def _everybody(answers: Answers, size: int) -> Iterator[list[Request]]:
