@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from click.shell_completion import CompletionItem
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from pipeline.cluster import Cluster
     from pipeline.settings import Settings
 
 Groups = dict[str, "type[Settings]"]
@@ -56,6 +58,37 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
         given = {name: kwargs.pop(name) for name in Reading.model_fields}
         command(*args, reading=Reading(**given), **kwargs)
+
+    return run
+
+
+def launcher(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags that say where its work is done, as one ``placed``.
+
+    ``placed(modules)`` is the cluster for the time of a ``with`` block, with ``modules`` of one's
+    own on its nodes, or None where all is done on this machine.
+    """
+
+    @click.option(
+        "--launcher",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="ray does the work on the nodes of a Ray cluster.",
+    )
+    @click.option(
+        "--ray_address", help="Of that cluster [default: RAY_ADDRESS, else that of this machine]."
+    )
+    @functools.wraps(command)
+    def run(*args: Any, launcher: str, ray_address: str | None, **kwargs: Any) -> None:
+        if launcher == "local" and ray_address:
+            raise UserError("--ray_address is of a Ray cluster: give --launcher ray, too.")
+
+        def placed(own: Iterable[str]) -> AbstractContextManager[Cluster | None]:
+            from pipeline.cluster import connected
+
+            return nullcontext() if launcher == "local" else connected(ray_address or None, own)
+
+        command(*args, placed=placed, **kwargs)
 
     return run
 
