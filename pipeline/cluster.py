@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -329,6 +329,15 @@ def _unknown(address: str, why: str) -> UserError:
         f"of ({why}). To make one: ray start --head, and on other machines ray start "
         f"--address=HOST:PORT (docs/cluster.md)."
     )
+
+
+Placing = Callable[[Iterable[str]], AbstractContextManager[Cluster | None]]
+"""The cluster for the time of a ``with`` block, with modules of one's own; None is here."""
+
+
+def here(own: Iterable[str]) -> AbstractContextManager[Cluster | None]:
+    """No cluster."""
+    return nullcontext()
 
 
 def _gather(own: Iterable[str], folder: Path) -> None:

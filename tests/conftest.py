@@ -195,6 +195,7 @@ def server(shared: Workplace) -> Iterator[str]:
 def nodes() -> Iterator[Any]:
     """A Ray cluster of two nodes with a CPU each; the first is the head, where launchers run."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # others may fill this machine's memory
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 100_000_000}

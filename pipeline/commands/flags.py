@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from click.shell_completion import CompletionItem
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Cluster
     from pipeline.settings import Settings
 
 Groups = dict[str, "type[Settings]"]
@@ -63,11 +61,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def launcher(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags that say where its work is done, as one ``placed``.
-
-    ``placed(modules)`` is the cluster for the time of a ``with`` block, with ``modules`` of one's
-    own on its nodes, or None where all is done on this machine.
-    """
+    """Give a command the flags that say where its work is done, as one ``placed``."""
 
     @click.option(
         "--launcher",
@@ -83,11 +77,9 @@ def launcher(command: Callable[..., None]) -> Callable[..., None]:
         if launcher == "local" and ray_address:
             raise UserError("--ray_address is of a Ray cluster: give --launcher ray, too.")
 
-        def placed(own: Iterable[str]) -> AbstractContextManager[Cluster | None]:
-            from pipeline.cluster import connected
+        from pipeline.cluster import connected, here
 
-            return nullcontext() if launcher == "local" else connected(ray_address or None, own)
-
+        placed = here if launcher == "local" else functools.partial(connected, ray_address or None)
         command(*args, placed=placed, **kwargs)
 
     return run

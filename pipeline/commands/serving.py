@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from pipeline.commands.flags import launcher
+
+if TYPE_CHECKING:
+    from pipeline.cluster import Placing
 
 
 @click.command()
@@ -21,12 +27,19 @@ import click
     "--output", required=True, help="Where the lists go: a file that ends in .parquet or .csv."
 )
 @click.option("--overwrite", type=bool, default=False, help="true replaces such a file.")
+@launcher
 def recommend(
-    run_id: str | None, model: str | None, users: str, k: int, output: str, overwrite: bool
+    run_id: str | None,
+    model: str | None,
+    users: str,
+    k: int,
+    output: str,
+    overwrite: bool,
+    placed: Placing,
 ) -> None:
     """Write lists for all users of a model, or for those of a file."""
     from pipeline.steps.evaluate import find_run
     from pipeline.steps.recommend import recommend as step
 
     run = find_run(run_id or None, model or None)
-    step(run, users, k, Path(output), overwrite=overwrite)
+    step(run, users, k, Path(output), overwrite=overwrite, placed=placed)

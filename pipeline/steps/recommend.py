@@ -11,20 +11,26 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from pipeline.cluster import Cluster, Placing, here, share
 from pipeline.console import ProgressBar
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError
 from pipeline.serving.answers import ANSWER, Answers, Request
 from pipeline.serving.request_files import open_requests
+from pipeline.steps.inputs import Inputs
+from pipeline.tracking.elsewhere import environment_elsewhere
 from pipeline.tracking.models import fetch_model
 from pipeline.tracking.runs import Run
+from pipeline.tuning.workers import threads
 
 ALL = "all"
 ROWS = 65_536  # of a block, and so of a row group
@@ -41,12 +47,19 @@ log = logging.getLogger("pipeline")
 
 
 def recommend(
-    run: Run, users: str, k: int, output: Path, *, overwrite: bool = False
+    run: Run,
+    users: str,
+    k: int,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    placed: Placing = here,
 ) -> Counter[str]:
     """Write lists of at most ``k`` items for the users of a run's model, or of a file.
 
     ``users`` is "all" or the path of such a file as ``open_requests`` takes. ``output``, CSV or
-    Parquet, has the columns of ``Answers.answer`` and is there only when it is whole.
+    Parquet, has the columns of ``Answers.answer`` and is there only when it is whole. ``placed`` is
+    the cluster whose nodes answer, a block at a time.
 
     Returns:
         How many users were answered by which fallback.
@@ -59,7 +72,8 @@ def recommend(
         raise UserError(f"k is {k}: expected a length of the lists of at least 1.")
     if users != ALL and output.resolve() == Path(users).resolve():
         raise UserError(f"{output}: holds the users. Give the lists another name.")
-    with _whole(output, overwrite) as partial:
+    own = [] if placed is here else Inputs.of(run).experiment.own_modules
+    with placed(own) as cluster, _whole(output, overwrite) as new:
         asked = None if users == ALL else open_requests(Path(users))
         answers = Answers(fetch_model(run))
         k = min(k, len(answers.catalogue))
@@ -67,17 +81,21 @@ def recommend(
         blocks = _everybody(answers, size) if asked is None else asked.blocks(size)
         total = len(answers.users) if asked is None else asked.count
         tally = Counter[str]()
+        answered = (
+            (answers.answer(requests, k) for requests in blocks)
+            if cluster is None
+            else _elsewhere(cluster, run, blocks, k)
+        )
         with (
-            WRITERS[output.suffix.lower()](partial) as writer,
+            WRITERS[output.suffix.lower()](new) as writer,
             ProgressBar("recommend", total, "user") as progress,
         ):
             done = 0
-            for requests in blocks:
-                answer = answers.answer(requests, k)
+            for answer in answered:
                 writer.write_table(pa.Table.from_pandas(answer, SCHEMA, preserve_index=False))
                 firsts = answer[answer["rank"] <= 1]  # a request has one: rank 0 is an empty list
                 tally.update(firsts["fallback"])
-                done += len(requests)
+                done += len(firsts)
                 progress.done(done, output.name)
     counts = (f"{count:,} {FALLBACKS[fallback]}" for fallback, count in tally.most_common())
     log.info("%s: lists of %s users: %s", output, f"{done:,}", ", ".join(counts))
@@ -88,6 +106,26 @@ def _everybody(answers: Answers, size: int) -> Iterator[list[Request]]:
     for start in range(0, len(answers.users), size):
         ids = answers.users[start : start + size]
         yield [Request(user, (), (), None) for user in ids.tolist()]
+
+
+def _elsewhere(
+    cluster: Cluster, run: Run, blocks: Iterator[list[Request]], k: int
+) -> Iterator[pd.DataFrame]:
+    part = share(cluster.nodes, on_gpu=Inputs.of(run).wants_gpu)
+    log.info("%s.", part.in_words())
+    environment = {**environment_elsewhere(cluster.others), **threads(part.cpus)}
+    return cluster.map(part, _answer, blocks, environment, run.id, k)
+
+
+def _answer(requests: list[Request], run_id: str, k: int) -> pd.DataFrame:
+    """A block's answer, on a node."""
+    return _answers(run_id).answer(requests, k)
+
+
+@cache
+def _answers(run_id: str) -> Answers:
+    """The model of a run, fetched once by each process of a node."""
+    return Answers(fetch_model(Run(run_id)))
 
 
 @contextmanager

@@ -15,21 +15,23 @@ from typing import Any
 import optuna
 import pandas as pd
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from tests.steps.workplace import DEADLINE, Workplace, counting, make_project, wait_until
+from tests.steps.workplace import DEADLINE, SMALL, Workplace, counting, make_project, wait_until
 
-N_TRIALS = int(os.environ.get("RAY_TRIALS", "10"))
+N_TRIALS = int(os.environ.get("RAY_TRIALS", "8"))
 STUDY = {
     "config": "small.yaml",
     "sampler": "grid",
     "space": {"learning_rate": [round(0.001 * number, 3) for number in range(1, N_TRIALS + 1)]},
 }
+PARENT = "mlflow.parentRunId"
 TUNE = (
     "pipeline", "tune", "--study", "grid.yaml", "--dataset", "ratings.csv", "--heartbeat", "1",
-    "--n_trials", str(N_TRIALS), "--n_seeds", "1", "--windows", "0.85", "--epochs", "40",
+    "--n_trials", str(N_TRIALS), "--n_seeds", "1", "--windows", "0.85", "--epochs", "25",
     "--patience", "none", "--pruner", "none",
 )  # fmt: skip
 
@@ -41,7 +43,45 @@ def place(
     """A copy of the project; studies of the local launcher and of Ray have a storage each."""
     made = make_project(tmp_path_factory.mktemp("on ray"), ratings, store)
     (made.folder / "grid.yaml").write_text(yaml.safe_dump(STUDY))
+    experiments = made.folder / "experiments"
+    (experiments / "two.yaml").write_text(SMALL)
+    (experiments / "suites" / "two.yaml").write_text("experiments: [most_popular, two]\n")
     return made
+
+
+def test_a_suite_on_ray_has_the_same_leaderboard(place: Workplace, nodes: Any) -> None:
+    words = ("main", "--dataset=ratings.csv", "--suite=experiments/suites/two.yaml", "--epochs=2")
+    told = place.cli(*words, "--launcher=ray", f"--ray_address={nodes.address}")
+    assert told.status == 0, told.told
+    assert "2 workers on Ray, each with 1 CPU at a time." in told.told
+    assert "train two: reused" in told.told  # the launcher has trained nothing
+    assert place.cli(*words, "--reuse=false").status == 0
+    here, on_ray = (leaderboard(place, run.info.run_id) for run in place.runs(step="main"))
+    assert set(here["experiment"]) == {"most_popular", "two"}
+    pd.testing.assert_frame_equal(on_ray, here, check_exact=True)
+    assert {run.info.status for run in place.runs()} == {"FINISHED"}
+
+
+def leaderboard(place: Workplace, parent: str) -> pd.DataFrame:
+    """What the comparison below a run found, without the ids of runs."""
+    children = [each for each in place.runs(step="compare") if each.data.tags[PARENT] == parent]
+    (table,) = (pd.read_csv(place.artifact(each, "comparison.csv")) for each in children)
+    return table.drop(columns="run_ids")
+
+
+def test_lists_from_ray_are_the_same_lists(
+    place: Workplace, nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.steps.recommend.ROWS", 200)  # of 132 users, 20 to a block
+    run = place.runs(step="train", experiment="two")[0]
+    words = ("recommend", "--run_id", run.info.run_id)
+    on_ray = ("--launcher=ray", f"--ray_address={nodes.address}")
+    told = place.cli(*words, "--output=ray.parquet", *on_ray)
+    assert told.status == 0, told.told
+    assert place.cli(*words, "--output=here.parquet").status == 0
+    ray, here = (place.folder / f"{name}.parquet" for name in ("ray", "here"))
+    assert pq.ParquetFile(ray).num_row_groups == 7
+    assert ray.read_bytes() == here.read_bytes()
 
 
 @contextmanager
