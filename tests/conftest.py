@@ -195,11 +195,12 @@ def server(shared: Workplace) -> Iterator[str]:
 def nodes() -> Iterator[Any]:
     """A Ray cluster of two nodes with a CPU each; the first is the head, where launchers run."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # others may fill this machine's memory
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 100_000_000}
-    made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    # Others may fill this machine's memory: Ray is not to kill what is ours for it.
+    settings = {"include_dashboard": False, "_system_config": {"memory_monitor_refresh_ms": 0}}
+    made = Cluster(initialize_head=True, head_node_args={**small, **settings})
     made.add_node(**small)
     yield made
     made.shutdown()

@@ -154,3 +154,10 @@ def test_there_is_no_such_cluster() -> None:
         connected("127.0.0.1:1").__enter__()
     with pytest.raises(UserError, match=r"^ray://head:10001 is an address of Ray Client"):
         connected("ray://head:10001").__enter__()
+
+
+def test_ray_is_not_imported_before_it_is_asked_for() -> None:
+    modules = "pipeline.cluster, pipeline.steps.main, pipeline.steps.tune"
+    code = f"import sys, {modules}; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n"
