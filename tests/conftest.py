@@ -198,9 +198,10 @@ def nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 100_000_000}
-    # Others may fill this machine's memory: Ray is not to kill what is ours for it.
-    settings = {"include_dashboard": False, "_system_config": {"memory_monitor_refresh_ms": 0}}
-    made = Cluster(initialize_head=True, head_node_args={**small, **settings})
+    # Others may fill this machine's memory, and keep its cores busy.
+    settings = {"memory_monitor_refresh_ms": 0, "worker_niceness": 0}
+    head = {"include_dashboard": False, "_system_config": settings}
+    made = Cluster(initialize_head=True, head_node_args={**small, **head})
     made.add_node(**small)
     yield made
     made.shutdown()

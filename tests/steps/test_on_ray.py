@@ -115,8 +115,8 @@ def values(place: Workplace, name: str) -> dict[float, list[float]]:
     }
 
 
-def found(files: Sequence[Path]) -> list[Path]:
-    return [file for file in files if file.exists()]
+def said(logs: Sequence[Path]) -> list[str]:
+    return [log.read_text() for log in logs if log.exists()]
 
 
 def kill_node(node: Any) -> None:
@@ -133,18 +133,21 @@ def test_a_study_on_ray_loses_a_node_and_no_trial(place: Workplace, nodes: Any) 
     logs = [place.folder / "data" / "studies" / "ray" / f"worker-{n}.log" for n in range(3)]
     ray = ("--launcher", "ray", "--ray_address", nodes.address, "--workers", "3")
     with launched(place, "ray", *ray) as launcher:
-        wait_until(lambda: any("\ntrial " in log.read_text() for log in found(logs)), launcher)
+        wait_until(lambda: sum("of study" in log for log in said(logs)) == 2, launcher)
         waiting = [log for log in logs if not log.read_text()]
         assert len(waiting) == 1  # for a node
+        wait_until(lambda: any("\ntrial " in log for log in said(logs)), launcher)
         lost = next(iter(nodes.worker_nodes))
         nodes.add_node(num_cpus=1, object_store_memory=100_000_000)
         wait_until(lambda: bool(waiting[0].read_text()), launcher)
         kill_node(lost)
         finish(place, "ray", launcher)
     nodes.remove_node(lost)
-    told = (place.folder / "ray.log").read_text()
-    assert "3 workers on Ray, each with 1 CPU; 1 of them wait for a node with room." in told
-    assert "ended by signal SIGKILL; another takes its place" in told
+    launcher_said = (place.folder / "ray.log").read_text()
+    assert (
+        "3 workers on Ray, each with 1 CPU; 1 of them wait for a node with room." in launcher_said
+    )
+    assert "ended by signal SIGKILL; another takes its place" in launcher_said
     assert sum("Lost: The actor" in log.read_text() for log in logs) == 1
 
     counted = counting(trials(place, "ray"))
