@@ -1,6 +1,6 @@
 """What --launcher ray does is what --launcher local does, though a node is lost meanwhile.
 
-RAY_TRIALS=40 python -m pytest --timeout=900 tests/steps/test_on_ray.py -k study    # as long a study as one likes
+RAY_TRIALS=40 python -m pytest --timeout=900 tests/steps/test_on_ray.py -k study  # 40 trials
 """
 
 from __future__ import annotations
