@@ -61,6 +61,31 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def launcher(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags that say where its work is done, as one ``placed``."""
+
+    @click.option(
+        "--launcher",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="ray does the work on the nodes of a Ray cluster.",
+    )
+    @click.option(
+        "--ray_address", help="Of that cluster [default: RAY_ADDRESS, else that of this machine]."
+    )
+    @functools.wraps(command)
+    def run(*args: Any, launcher: str, ray_address: str | None, **kwargs: Any) -> None:
+        if launcher == "local" and ray_address:
+            raise UserError("--ray_address is of a Ray cluster: give --launcher ray, too.")
+
+        from pipeline.cluster import connected, here
+
+        placed = here if launcher == "local" else functools.partial(connected, ray_address or None)
+        command(*args, placed=placed, **kwargs)
+
+    return run
+
+
 def offline(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the flag ``--offline``, with which all of it happens in the embedded store."""
 

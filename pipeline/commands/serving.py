@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.flags import launcher
+
 if TYPE_CHECKING:
+    from pipeline.cluster import Placing
     from pipeline.evaluation.candidates import Index
 
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     default=0.99,
     help="Share of the exact lists that an index has to find on a sample of users.",
 )
+@launcher
 def recommend(
     run_id: str | None,
     model: str | None,
@@ -47,10 +51,20 @@ def recommend(
     overwrite: bool,
     index: Index,
     recall: float,
+    placed: Placing,
 ) -> None:
     """Write lists for all users of a model, or for those of a file."""
     from pipeline.steps.evaluate import find_run
     from pipeline.steps.recommend import recommend as step
 
     run = find_run(run_id or None, model or None)
-    step(run, users, k, Path(output), overwrite=overwrite, index=index, recall=recall)
+    step(
+        run,
+        users,
+        k,
+        Path(output),
+        overwrite=overwrite,
+        index=index,
+        recall=recall,
+        placed=placed,
+    )
