@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.cluster import Cluster, Share, connected, share
+from pipeline.cluster import Cluster, Share, _gather, connected, share
 from pipeline.errors import UserError
 from tests.steps.workplace import wait_until
 
@@ -161,3 +161,19 @@ def test_ray_is_not_imported_before_it_is_asked_for() -> None:
     code = f"import sys, {modules}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_ones_own_code_travels_as_the_folder_of_the_command_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ["sub/my_travelling_model.py", "my_travelling_package/__init__.py"]
+    for file in (*files, "sub/my_other.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / files[0]).write_text("import my_other\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "sub"), str(tmp_path), *sys.path])
+    _gather(["my_travelling_model", "my_travelling_package"], tmp_path / "gathered")
+    gathered = (tmp_path / "gathered").rglob("*.py")
+    found = {str(path.relative_to(tmp_path / "gathered")) for path in gathered}
+    assert {*files, "sub/my_other.py", "pipeline/__main__.py"} <= found

@@ -29,7 +29,7 @@ from pipeline.tracking.elsewhere import environment_elsewhere
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import delivering
 from pipeline.tracking.trials import end_left
-from pipeline.tuning.workers import Workers, threads
+from pipeline.tuning.workers import DEATHS, Workers, threads
 
 WATCH_SECONDS = 1.0
 EXPERIMENTS = "experiments.json"  # artifact of the launcher's run
@@ -68,6 +68,7 @@ def do_elsewhere(cluster: Cluster, tasks: Sequence[Task], parent: Run, *, reuse:
         [{**environment, **threads(part.cpus)}] * len(tasks),
         LOGS / parent.id,
         partial(cluster.start, part),
+        DEATHS * len(tasks),
     )
     log.info("%s at a time. What they say is in %s.", part.in_words(), workers.logs)
     try:

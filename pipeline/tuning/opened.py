@@ -44,6 +44,7 @@ from pipeline.tuning.storage import OPTUNA_STORAGE, open_storage
 from pipeline.tuning.study import PARENT_RUN, READY, open_study, stored_plan, tally
 from pipeline.tuning.trials import DATASET
 from pipeline.tuning.workers import (
+    DEATHS,
     Workers,
     available_cores,
     threads,
@@ -273,4 +274,5 @@ def _workers(name: str, plan: Plan, launch: Launch) -> Workers:
         **threads(part.cpus),
         OPTUNA_STORAGE: absolute(launch.storage),
     }
-    return Workers(command, [environment] * part.count, logs, partial(cluster.start, part))
+    start = partial(cluster.start, part)
+    return Workers(command, [environment] * part.count, logs, start, DEATHS * part.count)

@@ -71,6 +71,8 @@ class Workers:
     logs: Path
     """Folder for what they say."""
     place: Start = start_here
+    forgiven: int = DEATHS
+    """Deaths in a row: a node that is lost takes several workers with it, and some again."""
     processes: dict[int, Process] = field(default_factory=dict)
     deaths: int = 0
 
@@ -112,7 +114,7 @@ class Workers:
         for number in self.dead:
             self.deaths += 1
             how = _how(self.processes[number])
-            if self.deaths > DEATHS:
+            if self.deaths > self.forgiven:
                 raise UserError(
                     f"{self.deaths} workers in a row ended without a trial done, the last one by "
                     f"{how}. What it said is in {self.log(number)}:\n{self.last_words(number)}"
