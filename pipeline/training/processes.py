@@ -43,7 +43,8 @@ def joined() -> Iterator[None]:
     """
     _take_own_gpu(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     with _lost():
-        dist.init_process_group(timeout=PATIENCE)
+        kinds = "cpu:gloo,cuda:nccl" if torch.cuda.device_count() else "gloo"
+        dist.init_process_group(kinds, timeout=PATIENCE)
     yield
     if leads():
         for other in range(1, number()):
