@@ -21,7 +21,7 @@ from pipeline.commands.flags import (
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Placing
+    from pipeline.cluster.connection import Placing
     from pipeline.data.reading import Reading
 
 

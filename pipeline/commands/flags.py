@@ -78,7 +78,7 @@ def launcher(command: Callable[..., None]) -> Callable[..., None]:
         if launcher == "local" and ray_address:
             raise UserError("--ray_address is of a Ray cluster: give --launcher ray, too.")
 
-        from pipeline.cluster import connected, here
+        from pipeline.cluster.connection import connected, here
 
         placed = here if launcher == "local" else functools.partial(connected, ray_address or None)
         command(*args, placed=placed, **kwargs)

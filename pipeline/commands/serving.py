@@ -10,7 +10,7 @@ import click
 from pipeline.commands.flags import launcher
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Placing
+    from pipeline.cluster.connection import Placing
     from pipeline.evaluation.candidates import Index
 
 

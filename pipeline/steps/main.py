@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.cluster import Placing, here
+from pipeline.cluster.connection import Placing, here
 from pipeline.config import read_suite
 from pipeline.console import timed
 from pipeline.data.reading import AS_IT_IS, Reading

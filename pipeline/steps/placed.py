@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.cluster import Cluster, share
+from pipeline.cluster.nodes import Cluster
+from pipeline.cluster.shares import share
 from pipeline.console import ProgressBar
 from pipeline.data.prepared import Prepared, receive
 from pipeline.errors import UserError

@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.cluster import Cluster, Placing, here, share
+from pipeline.cluster.connection import Placing, here
+from pipeline.cluster.nodes import Cluster
+from pipeline.cluster.shares import share
 from pipeline.console import ProgressBar
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError

@@ -14,7 +14,8 @@ from optuna.exceptions import OptunaError
 from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.cluster import Cluster, share
+from pipeline.cluster.nodes import Cluster
+from pipeline.cluster.shares import share
 from pipeline.config import Experiment
 from pipeline.console import show_next
 from pipeline.data.prepared import Prepared

@@ -16,7 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.cluster import Cluster, Share, _gather, connected, share
+from pipeline.cluster.connection import _gather, connected
+from pipeline.cluster.nodes import Cluster
+from pipeline.cluster.shares import Share, share
 from pipeline.errors import UserError
 from tests.steps.workplace import wait_until
 
@@ -105,7 +107,8 @@ def test_signals_reach_a_command_and_one_that_waits_is_taken_back(
 DRIVER = """
 import sys, time
 from pathlib import Path
-from pipeline.cluster import Share, connected
+from pipeline.cluster.connection import connected
+from pipeline.cluster.shares import Share
 
 with connected(sys.argv[1]) as cluster:
     code = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
@@ -157,7 +160,7 @@ def test_there_is_no_such_cluster() -> None:
 
 
 def test_ray_is_not_imported_before_it_is_asked_for() -> None:
-    modules = "pipeline.cluster, pipeline.steps.main, pipeline.steps.tune"
+    modules = "pipeline.cluster.connection, pipeline.steps.main, pipeline.steps.tune"
     code = f"import sys, {modules}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"

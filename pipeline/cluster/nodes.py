@@ -1,90 +1,36 @@
-"""A Ray cluster: commands and calls on its nodes, each with a share of one, and our code with them.
+"""Commands and calls on the nodes of a cluster.
 
-    launcher   starts a command, gets what it says line by line, sends it signals
-    node       an actor of Ray's runs it as a process of its own, as it would be run at a shell
-
-Ray is imported where it is needed: most need no cluster.
+launcher   starts a command, gets what it says line by line, sends it signals
+node       an actor of Ray's runs it as a process of its own, as it would be run at a shell
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.code import own_code
+from pipeline.cluster.shares import Share
 from pipeline.disk import unfinished
 from pipeline.errors import UserError
-from pipeline.extras import require
 from pipeline.process import STARTED_BY
 
-PACKAGE = Path(__file__).parent
-MOST_ON_NODE = 4  # shares of a node without GPUs: each holds the data in memory
 AHEAD = 2  # blocks per share that are on their way at a time
-ANSWER_SECONDS = 10.0  # that a cluster may take
 RETRIES = 5  # of a block whose node was lost
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
-log = logging.getLogger("pipeline")
 Block = TypeVar("Block")
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Share:
-    """What each of several workers has of the nodes."""
-
-    count: int
-    """Of workers."""
-    cpus: int
-    gpus: float
-    fitting: int
-    """Workers for which the nodes of now have room; the others wait for more."""
-
-    def in_words(self) -> str:
-        """What there is to say of it, in a line."""
-        each = f"{self.cpus} CPU" + (f" and {self.gpus:.2g} GPU" if self.gpus else "")
-        waiting = self.count - self.fitting
-        more = f"; {waiting} of them wait for a node with room" if waiting > 0 else ""
-        return f"{self.count} workers on Ray, each with {each}{more}"
-
-
-def share(
-    nodes: Sequence[Mapping[str, float]],
-    workers: int | None = None,
-    workers_per_gpu: int = 1,
-    *,
-    on_gpu: bool = False,
-) -> Share:
-    """What each of ``workers`` gets of nodes with so many ``CPU`` and ``GPU``.
-
-    Without a number of workers there are ``workers_per_gpu`` on each GPU, or up to four on each
-    node where there are none or none is wanted. They have as many CPUs as leave room for all.
-    """
-    with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1] if on_gpu else []
-    if with_gpu:
-        room = [int(node["GPU"]) * workers_per_gpu for node in with_gpu]
-        cpus = min(int(node["CPU"]) // most for node, most in zip(with_gpu, room, strict=True))
-        return Share(workers or sum(room), max(1, cpus), 1 / workers_per_gpu, sum(room))
-    cores = [int(node.get("CPU", 0)) for node in nodes]
-    count = workers or max(1, sum(min(each, MOST_ON_NODE) for each in cores))
-    cpus = max([1, *cores])
-    while cpus > 1 and sum(each // cpus for each in cores) < count:
-        cpus -= 1
-    return Share(count, cpus, 0.0, sum(each // cpus for each in cores))
 
 
 class Cluster:
@@ -269,85 +215,3 @@ def _options(each: Share) -> dict[str, Any]:
 
 def _host() -> str:
     return platform.node()
-
-
-@contextmanager
-def connected(address: str | None, own: Iterable[str] = ()) -> Iterator[Cluster]:
-    """The cluster at ``address`` for the time of a ``with`` block; our code is on its nodes.
-
-    Without an address it is the one of RAY_ADDRESS, the one of which this machine is a node, or
-    one of this machine alone. ``own`` are the modules of one's own that are needed there.
-
-    Raises:
-        UserError: Ray is not installed, or there is no such cluster.
-    """
-    require("ray", "ray", "--launcher ray")
-    _require_answer(address or os.environ.get("RAY_ADDRESS", ""))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    import ray
-
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
-    with tempfile.TemporaryDirectory() as folder:
-        _gather(own, Path(folder))
-        try:
-            ray.init(
-                address,
-                runtime_env={"working_dir": folder},
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _unknown(address or "", str(error).splitlines()[0]) from None
-    for number, handler in handlers.items():  # Ray has put its own in their place
-        signal.signal(number, handler)
-    try:
-        yield Cluster()
-    finally:
-        ray.shutdown()
-
-
-def _require_answer(address: str) -> None:
-    """Refuse an address where nobody answers, for which Ray would wait a minute and more."""
-    if address.startswith("ray://"):
-        raise UserError(
-            f"{address} is an address of Ray Client, from outside a cluster. Start this on a node "
-            f"of the cluster, with --ray_address HOST:PORT or auto."
-        )
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
-        except OSError as error:
-            raise _unknown(address, error.strerror or str(error)) from None
-
-
-def _unknown(address: str, why: str) -> UserError:
-    return UserError(
-        f"There is no Ray cluster {f'at {address} ' if address else ''}that this machine is a node "
-        f"of ({why}). To make one: ray start --head, and on other machines ray start "
-        f"--address=HOST:PORT (docs/cluster.md)."
-    )
-
-
-Placing = Callable[[Iterable[str]], AbstractContextManager[Cluster | None]]
-"""The cluster for the time of a ``with`` block, with modules of one's own; None is here."""
-
-
-def here(own: Iterable[str]) -> AbstractContextManager[Cluster | None]:
-    """No cluster."""
-    return nullcontext()
-
-
-def _gather(own: Iterable[str], folder: Path) -> None:
-    """Copy the package, and what of one's own is needed, as the folder of the command has it."""
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in own_code(own):
-        inside = path.is_relative_to(Path.cwd()) and not path.is_relative_to(sys.prefix)
-        target = folder / (path.relative_to(Path.cwd()) if inside else path.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(path, target)
