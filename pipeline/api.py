@@ -59,6 +59,8 @@ class Tested:
     """user (the id in the data), and a float64 column per metric that a user has by himself."""
     lists: pd.DataFrame
     """user, rank (from 1), item, title, hit: a row per place."""
+    sample: str | None = None
+    """The sample of the test's users that was ranked for, in words; None: all."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,17 @@ def evaluate(fitted: Fitted) -> Tested:
     from pipeline.evaluation.evaluate import recommendations
 
     experiment, dataset = fitted.experiment, fitted.dataset
-    ranked = rank_and_judge(fitted.recommender, dataset, experiment.k, own=experiment.own_metrics)
+    ranked = rank_and_judge(
+        fitted.recommender,
+        dataset,
+        experiment.k,
+        own=experiment.own_metrics,
+        sample=experiment.eval_users,
+    )
     per_user = ranked.evaluation.per_user
     per_user.insert(0, "user", dataset.users["user"].to_numpy()[ranked.users])
     lists = recommendations(ranked, dataset)
-    return Tested(experiment, dataset, ranked.evaluation.summary, per_user, lists)
+    return Tested(experiment, dataset, ranked.evaluation.summary, per_user, lists, ranked.sample)
 
 
 def compare(
@@ -178,6 +186,7 @@ def compare(
     from pipeline.compare.comparison import compare_runs
     from pipeline.compare.evaluated import EvaluatedRun
     from pipeline.compare.evidence import LISTS, PER_USER
+    from pipeline.evaluation.sample import SAMPLE
 
     def as_run(number: int, tested: Tested) -> EvaluatedRun:
         tables = {PER_USER: tested.per_user, LISTS: tested.lists}
@@ -195,6 +204,7 @@ def compare(
             "dataset_fingerprint": dataset.fingerprint,
             "split": dataset.protocol,
             "mask": experiment.mask,
+            **({} if tested.sample is None else {SAMPLE: tested.sample}),
         }
         params = {name: str(value) for name, value in experiment.flat().items()}
         metrics = {f"test/{name}": value for name, value in tested.metrics.items()}

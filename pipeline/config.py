@@ -40,6 +40,9 @@ class Experiment(Settings):
     windows: tuple[Quantile, ...] = (0.85,)
     """Quantiles of the training part at which validation windows are cut; empty for none. Where
     the split is not in time, each is one more draw, and only their number matters."""
+    eval_users: int | None = Field(None, ge=2)
+    """Rank for at most so many users of the test and of each window, drawn by split_seed, and log
+    standard errors: for data of which all users take too long. None: for all."""
     metrics: tuple[str, ...] = ()
     """Metrics of one's own beside the usual ones, as my_file.py:long_tail."""
     split: SplitSettings = SplitSettings()
@@ -113,7 +116,8 @@ class Experiment(Settings):
 
     def flat(self) -> dict[str, Any]:
         """All fields under their flat names, as they would stand in a file."""
-        values = self.model_dump(mode="json", exclude=set() if self.metrics else {"metrics"})
+        left_out = {name for name in ("metrics", "eval_users") if not getattr(self, name)}
+        values = self.model_dump(mode="json", exclude=left_out)
         split, params = values.pop("split"), values.pop("params")
         return {**values, **split, **params}
 

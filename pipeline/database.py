@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy.engine import URL, make_url
@@ -40,6 +41,16 @@ def read_url(url: str) -> URL:
 def is_sqlite(url: URL) -> bool:
     """Whether the database is a file of SQLite."""
     return url.get_backend_name() == "sqlite"
+
+
+def absolute(url: str) -> str:
+    """The URL as it is right from any folder: that of a SQLite file may be from this one."""
+    if not url.startswith("sqlite"):
+        return url
+    parsed = read_url(url)
+    return parsed.set(database=str(Path(str(parsed.database)).resolve())).render_as_string(
+        hide_password=False
+    )
 
 
 def shown(url: str) -> str:

@@ -27,6 +27,7 @@ from pipeline.extras import require
 COLLECT_AFTER = 50_000  # objects more than before, of which 700 are the default
 POLL_SECONDS = 0.5
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+STARTED_BY = "PIPELINE_STARTED_BY"  # the id of the process that started this one and watches it
 RETRY_SECONDS = 0.02
 
 
@@ -93,7 +94,7 @@ def hide_password() -> None:
 
 
 def end_on_signals() -> None:
-    """Make SIGTERM an exception, and end when ``mlflow run``, which started us, is gone.
+    """Make SIGTERM an exception, and end when the launcher or ``mlflow run`` behind us is gone.
 
     ``mlflow run`` passes no signal on: without the watch, killing it would leave this process
     running and its run RUNNING.
@@ -101,6 +102,8 @@ def end_on_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup, or in the background
             signal.signal(number, _interrupt)
+    if launcher := os.environ.pop(STARTED_BY, ""):  # what we start is not started by it
+        _end_when(lambda: os.getppid() != int(launcher))
     if "MLFLOW_RUN_ID" in os.environ and Path("/proc/self/stat").exists():
         ours = _starter()
         _end_when(lambda: _starter() != ours or _is_orphan(ours))
@@ -113,11 +116,6 @@ def leave_signals_to_first() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def end_with(launcher: int) -> None:
-    """End when the process that started us is gone, however it went."""
-    _end_when(lambda: os.getppid() != launcher)
 
 
 def _end_when(gone: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LONG = (
     "test_study_faults", "test_parity", "test_outage", "test_tune", "test_migrate", "test_backup",
-    "test_mlflow_run", "test_docs", "test_everything", "test_extending", "test_main",
+    "test_mlflow_run", "test_docs", "test_everything", "test_extending", "test_main", "test_on_ray",
     "test_offline",
 )  # fmt: skip
 YEAR = 365 * 24 * 3600
@@ -189,6 +189,22 @@ def server(shared: Workplace) -> Iterator[str]:
 
     with served(shared, "127.0.0.1") as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A Ray cluster of two nodes with a CPU each; the first is the head, where launchers run."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    # Others may fill this machine's memory, and keep its cores busy.
+    settings = {"memory_monitor_refresh_ms": 0, "worker_niceness": 0}
+    head = {"include_dashboard": False, "_system_config": settings}
+    made = Cluster(initialize_head=True, head_node_args={**small, **head})
+    made.add_node(**small)
+    yield made
+    made.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,21 @@ def test_another_split_is_not_ranked_with_it(
     assert f"fingerprint {earlier.fingerprint}, split time-0.7" in apart
 
 
+def test_samples_of_users_are_ranked_among_themselves(dataset: Dataset, popular: Fitted) -> None:
+    models = ("most_popular", "ease", "random")
+    tests = [evaluate(fit(each, dataset, eval_users=8, windows=())) for each in models]
+    sample = f"8 of {len(dataset.test_users)} users"
+    assert {tested.sample for tested in tests} == {sample}
+    other = evaluate(fit("random", dataset, eval_users=5, windows=()))
+    comparison = compare([*tests, other, evaluate(popular)]).comparison
+    assert {row.name for row in comparison.rows} == set(models)
+    assert len(comparison.values) == 8
+    assert f"a sample of {sample}" in str(compare(tests))
+    assert set(comparison.apart) == {
+        "all test users", f"a sample of {sample.replace('8 of', '5 of')}"
+    }  # fmt: skip
+
+
 def test_lists_for_users_and_for_people_who_say_what_they_like(ease: Fitted) -> None:
     lists = evaluate(ease).lists
     user = lists["user"].iloc[0]

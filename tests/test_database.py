@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pipeline.database import read_url, shown, without_password
+from pipeline.database import absolute, read_url, shown, without_password
 from pipeline.errors import UserError
 
 
@@ -30,6 +32,13 @@ def test_without_a_password_libpq_looks_for_one_itself() -> None:
     bare, environment = without_password(read_url("postgres://u@/db?host=/run&passfile=/etc/p"))
     assert environment == {}
     assert bare.query == {"host": "/run", "passfile": "/etc/p"}
+
+
+def test_a_file_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("sqlite:///runs.db") == f"sqlite:///{tmp_path}/runs.db"
+    assert absolute(f"sqlite:///{tmp_path}/runs.db") == f"sqlite:///{tmp_path}/runs.db"
+    assert absolute("postgresql://ada:pw@db/runs") == "postgresql://ada:pw@db/runs"
 
 
 def test_a_secret_that_has_no_variable_is_refused() -> None:

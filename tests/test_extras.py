@@ -12,13 +12,13 @@ from tests.steps.workplace import Workplace, environment
 # A module that is None cannot be imported, as one that is not installed.
 WITHOUT = """
 import sys
-sys.modules.update(psycopg=None, flask_wtf=None)
+sys.modules.update(psycopg=None, flask_wtf=None, ray=None)
 from pipeline.cli import run
 run()
 """
 URL = "postgresql://ada:s3cret@127.0.0.1:1/runs"
 TUNE = ("tune", "--config=small.yaml", "--dataset=ratings.csv")
-TOLD = "needs {}: pip install 'ncf-pipeline[server]'\n"
+TOLD = "needs {}: pip install 'ncf-pipeline[{}]'\n"
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ TOLD = "needs {}: pip install 'ncf-pipeline[server]'\n"
             ("compare",), {"MLFLOW_TRACKING_URI": URL}, "MLFLOW_TRACKING_URI on PostgreSQL",
             "psycopg",
         ),
+        ((*TUNE, "--launcher=ray"), {}, "--launcher ray", "ray"),
     ],
 )  # fmt: skip
 def test_a_missing_extra_is_one_sentence(
@@ -43,5 +44,6 @@ def test_a_missing_extra_is_one_sentence(
         capture_output=True,
         text=True,
     )
+    extra = "ray" if module == "ray" else "server"
     assert done.returncode == 1
-    assert done.stderr.endswith(f"error: {what} {TOLD.format(module)}"), done.stderr
+    assert done.stderr.endswith(f"error: {what} {TOLD.format(module, extra)}"), done.stderr

@@ -13,6 +13,7 @@ from pipeline.commands.flags import (
     FieldsCommand,
     Groups,
     experiment_fields,
+    launcher,
     offline,
     read_fields,
     reading,
@@ -20,6 +21,7 @@ from pipeline.commands.flags import (
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from pipeline.cluster.connection import Placing
     from pipeline.data.reading import Reading
 
 
@@ -126,16 +128,36 @@ def evaluate(run_id: str | None, model: str | None, register: str | None, reuse:
 
 @click.command(cls=FieldsCommand, fields=experiment_fields)
 @click.option("--suite", default="ledger", help="A list of experiments in experiments/suites.")
+@click.option("--role", type=click.Choice(["launcher", "worker"]), hidden=True)
+@click.option("--run_id", hidden=True)
+@click.option("--number", type=int, hidden=True)
 @DATASET
+@launcher
 @reading
 @REUSE
 @offline
 @click.pass_context
-def main(ctx: click.Context, suite: str, dataset: str, reading: Reading, reuse: bool) -> None:
+def main(
+    ctx: click.Context,
+    suite: str,
+    role: str | None,
+    run_id: str,
+    number: int,
+    dataset: str,
+    placed: Placing,
+    reading: Reading,
+    reuse: bool,
+) -> None:
     """Prepare, then train and evaluate every experiment of a suite, then compare."""
+    if role == "worker":
+        from pipeline.steps.placed import join
+        from pipeline.tracking.runs import Run
+
+        join(Run(run_id), number, reuse=reuse)
+        return
     from pipeline.steps.main import main as step
 
-    step(dataset, suite, read_fields(ctx.args), reading, reuse=reuse)
+    step(dataset, suite, read_fields(ctx.args), reading, reuse=reuse, placed=placed)
 
 
 @click.command()

@@ -23,7 +23,8 @@ REUSE = click.option(
 DATASET = click.option(
     "--dataset",
     default="auto",
-    help="ml-1m, ml-100k, ... or a path to ratings; auto takes ml-1m where it can be had.",
+    help="ml-1m, ml-100k, ... or a path to ratings, a file or a folder; auto takes ml-1m where it "
+    "can be had. What does not fit into memory is prepared on disk.",
 )
 
 
@@ -56,6 +57,31 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
         given = {name: kwargs.pop(name) for name in Reading.model_fields}
         command(*args, reading=Reading(**given), **kwargs)
+
+    return run
+
+
+def launcher(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags that say where its work is done, as one ``placed``."""
+
+    @click.option(
+        "--launcher",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="ray does the work on the nodes of a Ray cluster.",
+    )
+    @click.option(
+        "--ray_address", help="Of that cluster [default: RAY_ADDRESS, else that of this machine]."
+    )
+    @functools.wraps(command)
+    def run(*args: Any, launcher: str, ray_address: str | None, **kwargs: Any) -> None:
+        if launcher == "local" and ray_address:
+            raise UserError("--ray_address is of a Ray cluster: give --launcher ray, too.")
+
+        from pipeline.cluster.connection import connected, here
+
+        placed = here if launcher == "local" else functools.partial(connected, ray_address or None)
+        command(*args, placed=placed, **kwargs)
 
     return run
 

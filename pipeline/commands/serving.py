@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from pipeline.commands.flags import launcher
+
+if TYPE_CHECKING:
+    from pipeline.cluster.connection import Placing
+    from pipeline.evaluation.candidates import Index
 
 
 @click.command()
@@ -21,12 +28,43 @@ import click
     "--output", required=True, help="Where the lists go: a file that ends in .parquet or .csv."
 )
 @click.option("--overwrite", type=bool, default=False, help="true replaces such a file.")
+@click.option(
+    "--index",
+    type=click.Choice(["auto", "exact", "hnsw"]),
+    default="auto",
+    help="exact ranks the whole catalogue; hnsw has an approximate index propose items, for models "
+    "whose scores are products of vectors; auto takes it where that is quicker.",
+)
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1),
+    default=0.99,
+    help="Share of the exact lists that an index has to find on a sample of users.",
+)
+@launcher
 def recommend(
-    run_id: str | None, model: str | None, users: str, k: int, output: str, overwrite: bool
+    run_id: str | None,
+    model: str | None,
+    users: str,
+    k: int,
+    output: str,
+    overwrite: bool,
+    index: Index,
+    recall: float,
+    placed: Placing,
 ) -> None:
     """Write lists for all users of a model, or for those of a file."""
     from pipeline.steps.evaluate import find_run
     from pipeline.steps.recommend import recommend as step
 
     run = find_run(run_id or None, model or None)
-    step(run, users, k, Path(output), overwrite=overwrite)
+    step(
+        run,
+        users,
+        k,
+        Path(output),
+        overwrite=overwrite,
+        index=index,
+        recall=recall,
+        placed=placed,
+    )

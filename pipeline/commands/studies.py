@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from pipeline.commands.flags import (
     FieldsCommand,
     Groups,
     experiment_fields,
+    launcher,
     offline,
     read_fields,
     reading,
@@ -47,9 +49,9 @@ def study_fields(model: str | None) -> Groups:
 @click.option("--workers", type=click.IntRange(1), help="Here [default: all GPUs or 4 cores].")
 @click.option("--workers_per_gpu", type=click.IntRange(1), default=1, help="Trials on one GPU.")
 @click.option("--dry_run", type=bool, default=False, help="true shows the space, runs nothing.")
-@click.option("--launcher", type=int, hidden=True)
 @click.option("--number", type=int, hidden=True)
 @DATASET
+@launcher
 @reading
 @offline
 @click.pass_context
@@ -66,7 +68,7 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
             raise UserError("role=worker joins a study that exists: give its --study_name.")
         if fields:
             raise UserError("role=worker takes its settings from the study: give no fields.")
-        join(storage, options["study_name"], options["launcher"], options["number"])
+        join(storage, options["study_name"], options["number"])
         return
     from pipeline.fields import find_file
     from pipeline.space import short
@@ -92,8 +94,11 @@ def tune(ctx: click.Context, /, **options: Any) -> None:
         dry_run(plan)
         return
     data = Data.find(plan.experiment, options["dataset"], options["reading"])
-    with delivering():  # what the study's run holds need not be asked of its server
-        tuned = step(plan, data, launch, beside=beside)
+    with (
+        options["placed"](plan.experiment.own_modules) as cluster,
+        delivering(),  # what the study's run holds need not be asked of its server
+    ):
+        tuned = step(plan, data, replace(launch, cluster=cluster), beside=beside)
         best, refitted = tuned.refitted.best, tuned.refitted
         chosen = ", ".join(f"{name}={short(value)}" for name, value in best.params.items())
         text = f"trial {best.number}, {chosen}"
@@ -118,4 +123,6 @@ def _tune_all(
         for plan, _ in suite.studies:
             dry_run(plan)
         return
-    everything(suite, options["dataset"], options["reading"], launch)
+    own = {module for each in suite.experiments for module in each.own_modules}
+    with options["placed"](own) as cluster:
+        everything(suite, options["dataset"], options["reading"], replace(launch, cluster=cluster))

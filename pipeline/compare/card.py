@@ -15,8 +15,7 @@ from pipeline.compare.looks import Looks
 from pipeline.compare.paired_tests import SEED, PairedTests, paired_tests
 from pipeline.config import Experiment
 from pipeline.data.dataset import AS_GIVEN, Dataset
-from pipeline.data.sizes import statistics
-from pipeline.data.split import COLD, LOW_ACTIVITY
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY
 from pipeline.evaluation.evaluate import Ranked
 from pipeline.evaluation.metrics import BY_NAME, METRICS, Metric, bounds
 from pipeline.evaluation.names import at
@@ -30,6 +29,10 @@ HELD_OUT = {
     "random": "Of each user a share of {:g} trains, drawn; the rest is held out.",
     "leave_one_out": "Of each user the latest interaction is held out.",
 }
+OF_SAMPLE = (
+    "The users are a sample of {}: coverage, and what else belongs to all lists together, is that "
+    "of the sample's lists, not of everybody's."
+)
 SEGMENTS = {LOW_ACTIVITY: "low activity", COLD: "cold"}
 
 
@@ -72,8 +75,8 @@ def model_card(
             "",
             *warning,
             _data(dataset),
-            _protocol(dataset, experiment, len(warm.users)),
-            _metrics(k, metrics, tests, shown),
+            _protocol(dataset, experiment, warm),
+            _metrics(k, metrics, tests, shown, warm),
             _popularity(tags, logged, experiment, tests, shown),
             _segments(dataset, metrics, groups, len(warm.users), k),
             _training(run_id, tags, logged, experiment),
@@ -84,7 +87,7 @@ def model_card(
 
 
 def _data(dataset: Dataset) -> str:
-    facts = statistics(dataset)
+    facts = dataset.statistics
     dates = [str(facts[name])[:10] for name in ("train_from", "train_until", "later_until")]
     return _section(
         "Data",
@@ -95,7 +98,7 @@ def _data(dataset: Dataset) -> str:
     )
 
 
-def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> str:
+def _protocol(dataset: Dataset, experiment: Experiment, warm: Ranked) -> str:
     split = dataset.split
     how = (
         "The split was given with the data." if dataset.protocol == AS_GIVEN
@@ -111,17 +114,24 @@ def _protocol(dataset: Dataset, experiment: Experiment, users: int) -> str:
         if windows
         else "The run was not validated."
     )
+    users = f"{len(warm.users):,} warm users"
+    if warm.sample is not None:
+        users = f"a sample of {warm.sample} who are warm"
     masked = "are not" if experiment.mask == "seen" else "may be"
     return _section(
         "Protocol",
-        f"Split `{dataset.protocol}`. {how} The whole catalogue is ranked for each of {users:,} "
-        f"warm users; items that a user has in training {masked} recommended again. A hit is an "
-        f"item that is held out of the user's, whatever the rating. {validated}",
+        f"Split `{dataset.protocol}`. {how} The whole catalogue is ranked for each of {users}; "
+        f"items that a user has in training {masked} recommended again. A hit is an item "
+        f"that is held out of the user's, whatever the rating. {validated}",
     )
 
 
 def _metrics(
-    k: int, metrics: Mapping[str, float], tests: PairedTests, shown: Sequence[Metric]
+    k: int,
+    metrics: Mapping[str, float],
+    tests: PairedTests,
+    shown: Sequence[Metric],
+    warm: Ranked,
 ) -> str:
     rows = [
         (
@@ -146,6 +156,7 @@ def _metrics(
         "",
         "Intervals are studentised, over users; what belongs to all lists together has none. "
         "The chance in training is not in them: only more seeds show it.",
+        *([] if warm.sample is None else [OF_SAMPLE.format(warm.sample)]),
     )
 
 

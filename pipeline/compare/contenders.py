@@ -16,10 +16,11 @@ from pipeline.compare.evidence import PER_USER, Evidence
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import at, parse
+from pipeline.evaluation.sample import SAMPLE
 
 NOT_SETTINGS = {  # params that runs of one experiment may vary, or that the protocol tells
     "seed", "config", "name", "metrics", "dataset", "protocol", "repeats", "split_seed",
-    "device",
+    "device", "eval_users",
 }  # fmt: skip
 MASKS = {"seen": "seen items masked", "none": "seen items not masked"}
 KNOWS_FUTURE = ("random-", "leave-one-out-")  # splits that do not heed time begin so
@@ -38,6 +39,8 @@ class Protocol:
     split: str
     mask: str
     k: int
+    sample: str = ""
+    """As "1,000 of 24,858 users"; empty where all test users are ranked for."""
 
     @classmethod
     def of(cls, run: EvaluatedRun, k: int) -> Protocol:
@@ -49,6 +52,7 @@ class Protocol:
             tags.get("split", ""),
             tags.get("mask", "seen"),
             k if k in ks else ks[0],
+            tags.get(SAMPLE, ""),
         )
 
     @property
@@ -65,6 +69,7 @@ class Protocol:
             "split": f"split {self.split or 'unknown'}{', ' + FUTURE if self.knows_future else ''}",
             "mask": MASKS.get(self.mask, f"mask rule {self.mask}"),
             "k": f"k = {self.k}",
+            "sample": f"a sample of {self.sample}" if self.sample else "all test users",
         }
 
     def unlike(self, other: Protocol) -> str:

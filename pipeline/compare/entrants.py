@@ -58,7 +58,10 @@ def admitted(entrants: Sequence[Entrant], metric: str, baseline: str | None) -> 
 
 
 def _check_users(entrants: Sequence[Entrant]) -> None:
-    first, *others = (each.at(0.5).split.model_dump() for each in entrants)
+    first, *others = (
+        {**each.at(0.5).split.model_dump(), "eval_users": each.experiment.eval_users}
+        for each in entrants
+    )
     for field, value in first.items():
         values = {value, *(other[field] for other in others)}
         if "auto" in values:  # a backtest is of data with times, for which it is time

@@ -76,13 +76,14 @@ def of_comparison(
     metric, baseline = f"{comparison.metric}_at_{protocol.k}", rows[comparison.baseline].name
     n_runs = sum(len(row.run_ids) for row in rows)
     ranked, *others = sections(comparison)
+    users = protocol.words["sample"] if protocol.sample else f"{len(comparison.values):,} users"
     of_rows = ranked.sentences[len(comparison.sentences) :]  # those on all of it stand above
     facts = [
         ("Models", ", ".join(f"{row.name} ({row.model})" for row in rows)),
         ("Data", f"{protocol.dataset}, fingerprint {protocol.fingerprint}"),
         ("Split", _split(protocol)),
         ("Lists", f"the best {protocol.k} of the whole catalogue, {protocol.words['mask']}"),
-        ("Test", f"{len(comparison.values):,} users"),
+        ("Test", users),
         ("Ranked by", f"{metric}; compared with {baseline}"),
         ("Runs", f"{n_runs} of {_count(len(rows), 'experiment')}"),
     ]

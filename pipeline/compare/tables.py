@@ -128,7 +128,7 @@ def _listed(comparison: Comparison) -> Iterator[tuple[str, Standing]]:
 
 def _title(comparison: Comparison) -> str:
     of = comparison.protocol
-    users = f"{len(comparison.values):,} users"
+    users = of.words["sample"] if of.sample else f"{len(comparison.values):,} users"
     title = f"{of.dataset} ({of.fingerprint}), test, at {of.k}, {of.words['mask']}, {users}"
     if of.knows_future:
         title += f". Split {of.split} knows the future: models train on what came after the test"

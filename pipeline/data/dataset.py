@@ -7,9 +7,7 @@ the cut follow them. Items are those of the training catalogue.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,23 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from pipeline.data.numbering import Numbered, canonical_bytes, indexed, places
-from pipeline.data.sizes import larger_tests
-from pipeline.data.split import (
-    COLD,
-    FUTURE,
-    LOW_ACTIVITY,
-    NO_TIMES,
-    REPEAT,
-    WARM,
-    Split,
-    split_as_given,
-    split_ratings,
-)
-from pipeline.data.split_settings import SplitSettings
+from pipeline.data.fingerprint import fingerprint_of
+from pipeline.data.numbering import Numbered, Places, marked, titled
+from pipeline.data.sizes import larger_tests, statistics
+from pipeline.data.split import FUTURE, NO_TIMES, Split, split_as_given, split_ratings
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, WARM, SplitSettings
 from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
-
-FORMAT = 1  # raise it when the same rows and settings would give another Dataset
 
 AS_GIVEN = "as-given"
 """The word for a split that came with the data."""
@@ -108,7 +95,7 @@ class Dataset:
         """
         rows = Numbered.of(pd.concat([train, held_out], ignore_index=True))
         parts = split_as_given(rows.rows, len(train), split.repeats)
-        settled = split.settled(train["timestamp"])
+        settled = split.settled(train["timestamp"].min() < train["timestamp"].max())
         drawn = settled.protocol == "random" != split.protocol
         note = NO_TIMES.format(name, "validation windows are") if drawn else None
         parts = replace(parts, settings=settled, note=note)
@@ -119,41 +106,56 @@ class Dataset:
         cls, name: str, protocol: str, parts: Split, rows: Numbered, metadata: pd.DataFrame
     ) -> Dataset:
         """Number users and items of the ``parts`` of ``rows``, those that train first."""
-        train, later = parts.train, parts.later
-        notes = {} if parts.note is None else {CUT_NOTE: parts.note}
-        if parts.settings.protocol != "time" and not protocol.startswith(AS_GIVEN):
-            notes[PROTOCOL_NOTE] = FUTURE.format(parts.settings.protocol)
-        trains = np.zeros(len(rows.users), np.bool_)
-        trains[train["user"]] = True
-        comes_later = np.zeros_like(trains)
-        comes_later[later["user"]] = True
-        users = np.flatnonzero(np.stack([trains, comes_later & ~trains])) % len(trains)
-        items = np.flatnonzero(np.bincount(train["item"], minlength=len(rows.items)))
-        of_user, of_item = places(users, len(rows.users)), places(items, len(rows.items))
-        catalogue = rows.items.take(items)
-        known = metadata.drop_duplicates("item").set_index("item")
-        titles = known.reindex(catalogue).reindex(columns=["title", "genres"]).fillna("")
+        n_users = len(rows.users)
+        trains, comes_later = (marked(part["user"], n_users) for part in (parts.train, parts.later))
+        catalogue = marked(parts.train["item"], len(rows.items))
+        found = Places.of(trains, comes_later, catalogue)
         return cls(
             name,
             parts.settings,
             protocol,
-            pd.DataFrame({"user": rows.users.take(users)}),
-            titles.rename_axis("item").reset_index(),
-            indexed(train, of_user, of_item, len(items)),
-            indexed(later, of_user, of_item, len(items)),
-            indexed(parts.superseded, of_user, of_item, len(items)),
+            pd.DataFrame({"user": rows.users.take(found.users)}),
+            titled(rows.items.take(found.items), metadata),
+            found.index(parts.train),
+            found.index(parts.later),
+            found.index(parts.superseded),
             parts.counts,
-            notes,
+            notes_of(parts.settings, protocol, parts.note),
         )
+
+    def chunks(self, table: str, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Columns of train, later or superseded, in pieces that follow one another: at least one.
+
+        Here it is one; where a table is not in memory, pieces are what is.
+        """
+        yield getattr(self, table)[list(columns)]
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """A column of ``train``, [len(train)]."""
+        return self.train[name].to_numpy()
+
+    def with_titles(self, items: pd.DataFrame) -> Dataset:
+        """The same with other titles and genres in ``items``; those found are kept beside them."""
+        found = self.items if self.found_items is None else self.found_items
+        return replace(self, items=items, found_items=found)
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """What one wants to know at first sight: see ``sizes.statistics``."""
+        return statistics(self)
 
     @property
     def larger_tests(self) -> str | None:
         """Settings that would give more test users, and how many, in words; None if none do."""
         if self.protocol == AS_GIVEN:
             return None
-        counted = self.later[(self.later["item"] >= 0) & (self.later["segment"] != REPEAT)]
+        counted = np.zeros(len(self.users), np.int64)
+        for rows in self.chunks("later", ["user", "item", "segment"]):
+            can_count = (rows["item"] >= 0) & (rows["segment"] != REPEAT)
+            counted += np.bincount(rows["user"][can_count], minlength=len(counted))
         is_window = self.protocol.partition("/")[1] != ""
-        return larger_tests(self.train["user"], counted["user"], self.split, is_window)
+        held_out = counted[: self.n_users]  # the others do not train
+        return larger_tests(self.activity, held_out, self.split, is_window)
 
     @property
     def train_rows(self) -> pd.DataFrame:
@@ -176,8 +178,7 @@ class Dataset:
         self, values: Values, positive_from: float | None = None
     ) -> npt.NDArray[np.float32]:
         """What each row of ``train`` is worth, [len(train)]; 0 is nothing."""
-        users = self.train["user"].to_numpy()
-        return worth(values, self._ratings, users, positive_from)
+        return worth(values, self._ratings, self.column("user"), positive_from)
 
     def train_matrix(
         self, values: Values = "binary", positive_from: float | None = None
@@ -187,9 +188,10 @@ class Dataset:
         What ``positive`` counts as nothing is not in the matrix; a user may then have no row.
         """
         data = self.train_values(values, positive_from)
-        shape = (self.n_users, self.n_items)
-        places = (self.train["user"], self.train["item"])
-        matrix = sparse.csr_matrix((data, places), shape=shape)
+        ends = np.append(0, self.activity.cumsum())  # rows are sorted by user and item
+        matrix = sparse.csr_matrix(
+            (data, self.column("item").copy(), ends), shape=(self.n_users, self.n_items)
+        )
         if values == "positive":
             matrix.eliminate_zeros()
         return matrix
@@ -235,7 +237,7 @@ class Dataset:
 
     @property
     def _ratings(self) -> npt.NDArray[np.float32]:
-        return self.train["rating"].to_numpy()
+        return self.column("rating")
 
     @cached_property
     def seen(self) -> sparse.csr_matrix:
@@ -248,12 +250,18 @@ class Dataset:
     @cached_property
     def activity(self) -> npt.NDArray[np.int64]:
         """Training interactions of each user, [n_users]."""
-        return np.bincount(self.train["user"], minlength=self.n_users)
+        return self._counted("user", self.n_users)
 
     @cached_property
     def popularity(self) -> npt.NDArray[np.int64]:
         """Training users of each item, [n_items]."""
-        return np.bincount(self.train["item"], minlength=self.n_items)
+        return self._counted("item", self.n_items)
+
+    def _counted(self, side: str, of: int) -> npt.NDArray[np.int64]:
+        counts = np.zeros(of, np.int64)
+        for rows in self.chunks("train", [side]):
+            counts += np.bincount(rows[side], minlength=of)
+        return counts
 
     @cached_property
     def test(self) -> pd.DataFrame:
@@ -276,7 +284,8 @@ class Dataset:
         return {name: self._segment(name) for name in (WARM, LOW_ACTIVITY, COLD)}
 
     def _segment(self, name: str) -> Segment:
-        rows = self.later[self.later["segment"] == name]
+        pieces = self.chunks("later", ["user", "item", "segment"])
+        rows = pd.concat([piece[piece["segment"] == name] for piece in pieces])
         users, places = np.unique(rows["user"].to_numpy(), return_inverse=True)
         ones = np.ones(len(rows), dtype=np.float32)
         shape = (len(users), self.n_items)
@@ -286,11 +295,17 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over rows, metadata and settings; the order of the file is not in it."""
-        digest = hashlib.sha256(json.dumps([FORMAT, self.protocol, self.split.identity]).encode())
-        items = self.items if self.found_items is None else self.found_items
-        tables = [self.users, items, self.train, self.later]
-        # Where no pair came again, the fingerprint is that of before these rows were kept.
-        for table in tables + ([] if self.superseded.empty else [self.superseded]):
-            for column in table.columns:
-                digest.update(canonical_bytes(table[column]))
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self)
+
+    @property
+    def has_superseded(self) -> bool:
+        """Whether a pair came again in training."""
+        return not self.superseded.empty
+
+
+def notes_of(split: SplitSettings, protocol: str, cut: str | None) -> dict[str, str]:
+    """What a person should know of a split, of its cut and its protocol."""
+    notes = {} if cut is None else {CUT_NOTE: cut}
+    if split.protocol != "time" and not protocol.startswith(AS_GIVEN):
+        notes[PROTOCOL_NOTE] = FUTURE.format(split.protocol)
+    return notes

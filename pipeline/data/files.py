@@ -27,6 +27,7 @@ PACKED: Mapping[str, Callable[[BinaryIO], Any]] = {
 }
 """Endings of compressed files, and what opens them."""
 
+_PACKING = 4  # bytes of ratings as text that one packed byte stands for, about
 _BOMB_BYTES, _BOMB_RATIO = 1 << 28, 100  # ratings and titles shrink to a quarter, at most a tenth
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError)
 
@@ -63,6 +64,24 @@ class Part:
         return self.suffix == ".parquet"
 
     @property
+    def unpacked_bytes(self) -> int:
+        """About how long it is once it is unpacked.
+
+        Raises:
+            UserError: its archive cannot be read.
+        """
+        size = self.path.stat().st_size
+        if self.member is not None:
+            try:
+                with open_zip(self.path) as archive:
+                    size = archive.getinfo(self.member).file_size
+            except (zipfile.BadZipFile, OSError) as error:
+                raise UserError(
+                    f"{self}: damaged archive ({brief(error)}). Get it again."
+                ) from None
+        return size * (_PACKING if self.is_packed else 1)
+
+    @property
     def _whole_name(self) -> PurePosixPath:
         return PurePosixPath(self.path.as_posix() if self.member is None else self.member)
 
@@ -94,6 +113,19 @@ class Part:
         else:
             with open_zip(self.path) as archive, _member(archive, self) as member:
                 yield member
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of one table, whose rows follow one another: mostly it is one."""
+
+    parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        first = self.parts[0]
+        if len(self.parts) == 1:
+            return str(first)
+        return str(first.path.parent if first.member is None else first.path)
 
 
 class _Bounded(io.RawIOBase):

@@ -1,53 +1,93 @@
-"""The cells of a table of ratings as they stand in a file, and where the bad ones stand.
+"""The cells of a table of ratings as they stand in its files, and where the bad ones stand.
 
-Nothing is judged here but the shape; see ratings.py for the values.
+Nothing is judged here but the shape; see checks.py for the values.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from pipeline.data.columns import ALIASES, RATINGS, find_columns, name_columns, read_choice
-from pipeline.data.files import Part
+from pipeline.data.files import Part, TableFiles
 from pipeline.data.layouts import find_layout
+from pipeline.data.parquet import read_columns, read_kinds, read_names
 from pipeline.data.reading import Reading
 from pipeline.data.text import Layout, open_text, require_text, rows
 from pipeline.errors import UserError, brief
 
-_BOMB_ROWS = 10_000_000
-_BOMB_ROWS_PER_BYTE = 50  # no two rows of ratings are alike: each takes some bits at least
+BLOCK_BYTES, STREAMED_BYTES = 1 << 22, 1 << 24  # of text, cut at a time
+STREAMED_ROWS = 1 << 20  # of Parquet
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of a file that follow one another, before they are checked."""
+
+    part: Part
+    start: int
+    """The place of the first one among the rows of the file."""
+    cells: Any
+    """pyarrow.Table of the columns that ratings have; text where the file is text"""
+    ragged: int = 0
+    """Rows with a wrong number of fields, which are not among the cells."""
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """The cells of a table of ratings before they are checked."""
+    """A table of ratings before it is checked."""
 
-    part: Part
+    files: TableFiles
     layout: Layout | None  # None: Parquet
     header: Sequence[str]
     positions: Mapping[
         str, int
     ]  # of user and item, of rating and timestamp if there, in the header
-    cells: Any  # pyarrow.Table of these columns; text where the file is text
-    ragged: int = 0  # rows with a wrong number of fields: not among the cells
 
     @property
     def is_movielens(self) -> bool:
         """Whether it has no line of names because MovieLens' files have none."""
-        return self.part.suffix in (".dat", ".data") and tuple(self.header) == RATINGS
+        suffix = self.files.parts[0].suffix
+        return suffix in (".dat", ".data") and tuple(self.header) == RATINGS
 
     def name(self, column: str) -> str:
-        """What the file calls a column."""
+        """What the files call a column."""
         return self.header[self.positions[column]].strip()
+
+    def read(self) -> list[Chunk]:
+        """All rows, each file in one piece; blank lines are skipped.
+
+        Raises:
+            UserError: a file is not what its name says.
+        """
+        return list(self._chunks(whole=True))
+
+    def stream(self) -> Iterator[Chunk]:
+        """The same in small pieces, each read when it is asked for.
+
+        Raises:
+            UserError: as ``read``.
+        """
+        return self._chunks(whole=False)
+
+    def _chunks(self, whole: bool) -> Iterator[Chunk]:
+        for part in self.files.parts:
+            start = 0
+            for cells, ragged in self._pieces(part, whole):
+                yield Chunk(part, start, cells, ragged)
+                start += cells.num_rows
+
+    def _pieces(self, part: Part, whole: bool) -> Iterator[tuple[Any, int]]:
+        """Cells, and how many ragged rows there are besides."""
+        if self.layout is not None:
+            return _cut(part, self.layout, len(self.header), self.positions, whole)
+        at_once = None if whole else STREAMED_ROWS
+        return ((cells, 0) for cells in read_columns(part, self.positions, at_once))
 
 
 @dataclass(frozen=True)
@@ -56,21 +96,42 @@ class BadRow:
 
     ``place`` is "line 7", the line of the file on which the row starts, counting from 1 every
     line: the header, blank lines and those inside quotes too; or "row 7" of a Parquet file.
-    ``index`` is its row in ``RawTable.cells``, None where the number of its ``fields`` is wrong.
+    ``index`` is its row among the cells of ``part``, None where the number of its ``fields`` is
+    wrong.
     """
 
+    part: Part
     place: str
     index: int | None
     fields: Sequence[str]
 
 
-def read_raw(part: Part, reading: Reading) -> RawTable:
-    """Read the columns of ``part`` that ratings have; blank lines are skipped.
+def open_table(files: TableFiles, reading: Reading) -> RawTable:
+    """Find the columns that ratings have.
 
     Raises:
-        UserError: the file is empty, is not what its name says, or misses columns.
+        UserError: a file is empty, is not what its name says, or misses columns; or files of one
+            table have different columns.
     """
-    return _read_parquet(part, reading) if part.is_parquet else _read_text(part, reading)
+    first, *others = files.parts
+    layout, header = read_header(first, reading)
+    table = RawTable(files, layout, header, find_ratings(first, header, reading))
+    kinds = read_kinds(first, table.positions) if others and layout is None else {}
+    for part in others:
+        found = read_header(part, reading)[1]
+        if found != header:
+            raise UserError(
+                f"{part}: its columns are {_listed(found)}, those of {first} are "
+                f"{_listed(header)}. Files that are called alike are read as one table, so they "
+                f"have to have the same columns; --table names one file alone."
+            )
+        for column, kind in (read_kinds(part, table.positions) if kinds else {}).items():
+            if kind != kinds[column]:
+                raise UserError(
+                    f"{part}: column {table.name(column)!r} holds {kind}, that of {first} "
+                    f"{kinds[column]}. Write them alike."
+                )
+    return table
 
 
 def read_header(part: Part, reading: Reading) -> tuple[Layout | None, list[str]]:
@@ -80,7 +141,7 @@ def read_header(part: Part, reading: Reading) -> tuple[Layout | None, list[str]]
         UserError: it is no table.
     """
     if part.is_parquet:
-        return None, list(read_columns(part, lambda _: {})[0])
+        return None, read_names(part)
     require_text(part)
     layout = find_layout(part, lambda sample: name_columns(sample, reading.columns))
     return layout, list(layout.columns or next((fields for _, fields in rows(part, layout)), []))
@@ -96,38 +157,60 @@ def find_ratings(part: Part, header: Sequence[str], reading: Reading) -> dict[st
     return find_columns(part, header, ALIASES, chosen, optional=("rating", "timestamp"))
 
 
-def _read_text(part: Part, reading: Reading) -> RawTable:
-    layout, header = read_header(part, reading)
-    assert layout is not None
-    positions = find_ratings(part, header, reading)
+def _listed(header: Sequence[str]) -> str:
+    return brief(", ".join(name.strip() for name in header)) or "none"
+
+
+def _cut(
+    part: Part, layout: Layout, width: int, positions: Mapping[str, int], whole: bool
+) -> Iterator[tuple[Any, int]]:
+    """The cells of a text, and how many rows of another width there are besides."""
     ragged: list[None] = []
 
     def skip(_: object) -> str:
         ragged.append(None)  # called from several threads, in which appending is safe
         return "skip"
 
-    ids = [f"f{index}" for index in range(len(header))]
+    ids = [f"f{index}" for index in range(width)]
+    options = {
+        "read_options": pa_csv.ReadOptions(
+            column_names=ids,
+            block_size=BLOCK_BYTES if whole else STREAMED_BYTES,
+            encoding="utf-8-sig",  # decoded before it is cut: no row is skipped undecoded
+        ),
+        "parse_options": pa_csv.ParseOptions(
+            delimiter=layout.separator,
+            quote_char='"' if layout.quoted else False,
+            newlines_in_values=layout.quoted,
+            invalid_row_handler=skip,
+        ),
+        "convert_options": pa_csv.ConvertOptions(
+            include_columns=[ids[index] for index in positions.values()],
+            column_types=dict.fromkeys(ids, pa.string()),
+            strings_can_be_null=False,
+        ),
+    }
+    names_line, told, cells = 0 if layout.columns else 1, 0, pa.table({})
+    with _in_words(part, layout), open_text(part, layout) as stream:
+        file = pa.PythonFile(stream, mode="r")
+        for piece in [pa_csv.read_csv(file, **options)] if whole else _streamed(file, options):
+            cells = piece.rename_columns(list(positions)).slice(names_line)
+            names_line = max(0, names_line - piece.num_rows)
+            yield cells, len(ragged) - told
+            told = len(ragged)
+        yield cells.slice(cells.num_rows), len(ragged) - told  # what came after all others
+
+
+def _streamed(file: Any, options: Mapping[str, Any]) -> Iterator[Any]:
+    for batch in pa_csv.open_csv(file, **options):
+        yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _in_words(part: Part, layout: Layout) -> Iterator[None]:
+    """What the parser stumbles over, in words."""
     try:
-        with open_text(part, layout) as stream:
-            cells = pa_csv.read_csv(
-                pa.PythonFile(stream, mode="r"),
-                read_options=pa_csv.ReadOptions(
-                    column_names=ids,
-                    block_size=1 << 22,
-                    encoding="utf-8-sig",  # decoded before it is cut: no row is skipped undecoded
-                ),
-                parse_options=pa_csv.ParseOptions(
-                    delimiter=layout.separator,
-                    quote_char='"' if layout.quoted else False,
-                    newlines_in_values=layout.quoted,
-                    invalid_row_handler=skip,
-                ),
-                convert_options=pa_csv.ConvertOptions(
-                    include_columns=[ids[index] for index in positions.values()],
-                    column_types=dict.fromkeys(ids, pa.string()),
-                    strings_can_be_null=False,
-                ),
-            )
+        yield
     except UnicodeDecodeError as error:
         raise UserError(
             f"{part}, line {_undecodable_line(part)}: is no UTF-8 text ({error.reason}). Save the "
@@ -138,9 +221,6 @@ def _read_text(part: Part, reading: Reading) -> RawTable:
             f"{part}: cannot be read as UTF-8 text with columns separated by {layout.spelled} "
             f"({brief(error)})."
         ) from None
-    first = 0 if layout.columns else 1
-    cells = cells.rename_columns(list(positions)).slice(first)
-    return RawTable(part, layout, header, positions, cells, len(ragged))
 
 
 def _undecodable_line(part: Part) -> int:
@@ -154,78 +234,44 @@ def _undecodable_line(part: Part) -> int:
     return number
 
 
-def _read_parquet(part: Part, reading: Reading) -> RawTable:
-    header, positions, found = read_columns(
-        part, lambda header: find_ratings(part, header, reading)
-    )
-    cells = {name: _plain(found.column(name)) for name in positions}
-    return RawTable(part, None, header, positions, pa.table(cells))
+def bad_rows(raw: RawTable, bad: Mapping[Part, set[int]]) -> Iterator[BadRow]:
+    """The rows at places in ``bad`` among the cells of their file, and those with too many or too
+    few fields, as the files have them.
 
-
-def read_columns(
-    part: Part, find: Callable[[Sequence[str]], Mapping[str, int]]
-) -> tuple[Sequence[str], Mapping[str, int], Any]:
-    """The header of a Parquet file, where ``find`` finds columns in it, and these, so named.
-
-    Raises:
-        UserError: it is no Parquet file, or is damaged or a bomb.
+    Reads the files again, as far as it is asked for more.
     """
-    with part.open() as stream:
-        data = stream.read()
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        header = file.schema_arrow.names
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _no_parquet(part, error) from None
-    positions = find(header)
-    if file.metadata.num_rows > max(_BOMB_ROWS, _BOMB_ROWS_PER_BYTE * len(data)):
-        raise UserError(
-            f"{part}: {file.metadata.num_rows:,} rows in {len(data):,} bytes, as no ratings "
-            f"are. Look whether it is what it should be."
+    for part in raw.files.parts:
+        places = bad.get(part, set())
+        found = (
+            _of_parquet(raw, part, places) if raw.layout is None else _of_text(raw, part, places)
         )
-    try:
-        table = file.read(columns=[header[index] for index in positions.values()])
-        table.validate(full=True)
-        found = {name: table.column(header[at]) for name, at in positions.items()}
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _no_parquet(part, error) from None
-    return header, positions, pa.table(found)
+        yield from found
 
 
-def _no_parquet(part: Part, error: Exception) -> UserError:
-    return UserError(f"{part}: is no readable Parquet file ({brief(error)}). Write it again.")
-
-
-def _plain(column: Any) -> Any:
-    """Categories become their values, every kind of text the same kind."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return column.cast(pa.string() if is_text else kind)
-
-
-def bad_rows(raw: RawTable, bad: npt.NDArray[np.bool_]) -> Iterator[BadRow]:
-    """The rows marked in ``bad``, and those with too many or too few fields, as the file has them.
-
-    Reads the file again, line by line.
-    """
-    if raw.layout is None:
-        for index in np.flatnonzero(bad).tolist():
-            fields = [""] * len(raw.header)
-            for column, position in raw.positions.items():
-                fields[position] = _spelled(raw.cells.column(column)[index])
-            yield BadRow(f"row {index + 1}", index, fields)
-        return
-    lines = rows(raw.part, raw.layout)
+def _of_text(raw: RawTable, part: Part, bad: set[int]) -> Iterator[BadRow]:
+    assert raw.layout is not None
+    lines = rows(part, raw.layout)
     if raw.layout.columns is None:
         next(lines)
     index = 0
     for line, fields in lines:
         if len(fields) != len(raw.header):
-            yield BadRow(f"line {line}", None, fields)
+            yield BadRow(part, f"line {line}", None, fields)
             continue
-        if index < len(bad) and bad[index]:
-            yield BadRow(f"line {line}", index, fields)
+        if index in bad:
+            yield BadRow(part, f"line {line}", index, fields)
         index += 1
+
+
+def _of_parquet(raw: RawTable, part: Part, bad: set[int]) -> Iterator[BadRow]:
+    start = 0
+    for cells in read_columns(part, raw.positions, STREAMED_ROWS):
+        for index in sorted(each for each in bad if start <= each < start + cells.num_rows):
+            fields = [""] * len(raw.header)
+            for column, position in raw.positions.items():
+                fields[position] = _spelled(cells.column(column)[index - start])
+            yield BadRow(part, f"row {index + 1}", index, fields)
+        start += cells.num_rows
 
 
 def _spelled(cell: Any) -> str:

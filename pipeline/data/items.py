@@ -12,8 +12,8 @@ import pyarrow as pa
 from pipeline.data.columns import ALIASES as RATINGS
 from pipeline.data.columns import find_columns, plain
 from pipeline.data.files import Part
-from pipeline.data.formats import read_columns
 from pipeline.data.layouts import Sample, find_layout, is_number, width
+from pipeline.data.parquet import read_columns, read_names
 from pipeline.data.text import Layout, require_text, rows
 from pipeline.errors import UserError
 
@@ -102,7 +102,7 @@ def _unnamed(sample: Sample) -> tuple[str, ...] | None:
 
 
 def _parquet(part: Part) -> Iterator[tuple[str, str, str]]:
-    _, _, table = read_columns(part, lambda header: _columns(part, header))
+    (table,) = read_columns(part, _columns(part, read_names(part)))
     cells = {name: _texts(part, name, table.column(name)) for name in table.column_names}
     empty = [""] * len(table)
     yield from zip(*(cells.get(name, empty) for name in TITLE_COLUMNS), strict=True)

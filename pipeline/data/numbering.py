@@ -1,16 +1,16 @@
-"""Ids become numbers: rows of a Dataset in their order, and the bytes that it is known by."""
+"""Ids become numbers: rows of a Dataset in their order."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 Numbers = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
 OUTSIDE = -1  # the number of an item that is not in the catalogue
 
 
@@ -31,6 +31,37 @@ class Numbered:
         user, users = pd.factorize(ratings["user"], sort=True)
         item, items = pd.factorize(ratings["item"], sort=True)
         return cls(ratings.assign(user=user, item=item), pd.Index(users), pd.Index(items))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the users and items of a split stand among those of its rows, which are numbers."""
+
+    users: Numbers
+    """The number of each, in order: those that train first."""
+    items: Numbers
+    """The number of each item that trains."""
+    of_user: npt.NDArray[np.int64]
+    """The place of each number, or OUTSIDE."""
+    of_item: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, trains: Mask, comes_later: Mask, catalogue: Mask) -> Self:
+        """From which users train and which come later, [users], and which items train, [items]."""
+        users = np.flatnonzero(np.stack([trains, comes_later & ~trains])) % len(trains)
+        items = np.flatnonzero(catalogue)
+        return cls(users, items, places(users, len(trains)), places(items, len(catalogue)))
+
+    def index(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """``rows`` with places for numbers, in the order of user, item, timestamp and rating."""
+        return indexed(rows, self.of_user, self.of_item, len(self.items))
+
+
+def titled(items: pd.Index, metadata: pd.DataFrame) -> pd.DataFrame:
+    """A table of item, title and genres, where ``metadata`` knows them."""
+    known = metadata.drop_duplicates("item").set_index("item")
+    titles = known.reindex(items).reindex(columns=["title", "genres"]).fillna("")
+    return titles.rename_axis("item").reset_index()
 
 
 def places(kept: Numbers, of: int) -> npt.NDArray[np.int64]:
@@ -105,12 +136,8 @@ def sort(
     return ordered, together
 
 
-def canonical_bytes(column: pd.Series[Any]) -> bytes | memoryview:
-    """Little-endian numbers, or texts as a JSON list; what a digest takes."""
-    if column.dtype.kind in "iuf":
-        values = column.to_numpy()
-        return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
-    # Segments are a few texts in many rows, so each text is spelled once.
-    codes, distinct = pd.factorize(column, use_na_sentinel=False)
-    spelled = np.array([json.dumps(str(text)) for text in distinct], object)
-    return f"[{', '.join(spelled[codes])}]".encode()
+def marked(numbers: pd.Series[int], of: int) -> Mask:
+    """Which numbers from 0 to ``of`` are there, [of]."""
+    found = np.zeros(of, np.bool_)
+    found[numbers] = True
+    return found

@@ -13,21 +13,28 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.files import Part
+from pipeline.data.large import memory
+from pipeline.data.parquet import count_rows
 from pipeline.data.ratings import read_ratings
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.sizes import statistics
-from pipeline.data.sources import find
+from pipeline.data.sources import Source, find
 from pipeline.data.split_check import check_split
 from pipeline.data.split_settings import SplitSettings
+from pipeline.data.stored import SUPERSEDED, StoredDataset
 from pipeline.data.titles import add_titles, with_kept_titles
+from pipeline.data.which_files import ChosenFiles, choose
 from pipeline.disk import remove_left, sync, unfinished
 from pipeline.errors import UserError, brief
+from pipeline.extras import require
 
 PREPARATION = 2  # raise it when the same bytes and settings would be prepared otherwise
 TABLES = ("users", "items", "train", "later")
-SUPERSEDED = "superseded"  # a table that is there where it has rows
 META = "meta.json"
 DATASET = "dataset"  # what is unfinished, by name
+READ_AT_ONCE = 30_000_000
+"""Interactions up to which a dataset is read when it is loaded."""
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,9 @@ def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: boo
                 return _load(meta.parent, notes)
         except UserError as error:
             notes.append(f"warning: not used: {error}")
+    choice = choose(source.path, reading)
+    if note := _too_large(source.name, choice):
+        return _prepare_large(source, choice, split, reading, inputs, (*notes, note))
     ratings = read_ratings(source.path, reading)
     if ratings.held_out is None:
         made = Dataset.from_ratings(source.name, ratings.table, ratings.items, split)
@@ -111,14 +121,65 @@ def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: boo
     notes += ratings.notes
     if folder.exists():
         notes += _put_aside_damaged(folder)
-    record = {
-        "inputs": inputs, "name": source.name, "protocol": made.protocol,
-        "split": made.split.model_dump(mode="json"), "counts": made.counts,
-        "split_notes": made.notes, "notes": source.notes, "reading_notes": ratings.notes,
-    }  # fmt: skip
-    store(made, folder, record)
+    store(made, folder, _record(made, source, ratings.notes, inputs))
     notes += made.notes.values()
     return Prepared(with_kept_titles(made, folder), folder, tuple(notes), made.counts, reused=False)
+
+
+def _record(
+    made: Dataset, source: Source, reading_notes: Sequence[str], inputs: dict[str, Any]
+) -> dict[str, Any]:
+    """What the folder of a prepared dataset says of it: see ``MetaFile``."""
+    return {
+        "inputs": inputs, "name": made.name, "protocol": made.protocol,
+        "split": made.split.model_dump(mode="json"), "counts": made.counts,
+        "split_notes": made.notes, "notes": source.notes, "reading_notes": reading_notes,
+    }  # fmt: skip
+
+
+def _too_large(name: str, choice: ChosenFiles) -> str | None:
+    """Why ratings are prepared on disk, in words; None where they fit into memory.
+
+    Raises:
+        UserError: they do not fit, and cannot be prepared on disk.
+    """
+    needed, there = sum(map(memory.needed, choice.tables)), memory.available()
+    if needed <= there:
+        return None
+    why = (
+        f"{name} would take about {needed / GIB:.1f} GiB of memory to be prepared in it, and "
+        f"{there / GIB:.1f} are free"
+    )
+    if len(choice.tables) > 1:
+        raise UserError(
+            f"{why}. A split that is given has to fit: use a machine with more, or give all rows "
+            f"in one table, to have them split here."
+        )
+    require("duckdb", "large", f"{why}: preparing it on disk")
+    return f"{why}: it is prepared on disk, by DuckDB"
+
+
+def _prepare_large(
+    source: Source,
+    choice: ChosenFiles,
+    split: SplitSettings,
+    reading: Reading,
+    inputs: dict[str, Any],
+    notes: Sequence[str],
+) -> Prepared:
+    from pipeline.data.large.preparation import prepare_large
+
+    home().mkdir(parents=True, exist_ok=True)
+    with unfinished(home(), DATASET) as partial:
+        partial.mkdir()
+        made, told = prepare_large(source.name, choice, split, reading, partial, memory.available())
+        folder = home() / made.fingerprint
+        if folder.exists():
+            notes = [*notes, *_put_aside_damaged(folder)]
+        _finish(made, partial, folder, _record(made, source, told, inputs))
+    made = made.moved(folder)
+    notes = (*notes, *told, *made.notes.values())
+    return Prepared(with_kept_titles(made, folder), folder, notes, made.counts, reused=False)
 
 
 def load(fingerprint: str) -> Prepared:
@@ -164,13 +225,7 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     made_by = record.split or {"protocol": "time", **record.inputs.get("split", {})}
     split = SplitSettings.read(made_by, where=str(folder / META))
     try:
-        files = [folder / f"{name}.parquet" for name in TABLES]
-        files += folder.glob(f"{SUPERSEDED}.parquet")
-        tables = {file.stem: pd.read_parquet(file, memory_map=True) for file in files}
-        dataset = Dataset(
-            record.name, split, record.protocol, **tables,
-            counts=record.counts, notes=record.split_notes,
-        )  # fmt: skip
+        dataset = _read(folder, record, split)
         fingerprint = dataset.fingerprint
     except Exception as error:  # pandas raises many kinds for what it stumbles over
         raise _damaged(folder, error) from None
@@ -182,6 +237,18 @@ def _load(folder: Path, notes: Sequence[str] = ()) -> Prepared:
     dataset = with_kept_titles(dataset, folder)
     notes = (*notes, *record.split_notes.values())
     return Prepared(dataset, folder, notes, record.counts, reused=True)
+
+
+def _read(folder: Path, record: MetaFile, split: SplitSettings) -> Dataset:
+    """A dataset whose tables are read, or, where they are large, will be when they are used."""
+    known: dict[str, Any] = {"name": record.name, "split": split, "protocol": record.protocol}
+    known |= {"counts": record.counts, "notes": record.split_notes}
+    sizes = [count_rows(Part(folder / f"{name}.parquet")) for name in ("train", "later")]
+    small = [] if sum(sizes) > READ_AT_ONCE else ["train", "later"]
+    files = [folder / f"{name}.parquet" for name in ("users", "items", *small)]
+    files += folder.glob(f"{SUPERSEDED}.parquet") if small else []
+    tables: dict[str, Any] = {file.stem: pd.read_parquet(file, memory_map=True) for file in files}
+    return Dataset(**known, **tables) if small else StoredDataset(folder, **known, **tables)
 
 
 def _read_record(folder: Path) -> MetaFile:
@@ -216,11 +283,16 @@ def store(dataset: Dataset, folder: Path, meta: dict[str, Any]) -> None:
         partial.mkdir()
         for name in TABLES if dataset.superseded.empty else (*TABLES, SUPERSEDED):
             getattr(dataset, name).to_parquet(partial / f"{name}.parquet", index=False)
-        content = {**meta, "statistics": statistics(dataset)}
-        (partial / META).write_text(json.dumps(content, indent=2) + "\n")
-        for file in partial.iterdir():
-            sync(file)
-        if folder.exists():  # the same fingerprint from other inputs: only the record is new
-            (partial / META).replace(folder / META)
-        else:
-            partial.replace(folder)
+        _finish(dataset, partial, folder, meta)
+
+
+def _finish(dataset: Dataset, partial: Path, folder: Path, meta: dict[str, Any]) -> None:
+    """Give the folder with the tables of a dataset its record and its name."""
+    content = {**meta, "statistics": dataset.statistics}
+    (partial / META).write_text(json.dumps(content, indent=2) + "\n")
+    for file in partial.iterdir():
+        sync(file)
+    if folder.exists():  # the same fingerprint from other inputs: only the record is new
+        (partial / META).replace(folder / META)
+    else:
+        partial.replace(folder)

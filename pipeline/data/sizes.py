@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from pipeline.data.split_settings import SplitSettings
+from pipeline.data.split_settings import WARM, SplitSettings
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
+
+Counts = npt.NDArray[np.int64]
 
 RULES = ("min_held_out", "min_warm_training")  # the settings that say who is evaluated
 ENOUGH = 100
@@ -33,7 +37,7 @@ class Size:
         """The size of a dataset's test."""
         users = len(dataset.test_users)
         larger = dataset.larger_tests if users < ENOUGH else None
-        return cls(users, len(dataset.test), larger)
+        return cls(users, dataset.held_out.nnz, larger)
 
     def __str__(self) -> str:
         return f"{self.users:,} users, {self.interactions:,} held out"
@@ -41,31 +45,46 @@ class Size:
 
 def statistics(dataset: Dataset) -> dict[str, Any]:
     """What one wants to know at first sight: counts, density, moments, segments."""
-    segments = dataset.later.groupby("segment")["user"].agg(["size", "nunique"])
+    rows: Counter[str] = Counter()
+    users: dict[str, npt.NDArray[np.bool_]] = {}
+    for later in dataset.chunks("later", ["user", "segment"]):
+        for segment, part in later.groupby("segment")["user"]:
+            rows[name := str(segment)] += len(part)
+            users.setdefault(name, np.zeros(len(dataset.users), np.bool_))[part] = True
+    n_training = int(dataset.activity.sum())
+    begins, ends = _moments(dataset, "train")
     return {
-        "train_interactions": len(dataset.train),
+        "train_interactions": n_training,
         "train_users": dataset.n_users,
         "catalogue_items": dataset.n_items,
-        "density": len(dataset.train) / (dataset.n_users * dataset.n_items),
-        "test_interactions": len(dataset.test),
-        "test_users": len(dataset.test_users),
-        "train_from": _moment(dataset.train["timestamp"].min()),
-        "train_until": _moment(dataset.train["timestamp"].max()),
-        "later_until": _moment(dataset.later["timestamp"].max()),
-        **{f"{name}_interactions": int(row["size"]) for name, row in segments.iterrows()},
-        **{f"{name}_users": int(row["nunique"]) for name, row in segments.iterrows()},
+        "density": n_training / (dataset.n_users * dataset.n_items),
+        "test_interactions": rows[WARM],
+        "test_users": int(users[WARM].sum()) if WARM in users else 0,
+        "train_from": begins,
+        "train_until": ends,
+        "later_until": _moments(dataset, "later")[1],
+        **{f"{name}_interactions": rows[name] for name in sorted(users)},
+        **{f"{name}_users": int(users[name].sum()) for name in sorted(users)},
     }
 
 
-def _moment(timestamp: int) -> str:
-    return pd.Timestamp(timestamp, unit="s", tz="UTC").isoformat()
+def span(dataset: Dataset, table: str) -> tuple[int, int] | None:
+    """The first and the last moment of a table's rows; None where there are none."""
+    pieces = (rows["timestamp"].to_numpy() for rows in dataset.chunks(table, ["timestamp"]))
+    ends = [(int(times.min()), int(times.max())) for times in pieces if len(times)]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+
+
+def _moments(dataset: Dataset, table: str) -> tuple[str, str]:
+    ends = span(dataset, table)
+    if ends is None:
+        return "NaT", "NaT"
+    begins, until = (pd.Timestamp(end, unit="s", tz="UTC").isoformat() for end in ends)
+    return begins, until
 
 
 def larger_tests(
-    training: pd.Series[int],
-    held_out: pd.Series[int],
-    settings: SplitSettings,
-    is_window: bool,
+    training: Counts, held_out: Counts, settings: SplitSettings, is_window: bool
 ) -> str | None:
     """``looser``, in words.
 
@@ -84,10 +103,7 @@ def larger_tests(
 
 
 def looser(
-    training: pd.Series[int],
-    held_out: pd.Series[int],
-    settings: SplitSettings,
-    is_window: bool,
+    training: Counts, held_out: Counts, settings: SplitSettings, is_window: bool
 ) -> list[tuple[SplitSettings, int]]:
     """Smaller settings with the number of test users that each would give, the fewest first.
 
@@ -95,19 +111,16 @@ def looser(
     is held out. Settings are halved, then set to the least, until there are ``ENOUGH`` users.
 
     Args:
-        training: the user of each training row.
-        held_out: the user of each held-out row that can be part of the test.
+        training: training rows of each user, [users].
+        held_out: held-out rows of each that can be part of the test, [users].
         settings: of the split.
         is_window: whether it is a validation window, for which settings may mean less.
     """
-    before = training.value_counts()
-    after = held_out.value_counts().reindex(before.index, fill_value=0).to_numpy()
-    activity = before.to_numpy()
 
     def users(rules: SplitSettings) -> int:
         rules = rules.in_window() if is_window else rules
-        warm = activity >= rules.least_training
-        return int(np.count_nonzero(warm & (after >= rules.least_held_out)))
+        warm = training >= rules.least_training
+        return int(np.count_nonzero(warm & (held_out >= rules.least_held_out)))
 
     least = settings.min_training
     now = settings.least_held_out, settings.least_training

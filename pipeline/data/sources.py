@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import pooch
@@ -162,7 +163,7 @@ def _sha256(path: Path, reading: Reading = AS_IT_IS) -> str:
         digest: str = pooch.file_hash(str(path), alg="sha256")
         return digest
     whole = hashlib.sha256()
-    for part in choose(path, reading).tables:
+    for part in chain.from_iterable(table.parts for table in choose(path, reading).tables):
         whole.update(f"{part.name.name} {pooch.file_hash(str(part.path))}\n".encode())
     return whole.hexdigest()
 

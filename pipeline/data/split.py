@@ -11,26 +11,29 @@ after the moment at which it would have been asked; ``protocols`` has what else 
 windows are the same split, made inside the training part.
 
     rows -> held out or not -> each part with one row per user and item -> segments
-
-Rows are deduplicated after the cut, each part for itself: a training row that went because its
-pair comes again later would tell what comes later.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from pipeline.data.protocols import Mask, Numbers, cut_moment, drawn, is_far, pairs
-from pipeline.data.sizes import RULES, larger_tests, looser
-from pipeline.data.split_settings import SplitSettings
+from pipeline.data.parts import Divided, can_count, divide
+from pipeline.data.protocols import (
+    Draw,
+    Mask,
+    Moments,
+    Times,
+    cut_moment,
+    is_far,
+    nearest,
+)
+from pipeline.data.sizes import RULES, Counts, larger_tests, looser
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, UNUSED, WARM, SplitSettings
 from pipeline.errors import UserError
-
-WARM, LOW_ACTIVITY, COLD, UNUSED = "warm", "low_activity", "cold", "unused"
-REPEAT = "repeat"
 
 FEWER = (
     "{0}: nobody has {1.least_training} training and {1.least_held_out} held-out interactions, as "
@@ -50,6 +53,29 @@ AS_GIVEN = SplitSettings(min_training=1, min_warm_training=1, min_held_out=1)
 
 
 @dataclass(frozen=True)
+class Counted:
+    """How many rows users have: all that decides who is evaluated. Each is [users]."""
+
+    activity: Counts
+    """Training rows, before users with few of them were dropped."""
+    training: Counts
+    """Training rows."""
+    held_out: Counts
+    """Held-out rows that can be part of the test."""
+
+    @classmethod
+    def of(cls, activity: Counts, held_out: Counts, settings: SplitSettings) -> Counted:
+        """From training rows before, and held-out rows."""
+        trains = activity >= settings.min_training
+        return cls(activity, np.where(trains, activity, 0), held_out)
+
+    def warm(self, rules: SplitSettings) -> Mask:
+        """The users who are evaluated, [users]."""
+        enough = self.held_out >= rules.least_held_out
+        return np.asarray((self.activity >= rules.least_training) & enough)
+
+
+@dataclass(frozen=True)
 class Split:
     """Rows with the columns of the ratings that were split."""
 
@@ -66,26 +92,19 @@ class Split:
     """As they were asked for, with what the data left open settled."""
     note: str | None
     """What a person should know of the cut."""
-    activity: npt.NDArray[np.int64]
-    """Training rows of each user, [users], before those with few of them were dropped."""
-    countable: Mask
-    """Which rows of ``later`` can be part of the test."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody trains, or nobody can be evaluated."""
-        return len(self.train) == 0 or not (self.later["segment"] == WARM).any()
 
-    @property
-    def counted(self) -> tuple[pd.Series[int], pd.Series[int]]:
-        """The users of training rows, and those of held-out rows that can be part of the test."""
-        return self.train["user"], self.later["user"][self.countable]
+@dataclass(frozen=True)
+class Cut:
+    """How rows are divided: at a moment, or by a draw."""
 
-    def evaluated_by(self, rules: SplitSettings) -> Split:
-        """The same with the segments of other rules on who is evaluated."""
-        user, is_repeat = self.later["user"].to_numpy(), self.later["segment"] == REPEAT
-        segment = _segments(self.activity, user, self.countable, is_repeat.to_numpy(), rules)
-        return replace(self, later=self.later.assign(segment=segment))
+    settings: SplitSettings
+    """As they were asked for, with the protocol settled."""
+    held_out: Callable[[pd.DataFrame], Mask]
+    """Of rows with numbers, all of some users: which are held out, [rows]. Where users come in
+    blocks, those of each come after those of the one before."""
+    note: str | None
+    """What a person should know of it."""
 
 
 def split_ratings(
@@ -114,34 +133,64 @@ def split_ratings(
     Raises:
         UserError: nothing is left to train on or to evaluate, or there are no times to cut at.
     """
-    timestamp = ratings["timestamp"].to_numpy()
-    asked, settings = settings.protocol, settings.settled(ratings["timestamp"])
-    draws = settings.protocol != "time"
-    user, item = ratings["user"].to_numpy(), ratings["item"].to_numpy()
-    note = NO_TIMES.format(name, "what is held out is") if draws and asked == "auto" else None
-    if draws:
-        repetition = 0 if window is None else round(window * 1e9)
-        generator = np.random.default_rng([settings.split_seed, repetition])
-        share = None if settings.protocol == "leave_one_out" else 1 - settings.test_cut
-        pairs_go_together = settings.repeats == "drop"
-        held_out = drawn(
-            ratings, user, item, share, generator, pairs_go_together, window is not None
-        )
-    else:
+    n_users = int(ratings["user"].max()) + 1
+    cut = find_cut(name, Times(ratings["timestamp"].to_numpy()), n_users, settings, window)
+    divided = divide(ratings, cut.held_out(ratings), cut.settings)
+    return _evaluated(name, divided, cut, window is not None)
+
+
+def find_cut(
+    name: str,
+    moments: Moments,
+    n_users: int,
+    settings: SplitSettings,
+    window: float | None = None,
+) -> Cut:
+    """How rows with these times and so many users are divided; arguments as ``split_ratings``.
+
+    Raises:
+        UserError: there are no times to cut at.
+    """
+    asked, low, high = settings.protocol, moments.at(0), moments.at(len(moments) - 1)
+    settings = settings.settled(low < high)
+    if settings.protocol == "time":
         quantile = settings.test_cut if window is None else window
-        held_out, note = _after_the_cut(name, timestamp, quantile)
-    rules = settings if window is None else settings.in_window()
-    split = _divided(ratings, user, item, held_out, rules, note)
-    if not split.is_empty:
-        return replace(split, settings=settings)
+        moment, note = _moment(name, moments, low < high, quantile)
+        return Cut(settings, lambda rows: np.asarray(rows["timestamp"] > moment), note)
+    repetition = 0 if window is None else round(window * 1e9)
+    draw = Draw(
+        None if settings.protocol == "leave_one_out" else 1 - settings.test_cut,
+        n_users,
+        [settings.split_seed, repetition],
+        pairs_go_together=settings.repeats == "drop",
+        is_window=window is not None,
+    )
+    note = NO_TIMES.format(name, "what is held out is") if asked == "auto" else None
+    return Cut(settings, draw.held_out, note)
+
+
+def settle_rules(
+    name: str, counted: Counted, cut: Cut, repeats: int, is_window: bool
+) -> tuple[SplitSettings, SplitSettings, str | None]:
+    """The settings of a split, the rules by which users are evaluated, and what to say of both.
+
+    Args:
+        repeats: held-out rows of pairs that are in the training part.
+
+    Raises:
+        UserError: nobody trains, or nobody can be evaluated.
+    """
+    settings = cut.settings
+    rules = settings.in_window() if is_window else settings
+    if counted.warm(rules).any():
+        return settings, rules, cut.note
     defaults = SplitSettings()
     if all(getattr(settings, rule) == getattr(defaults, rule) for rule in RULES):
-        for fewer, users in looser(*split.counted, settings, window is not None)[-1:]:
-            rules = fewer if window is None else fewer.in_window()
-            fewer_note = FEWER.format(name, settings, users, rules)
-            note = " ".join(filter(None, [note, fewer_note]))
-            return replace(split.evaluated_by(rules), settings=fewer, note=note)
-    raise UserError(_empty(name, split, settings, window is not None))
+        for fewer, users in looser(counted.training, counted.held_out, settings, is_window)[-1:]:
+            rules = fewer.in_window() if is_window else fewer
+            note = FEWER.format(name, settings, users, rules)
+            return fewer, rules, " ".join(filter(None, [cut.note, note]))
+    raise UserError(_empty(name, counted, repeats, settings, is_window))
 
 
 def split_as_given(ratings: pd.DataFrame, n_training: int, repeats: str) -> Split:
@@ -149,124 +198,84 @@ def split_as_given(ratings: pd.DataFrame, n_training: int, repeats: str) -> Spli
 
     ``ratings`` are ``Numbered``; the first ``n_training`` of them train.
     """
-    user, item = ratings["user"].to_numpy(), ratings["item"].to_numpy()
     is_held_out = np.arange(len(ratings)) >= n_training
     settings = AS_GIVEN.model_copy(update={"repeats": repeats})
-    return _divided(ratings, user, item, is_held_out, settings, None)
+    divided = divide(ratings, is_held_out, settings)
+    counted, countable = _counted(divided, settings)
+    later = with_segments(divided.later, countable, counted, settings)
+    return Split(divided.train, divided.superseded, later, _counts(divided), settings, None)
 
 
-def _after_the_cut(
-    name: str, timestamp: npt.NDArray[np.int64], quantile: float
-) -> tuple[Mask, str | None]:
-    """Rows after the cut, and what to say where it is far from where it was asked for."""
-    if timestamp.min() == timestamp.max():
+def _evaluated(name: str, divided: Divided, cut: Cut, is_window: bool) -> Split:
+    counted, countable = _counted(divided, cut.settings)
+    counts = _counts(divided)
+    settings, rules, note = settle_rules(name, counted, cut, counts["repeats_left_out"], is_window)
+    later = with_segments(divided.later, countable, counted, rules)
+    return Split(divided.train, divided.superseded, later, counts, settings, note)
+
+
+def _counts(divided: Divided) -> dict[str, int]:
+    repeats = int(divided.later["repeat"].sum())
+    return {"duplicates_dropped": divided.duplicates, "repeats_left_out": repeats}
+
+
+def _counted(divided: Divided, settings: SplitSettings) -> tuple[Counted, Mask]:
+    """How many rows users have, and which rows of ``later`` can be part of the test."""
+    train, later = divided.train["item"].to_numpy(), divided.later
+    catalogue = np.zeros(1 + max(train.max(initial=0), later["item"].max()), np.bool_)
+    catalogue[train] = True
+    countable = can_count(later, catalogue)
+    users = later["user"].to_numpy()[countable]
+    held_out = np.bincount(users, minlength=len(divided.activity))
+    return Counted.of(divided.activity, held_out, settings), countable
+
+
+def _moment(name: str, moments: Moments, is_timed: bool, quantile: float) -> tuple[int, str | None]:
+    """The last moment that trains, and what to say where it is far from where it was asked for."""
+    if not is_timed:
         raise UserError(
             f"{name} has no times, or one for all rows: a split in time cannot be made. Give "
             f"--protocol random (per user, a share held out) or --protocol leave_one_out (per "
             f"user, one); both let a model know the future, so their figures are not comparable "
             f"with those of a split in time."
         )
-    moment = cut_moment(timestamp, quantile)
-    held_out: Mask = timestamp > moment
-    share = 1 - held_out.mean()
-    if is_far(share, quantile) or moment != np.quantile(timestamp, quantile, method="nearest"):
-        return held_out, (
+    moment, n_rows = cut_moment(moments, quantile), len(moments)
+    share = 1 - (n_rows - moments.until(moment)) / n_rows
+    if is_far(share, quantile) or moment != nearest(moments, quantile):
+        return moment, (
             f"{name}: many rows share the moment of the cut, which is therefore made at the "
             f"nearest moment where it can be: {share:.1%} of the rows train, {quantile:.1%} were "
             f"asked for. If that is no split to learn from, --protocol random needs no times."
         )
-    return held_out, None
+    return moment, None
 
 
-def _divided(
-    ratings: pd.DataFrame,
-    user: Numbers,
-    item: Numbers,
-    held_out: Mask,
-    settings: SplitSettings,
-    note: str | None,
-) -> Split:
-    superseded, again = _repeated(user, item, held_out, ratings["timestamp"].to_numpy())
-    once = np.ones(len(user), np.bool_)
-    once[superseded] = False
-    before = ~held_out
-    activity = np.bincount(user[before & once], minlength=int(user.max(initial=0)) + 1)
-    before &= (activity >= settings.min_training)[user]
-    catalogue = np.zeros(int(item.max(initial=0)) + 1, np.bool_)
-    catalogue[item[before]] = True
-    after = held_out & once
-    repeat = np.zeros(len(user), np.bool_)
-    if settings.repeats == "drop":
-        repeat[again] = True
-    later = _rows(ratings, after)
-    countable = catalogue[item[after]] & ~repeat[after]
-    later["segment"] = _segments(activity, user[after], countable, repeat[after], settings)
-    counts = {
-        "duplicates_dropped": len(superseded),
-        "repeats_left_out": int(np.count_nonzero(repeat & after)),
-    }
-    train, earlier = _rows(ratings, before & once), _rows(ratings, before & ~once)
-    return Split(train, earlier, later, counts, settings, note, activity, countable)
-
-
-def _repeated(
-    user: Numbers, item: Numbers, held_out: Mask, timestamp: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The rows that a later one of the same part and pair supersedes (on a tie, the last of the
-    file stays), and the held-out rows of pairs that are in the training part."""
-    ordered = pairs(user, item)
-    ordered.sort()
-    several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if len(several) == 0:
-        nothing = np.empty(0, np.intp)
-        return nothing, nothing
-    del ordered  # before there is another of its size
-    numbers = pairs(user, item)
-    rows = np.flatnonzero(pd.Series(numbers, copy=False).isin(several))
-    # By pair, the training part first; stable, so in the order of the file on a tie.
-    rows = rows[np.lexsort((timestamp[rows], held_out[rows], numbers[rows]))]
-    pair, side = numbers[rows], held_out[rows]
-    same = pair[1:] == pair[:-1]
-    superseded = rows[:-1][same & (side[1:] == side[:-1])]
-    begins = np.append(True, ~same)
-    is_in_training = ~side[begins][np.cumsum(begins) - 1]
-    return superseded, rows[side & is_in_training]
-
-
-def _empty(name: str, split: Split, settings: SplitSettings, is_window: bool) -> str:
+def _empty(
+    name: str, counted: Counted, repeats: int, settings: SplitSettings, is_window: bool
+) -> str:
     """That nothing is left, and what would leave something."""
     rules = settings.in_window() if is_window else settings
-    larger = larger_tests(*split.counted, settings, is_window)
+    larger = larger_tests(counted.training, counted.held_out, settings, is_window)
     others = "" if settings.protocol == "random" else ", or --protocol random"
-    repeats = split.counts["repeats_left_out"]
     left_out = (
         f" {repeats:,} held-out rows repeat what the user has in training: they are only counted "
         f"with --repeats keep." if repeats else ""
     )  # fmt: skip
     return (
-        f"{name}: the split {settings.word} leaves {len(split.train):,} training rows and no user "
-        f"with at least {rules.least_training} training and {rules.least_held_out} held-out "
+        f"{name}: the split {settings.word} leaves {counted.training.sum():,} training rows and no "
+        f"user with at least {rules.least_training} training and {rules.least_held_out} held-out "
         f"interactions.{left_out} "
         + (f"{larger}." if larger else f"Use more data, another --test_cut{others}.")
     )
 
 
-def _segments(
-    activity: npt.NDArray[np.int64],
-    user: Numbers,
-    countable: Mask,
-    repeat: Mask,
-    settings: SplitSettings,
-) -> pd.api.extensions.ExtensionArray:
-    """The segment of each held-out row, from its user and whether it can be part of the test."""
-    held_out = np.bincount(user[countable], minlength=len(activity))
-    kinds = np.select([activity >= settings.least_training, activity > 0], [0, 1], 2)
-    evaluated = countable & (held_out >= settings.least_held_out)[user]
+def with_segments(
+    later: pd.DataFrame, countable: Mask, counted: Counted, rules: SplitSettings
+) -> pd.DataFrame:
+    """``later`` with the segment of each row, from its user and whether it is ``countable``."""
+    user, activity = later["user"].to_numpy(), counted.activity
+    kinds = np.select([activity >= rules.least_training, activity > 0], [0, 1], 2)
+    evaluated = countable & (counted.held_out >= rules.least_held_out)[user]
     names = pd.array([WARM, LOW_ACTIVITY, COLD, UNUSED, REPEAT], dtype="str")
-    return names.take(np.where(evaluated, kinds[user], np.where(repeat, 4, 3)))
-
-
-def _rows(table: pd.DataFrame, chosen: Mask) -> pd.DataFrame:
-    """``table[chosen]``, numbered anew; pandas would copy all of it together first."""
-    columns = {name: column.array[chosen] for name, column in table.items()}
-    return pd.DataFrame(columns, copy=False)
+    segment = names.take(np.where(evaluated, kinds[user], np.where(later["repeat"], 4, 3)))
+    return later.drop(columns="repeat").assign(segment=segment)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import Field
 
 from pipeline.settings import Settings
+
+WARM, LOW_ACTIVITY, COLD, UNUSED, REPEAT = "warm", "low_activity", "cold", "unused", "repeat"
+"""Segments, the kinds of held-out rows: see ``split.split_ratings``."""
 
 Quantile = Annotated[float, Field(gt=0, lt=1)]
 
@@ -33,11 +35,11 @@ class SplitSettings(Settings):
     split_seed: int = Field(0, ge=0, lt=2**32)
     """Of what random and leave_one_out draw."""
 
-    def settled(self, timestamps: pd.Series[int]) -> SplitSettings:
-        """The same with the protocol that auto is for rows with these times."""
+    def settled(self, is_timed: bool) -> SplitSettings:
+        """The same with the protocol that auto is for rows that have times, or have none."""
         if self.protocol != "auto":
             return self
-        chosen = "time" if timestamps.min() < timestamps.max() else "random"
+        chosen = "time" if is_timed else "random"
         return self.model_copy(update={"protocol": chosen})
 
     @property

@@ -6,7 +6,6 @@ They are no part of what a dataset is: its fingerprint is that of before.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -79,7 +78,7 @@ def lay_over(dataset: Dataset, titles: pd.DataFrame) -> Dataset:
     for column in ("title", "genres"):
         given = own[column].fillna("").to_numpy()
         items[column] = items[column].where(given == "", given)
-    return replace(dataset, items=items, found_items=found)
+    return dataset.with_titles(items)
 
 
 def coverage(dataset: Dataset) -> str:

@@ -8,6 +8,7 @@ In a folder or zip the ratings are, in this order,
     trainingset.tsv and testset.tsv, train.txt and test.txt, ...: an existing split
     the only table
     the only table whose columns have the names of a user and an item
+    several such that are called alike but for numbers: part-0.parquet, part-1.parquet, ...
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.columns import ALIASES, plain
-from pipeline.data.files import Part, open_zip
+from pipeline.data.files import Part, TableFiles, open_zip
 from pipeline.data.formats import find_ratings, read_header
 from pipeline.data.items import find_titles
 from pipeline.data.reading import AS_IT_IS, Reading
@@ -46,7 +47,7 @@ _VALIDATION = re.compile(r"(?:^|(?<=[._-]))(valid|validation|val|dev)[._-]?(?:se
 class ChosenFiles:
     """What to read of a file, folder or zip: one table or an existing split, and the titles."""
 
-    tables: tuple[Part, ...]  # one table, or train and test
+    tables: tuple[TableFiles, ...]  # one table, or train and test
     items: Part | None
     notes: tuple[str, ...] = ()
 
@@ -61,14 +62,16 @@ def choose(path: Path, reading: Reading = AS_IT_IS) -> ChosenFiles:
         return _file(path, reading)
     parts = _parts(path)
     tables, notes = _tables(path, parts, reading)
-    if tables[0].member is None and tables[0].suffix == ".zip":
-        return choose(tables[0].path, reading)
-    folder = tables[0].name.parent
-    beside = [part for part in parts if part.name.parent == folder and part not in tables]
+    chosen = [part for table in tables for part in table.parts]
+    first = chosen[0]
+    if first.member is None and first.suffix == ".zip":
+        return choose(first.path, reading)
+    folder = first.name.parent
+    beside = [part for part in parts if part.name.parent == folder and part not in chosen]
     named = {part.name.name: part for part in beside}
-    names = _item_names(tables[0].name.name if len(tables) == 1 else "ratings.csv")
+    names = _item_names(first.name.name if len(chosen) == 1 else "ratings.csv")
     items = next((named[name] for name in names if name in named), None)
-    return ChosenFiles(tables, items or _titles(tables[0], beside, reading), notes)
+    return ChosenFiles(tables, items or _titles(first, beside, reading), notes)
 
 
 def _file(path: Path, reading: Reading) -> ChosenFiles:
@@ -81,7 +84,8 @@ def _file(path: Path, reading: Reading) -> ChosenFiles:
             f"rows and columns. Save it as .csv."
         )
     siblings = [Part(path.with_name(name)) for name in _item_names(part.name.name)]
-    return ChosenFiles((part,), next((part for part in siblings if part.path.is_file()), None))
+    items = next((sibling for sibling in siblings if sibling.path.is_file()), None)
+    return ChosenFiles((TableFiles((part,)),), items)
 
 
 def _parts(path: Path) -> list[Part]:
@@ -99,32 +103,46 @@ def _parts(path: Path) -> list[Part]:
 
 def _tables(
     path: Path, parts: list[Part], reading: Reading
-) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+) -> tuple[tuple[TableFiles, ...], tuple[str, ...]]:
+    tables, notes = _chosen(path, parts, reading)
+    return tuple(TableFiles(files) for files in tables), notes
+
+
+def _chosen(
+    path: Path, parts: list[Part], reading: Reading
+) -> tuple[tuple[tuple[Part, ...], ...], tuple[str, ...]]:
+    """The files of each table, and what to say of that choice."""
     if reading.table is not None:
-        return (_called(path, parts, reading.table),), ()
+        return ((_called(path, parts, reading.table),),), ()
     named = {part.name.name: part for part in parts}
     if {"train.csv", "test.csv", "meta.json"} <= named.keys():
-        return (named["train.csv"], named["test.csv"]), ()
+        return ((named["train.csv"],), (named["test.csv"],)), ()
     known = [part for part in parts if part.suffix in KNOWN]
     wanted = [p for p in known if p.name.stem == "ratings" or p.suffix == ".inter"]
     wanted += [part for part in known if part.name.name == "u.data"]
     if len(wanted) == 1:
-        return (wanted[0],), ()
+        return ((wanted[0],),), ()
     split = _split(parts)
     if split is not None:
         names = " and ".join(part.name.name for part in split)
         third = [part.name.name for part in parts if _VALIDATION.search(part.name.stem.lower())]
         unused = f"; not used: {', '.join(third)}" if third else ""
-        return split, (f"{path}: {names} are taken as a split that is there already{unused}",)
+        note = f"{path}: {names} are taken as a split that is there already{unused}"
+        return tuple((part,) for part in split), (note,)
     if len(known) == 1 and not wanted:
-        return (known[0],), ()
+        return ((known[0],),), ()
     zips = [part for part in parts if part.member is None and part.suffix == ".zip"]
     if len(zips) == 1 and not known:
-        return (zips[0],), ()
+        return ((zips[0],),), ()
     headers = _headers([p for p in wanted or parts if p.suffix in _TABLES], reading)
     candidates = [part for part in headers if _has_ratings(part, headers[part], reading)]
     if len(candidates) == 1:
-        return (candidates[0],), ()
+        return ((candidates[0],),), ()
+    if alike := _alike(parts, candidates):
+        first, last = alike[0].name.name, alike[-1].name.name
+        return (alike,), (
+            f"{path}: {len(alike):,} files, {first} to {last}, are read as one table",
+        )
     headers = {part: headers[part] for part in headers if part in candidates or part in known}
     raise UserError(_unclear(path, parts, headers, candidates, bool(candidates or known or zips)))
 
@@ -156,6 +174,25 @@ def _split(parts: list[Part]) -> tuple[Part, ...] | None:
             halves.setdefault(key, {})[found[1]] = part
     pairs = [pair for pair in halves.values() if len(pair) == 2]
     return (pairs[0]["train"], pairs[0]["test"]) if len(pairs) == 1 else None
+
+
+def _alike(parts: list[Part], candidates: list[Part]) -> tuple[Part, ...]:
+    """The files that are called as all ``candidates`` are but for numbers, in the order of these.
+
+    One of them that cannot be read is among them: whoever reads them says so.
+    """
+    patterns = {_pattern(part) for part in candidates}
+    if len(patterns) != 1:
+        return ()
+    return tuple(sorted((p for p in parts if _pattern(p) in patterns), key=_numbers))
+
+
+def _pattern(part: Part) -> str:
+    return re.sub(r"\d+", "#", str(part.name.with_name(_file_name(part))))
+
+
+def _numbers(part: Part) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", _file_name(part))]
 
 
 def _headers(parts: list[Part], reading: Reading) -> dict[Part, list[str]]:

@@ -12,11 +12,12 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.data.dataset import Dataset, Segment
-from pipeline.data.split import WARM
+from pipeline.data.split_settings import WARM
 from pipeline.errors import UserError
 from pipeline.evaluation.lists import Evaluation, evaluate_lists
 from pipeline.evaluation.metrics import Metric
 from pipeline.evaluation.ranking import Scores, first_unseen, rank
+from pipeline.evaluation.sample import drawn, sample_words
 from pipeline.models.base import Recommender
 from pipeline.models.popularity import MostPopular
 
@@ -32,6 +33,13 @@ class Ranked:
     held_out: sparse.csr_matrix
     """What the users took later, [n, n_items]."""
     evaluation: Evaluation
+    of: int
+    """How many users the segment has: more than here, where these are a sample."""
+
+    @property
+    def sample(self) -> str | None:
+        """The sample that the users are, in words; None where they are all."""
+        return sample_words(len(self.users), self.of)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class FullRanking:
     segment: str = WARM
     own: Sequence[Metric] = ()
     """Metrics of one's own, beside the usual ones."""
+    sample: int | None = None
+    """Users who are ranked for, drawn by the seed of the split; None: all."""
 
     def evaluate(self, recommender: Recommender) -> Ranked:
         """A model's lists, compared with what the users took later.
@@ -95,7 +105,8 @@ class FullRanking:
             ks=self.ks,
             own=self.own,
         )
-        return Ranked(asked.users, lists, asked.held_out, evaluation)
+        of = len(self.dataset.segments[self.segment].users)
+        return Ranked(asked.users, lists, asked.held_out, evaluation, of)
 
     @cached_property
     def popular(self) -> npt.NDArray[np.int32]:
@@ -108,7 +119,16 @@ class FullRanking:
         asked = self.dataset.segments[self.segment]
         if len(asked.users) == 0:
             raise UserError(f"{self.dataset.name} has no {self.segment} users to evaluate.")
-        return asked
+        return drawn(asked, self.sample, self.dataset.split.split_seed)
+
+    @property
+    def users(self) -> npt.NDArray[np.int32]:
+        """The users who are ranked for, ascending.
+
+        Raises:
+            UserError: the segment has none.
+        """
+        return self._asked.users
 
     @cached_property
     def _popularity(self) -> MostPopular:
@@ -142,13 +162,14 @@ def evaluate(
     ks: Sequence[int],
     segment: str = WARM,
     own: Sequence[Metric] = (),
+    sample: int | None = None,
 ) -> Ranked:
     """The full ranking of one model alone.
 
     Raises:
         UserError: the segment has no users.
     """
-    return FullRanking(dataset, ks, segment, own).evaluate(recommender)
+    return FullRanking(dataset, ks, segment, own, sample).evaluate(recommender)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import logging
 
 from pipeline.config import Experiment
 from pipeline.data.dataset import Dataset
-from pipeline.evaluation.validation import Validation, rolling_windows, validate
+from pipeline.evaluation.validation import Validation, Window, rolling_windows, validate
 from pipeline.evaluation.warnings import Warned, warnings
 from pipeline.models.base import Recommender
+from pipeline.models.costs import announce
 from pipeline.models.fitting import EpochDone
 from pipeline.training.checkpoint import Journal
 
@@ -22,17 +23,26 @@ def validate_experiment(
 ) -> Validation:
     """Fit and evaluate the experiment's model on each of its windows of ``dataset``.
 
+    The fit to all of ``dataset`` comes last and takes the most: what it will take is said first.
+
     Raises:
-        UserError: a window cannot be cut, or training diverged.
+        UserError: there is not the memory for it, a window cannot be cut, or training diverged.
     """
+    announce(experiment.recommender().cost(dataset))
     return validate(
         experiment.recommender,
-        rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics),
+        experiment_windows(experiment, dataset),
         metric=experiment.selection_metric,
         journal=journal,
         patience=experiment.params.model_dump().get("patience"),
         on_epoch=on_epoch,
     )
+
+
+def experiment_windows(experiment: Experiment, dataset: Dataset) -> list[Window]:
+    """The windows of ``dataset`` as the experiment is validated on them."""
+    ks, own = experiment.k, experiment.own_metrics
+    return rolling_windows(dataset, experiment.windows, ks, own, experiment.eval_users)
 
 
 def chosen(experiment: Experiment, validation: Validation) -> Recommender:

@@ -10,8 +10,9 @@ from pipeline.data.dataset import CUT_NOTE, Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.sizes import ENOUGH, Size, statistics
+from pipeline.data.sizes import ENOUGH, Size
 from pipeline.data.split_settings import SplitSettings
+from pipeline.data.stored import StoredDataset
 from pipeline.data.windows import windows_of
 from pipeline.evaluation.significance import smallest_difference
 from pipeline.evaluation.validation import window_name
@@ -45,7 +46,7 @@ def prepare_and_tell(
     for what, count in prepared.counts.items():
         if count and what != "rows_read":
             log.warning("%s: %s", what.replace("_", " "), f"{count:,}")
-    facts = statistics(prepared.dataset)
+    facts = prepared.dataset.statistics
     log.info(
         "%s %s (%s): %s training interactions, %s users, %s items; %s held out, %s users",
         "Found prepared" if prepared.reused else "Prepared",
@@ -69,9 +70,13 @@ def prepare_and_tell(
 def window_sizes(dataset: Dataset, windows: Sequence[float]) -> dict[str, Size]:
     """How much each validation window has to tell, by name.
 
+    Nothing of a dataset that is on disk: its windows are first made when a model is validated.
+
     Raises:
         UserError: a window has nobody to be evaluated, or two are the same.
     """
+    if isinstance(dataset, StoredDataset):
+        return {}
     made = windows_of(dataset, windows)
     for window in made.values():
         if CUT_NOTE in window.notes:

@@ -98,6 +98,8 @@ class Window:
     ks: Sequence[int]
     own: Sequence[Metric] = ()
     """Metrics of one's own, beside the usual ones."""
+    sample: int | None = None
+    """Users who are ranked for; None: all."""
 
     @property
     def name(self) -> str:
@@ -112,12 +114,12 @@ class Window:
     @cached_property
     def ranking(self) -> FullRanking:
         """How models are evaluated on it."""
-        return FullRanking(self.dataset, self.ks, own=self.own)
+        return FullRanking(self.dataset, self.ks, own=self.own, sample=self.sample)
 
     @cached_property
     def deep(self) -> FullRanking:
         """The same with lists that are ``DEEP`` times as long as the first of ``ks``."""
-        return FullRanking(self.dataset, [DEEP * self.ks[0]])
+        return FullRanking(self.dataset, [DEEP * self.ks[0]], sample=self.sample)
 
     @cached_property
     def popular(self) -> Evaluation:
@@ -131,18 +133,22 @@ class Window:
 
     @property
     def users(self) -> npt.NDArray[np.generic]:
-        """The ids of its users."""
-        return self.dataset.users["user"].to_numpy()[self.dataset.test_users]
+        """The ids of the users who are ranked for."""
+        return self.dataset.users["user"].to_numpy()[self.ranking.users]
 
 
 def rolling_windows(
-    dataset: Dataset, quantiles: Sequence[float], ks: Sequence[int], own: Sequence[Metric] = ()
+    dataset: Dataset,
+    quantiles: Sequence[float],
+    ks: Sequence[int],
+    own: Sequence[Metric] = (),
+    sample: int | None = None,
 ) -> list[Window]:
     """The windows of ``dataset`` cut at ``quantiles``, for lists of the lengths ``ks``.
 
     Models that are validated on the same windows share what does not depend on the model.
     """
-    return [Window(dataset, quantile, ks, own) for quantile in quantiles]
+    return [Window(dataset, quantile, ks, own, sample) for quantile in quantiles]
 
 
 def validate(

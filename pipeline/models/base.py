@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,19 @@ if TYPE_CHECKING:  # the trainer brings torch, which the models without a networ
     from torch import Tensor
 
     from pipeline.data.dataset import Dataset
+    from pipeline.models.costs import Cost
     from pipeline.training.trainer import OnEpoch
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Vectors(NamedTuple):
+    """Scores as products: that of user u for item i is ``users[u] @ items[i]``."""
+
+    users: npt.NDArray[np.float32]
+    """[n_users, d]."""
+    items: npt.NDArray[np.float32]
+    """[n_items, d]."""
 
 
 class Recommender(ABC):
@@ -46,9 +56,17 @@ class Recommender(ABC):
         """The classes whose code makes the scores: this one's, and others' that it fits."""
         return [type(self)]
 
+    def cost(self, dataset: Dataset) -> Cost | None:
+        """What ``fit`` will take; None where that is next to nothing, or nobody knows."""
+        return None
+
     @abstractmethod
     def fit(self, dataset: Dataset) -> Self:
-        """Learn from the training part of ``dataset``."""
+        """Learn from the training part of ``dataset``.
+
+        Raises:
+            UserError: by its ``cost`` there is not the memory for it.
+        """
 
     @abstractmethod
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
@@ -56,6 +74,13 @@ class Recommender(ABC):
 
     def device_scores(self, users: npt.NDArray[np.int32]) -> Tensor | None:
         """``scores`` where they lie on a GPU, to be ranked there; None where they lie here."""
+        return None
+
+    def vectors(self) -> Vectors | None:
+        """Vectors whose products are the ``scores``, but for rounding; None where there are none.
+
+        They are what an index of a large catalogue is made of.
+        """
         return None
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32] | None:

@@ -3,43 +3,85 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
+import numpy.typing as npt
 
 from pipeline.errors import UserError
 
+if TYPE_CHECKING:
+    from pipeline.data.dataset import Dataset
+    from pipeline.training.trainer import TrainingSettings
+
 log = logging.getLogger("pipeline")
 
-SHORT = 5  # seconds that need no announcement
+SHORT = 60  # seconds that need no announcement
 SMALL = 2**30  # bytes that need none
-PRODUCTS = 2.5e8  # of pairs of interactions a second on one core, in X^T X
+LONGEST = 48 * 3600.0  # seconds of a fit that has to be begun anew if anything ends it
+# On one core, a second:
+PRODUCTS = 1e8  # of pairs of interactions, in X^T X
+FLOPS = 2e10  # operations of dense products
+THIN_FLOPS = 1e10  # operations of products of long and narrow matrices, and of sparse ones
+# Of a step of a small network on one core, by docs/performance.md.
+PAIR = 1.3e-7  # seconds for each positive and each negative
+LAZY = 3e-7  # for each of them with lazy_adam
+MOVED = 8e-10  # for each number of the tables with adam
+ROW_BYTES = 24  # of an interaction in training: user, item, place in the epoch's order
+DRAWN_BYTES = 16  # of a negative in an epoch: as it is drawn, and once more in its order
+TABLES = 4  # the embeddings, two moments or what stands for them, and a gradient or the start
 
 
-def announce(what: str, seconds: float, memory: float, advice: str) -> None:
-    """Say of a fit that is not small what it will take; both numbers are rough.
+@dataclass(frozen=True)
+class Cost:
+    """What a fit will take, from the sizes of the data; both numbers are rough.
 
-    Args:
-        what: the model and the sizes that its cost comes from.
-        seconds: on one core.
-        memory: bytes at its peak.
-        advice: what to do where that is too much.
+    ``python -m benchmarks.costs`` holds them against what was measured.
+    """
+
+    what: str
+    """The model and the sizes that its cost comes from."""
+    seconds: float | None
+    """On one core; None where nobody has worked it out."""
+    memory: float
+    """Bytes at its peak, beside the dataset."""
+    advice: str
+    """What to do where that is too much."""
+    goes_on: bool = False
+    """Whether a fit that was ended goes on from where it stood."""
+    available: float | None = None
+    """Bytes where the fit takes place; None: this machine's."""
+
+
+def announce(cost: Cost | None) -> None:
+    """Say of a fit that is not small what it will take.
 
     Raises:
-        UserError: it needs more memory than there is.
+        UserError: it needs more memory than there is, or days in one piece.
     """
-    needed = f"about {_size(memory)} of memory and {_duration(seconds)}"
-    available = available_memory()
-    if memory > available:
+    if cost is None:
+        return
+    needed = f"about {_size(cost.memory)} of memory"
+    if cost.seconds is not None:
+        needed += f" and {duration(cost.seconds)}"
+    available = available_memory() if cost.available is None else cost.available
+    if cost.memory > available:
         raise UserError(
-            f"{what}: a fit takes {needed}, and {_size(available)} of memory are left here. "
-            f"{advice}"
+            f"{cost.what}: a fit takes {needed}, and {_size(available)} of memory are left here. "
+            f"{cost.advice}"
         )
-    if seconds > SHORT or memory > SMALL:
-        _say(f"{what}: a fit takes {needed}")
+    seconds = cost.seconds or 0.0
+    if seconds > LONGEST and not cost.goes_on:
+        raise UserError(
+            f"{cost.what}: a fit takes {needed}, in one piece that a kill would undo. {cost.advice}"
+        )
+    if seconds > SHORT or cost.memory > SMALL:
+        _say(f"{cost.what}: a fit takes {needed}")
 
 
 @cache
@@ -48,9 +90,51 @@ def _say(text: str) -> None:
     log.info("%s", text)
 
 
-def pairs_of_interactions(interactions: sparse.csr_matrix) -> float:
-    """Products that X^T X takes: the sum over rows of their squared lengths."""
-    return float((np.diff(interactions.indptr).astype(np.float64) ** 2).sum())
+def cost_of_training(
+    what: str,
+    dataset: Dataset,
+    settings: TrainingSettings,
+    *,
+    width: int,
+    embeddings: int,
+    products: int,
+    more: float = 0.0,
+) -> Cost:
+    """Of a network that is trained with these ``settings``.
+
+    Args:
+        width, embeddings: of its tables.
+        products: multiplications of its layers for one pair of a user and an item.
+        more: bytes that it takes beside tables and epochs.
+    """
+    from pipeline.training.lazy_adam import is_lazy
+    from pipeline.training.memory import free_memory
+    from pipeline.training.trainer import choose_device
+
+    rows, size = len(dataset.train), settings.batch_size
+    if settings.steps_per_epoch is not None:
+        size = math.ceil(rows / settings.steps_per_epoch)
+    steps, candidates = math.ceil(rows / size), rows * (1 + settings.negatives)
+    numbers = width * embeddings
+    seconds = candidates * (PAIR + 6 * products / FLOPS) + steps * numbers * MOVED
+    if is_lazy(numbers, width, size, settings):
+        seconds = candidates * (LAZY + 6 * products / FLOPS)
+    drawn = DRAWN_BYTES * settings.negatives + 24 * settings.verified_negatives
+    device = choose_device(settings.device)
+    on_cpu = device.type == "cpu"
+    return Cost(
+        f"{what} of {dataset.n_users:,} users, {dataset.n_items:,} items and {rows:,} interactions",
+        settings.epochs * seconds if on_cpu else None,
+        TABLES * 4 * numbers + (ROW_BYTES + drawn) * rows + more,
+        f"Take fewer numbers for each user and item (now {width}): tables grow with them.",
+        goes_on=True,
+        available=None if on_cpu else free_memory(device),
+    )
+
+
+def pairs_of_interactions(lengths: npt.NDArray[np.integer]) -> float:
+    """Products that X^T X takes, X having rows of these ``lengths``: the sum of their squares."""
+    return float((lengths.astype(np.float64) ** 2).sum())
 
 
 def available_memory(root: Path = Path("/")) -> float:
@@ -94,7 +178,8 @@ def _size(size: float) -> str:
     return f"{size / 2**30:,.1f} GiB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In words, rounded to what an estimate can tell."""
     for unit, length in (("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}"

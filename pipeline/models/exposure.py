@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.models.costs import Cost, announce
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -17,6 +19,7 @@ Dense: TypeAlias = npt.NDArray[np.float32]
 
 BLOCK_BYTES = 64 * 2**20  # of the scores of one block of users
 KEPT_BYTES = 512 * 2**20  # of the scores of all users, above which they are computed every round
+CELL = 5e-9  # seconds to score an item for a user, or to look at it in a round
 LEAST_SPREAD = 1e-12  # below which a user's scores are all the same
 LOWEST = -1e30  # stands for the last place of a list that is not full
 STEP = 1e-4  # beyond the last place of a list: at it, an item would only be as good as the last
@@ -49,7 +52,19 @@ def exposure(
     Args:
         scores_of: scores of the whole catalogue for some users, [len(users), n_items].
         dataset: whose training part tells what is seen and who is warm.
+
+    Raises:
+        UserError: there is not the memory, or the time, for it.
     """
+    cells = dataset.n_users * dataset.n_items
+    announce(
+        Cost(
+            f"Exposure of {dataset.n_items:,} items to {dataset.n_users:,} users",
+            cells * (1 + 2 * rounds) * CELL,
+            min(4 * cells, KEPT_BYTES) + 4 * BLOCK_BYTES + 16 * users_per_item * dataset.n_items,
+            "Leave exposure_users at 0.",
+        )
+    )
     import torch  # its topk is several times as fast as a partition
 
     size = max(1, BLOCK_BYTES // (4 * dataset.n_items))

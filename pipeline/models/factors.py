@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -10,8 +10,11 @@ from scipy import sparse
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
+from pipeline.models.costs import THIN_FLOPS, Cost
 from pipeline.models.linear import VALUES, InteractionSettings, LinearRecommender, Matrix
 from pipeline.space import Range, Space
+
+OVERSAMPLES = 10  # components more than are asked for, in the randomized solver
 
 
 class SVDSettings(InteractionSettings):
@@ -30,6 +33,11 @@ class SVD(LinearRecommender):
     settings_class = SVDSettings
     space: ClassVar[Space] = {"values": VALUES, "components": Range(low=2, high=160, log=True)}
     settings: SVDSettings
+
+    def cost(self, dataset: Dataset) -> Cost:
+        """X and its transpose; two blocks of vectors per side, and the factors of each."""
+        return _cost("SVD", dataset, self.settings.components + OVERSAMPLES, SVD_WORK,
+                     self.settings.iterations)  # fmt: skip
 
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """U S and V^T."""
@@ -90,6 +98,10 @@ class ALS(LinearRecommender):
     }
     settings: ALSSettings
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """Confidences in double precision, both ways, and the vectors."""
+        return _cost("ALS", dataset, self.settings.factors, ALS_WORK, self.settings.iterations)
+
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Vectors of users and, transposed, of items."""
         from implicit.als import AlternatingLeastSquares
@@ -110,6 +122,33 @@ class ALS(LinearRecommender):
             )
             model.fit(confidence, show_progress=False)
         return model.user_factors.astype(np.float32), model.item_factors.T.astype(np.float32)
+
+
+class _Work(NamedTuple):
+    """Of one iteration, for each number of a vector; and the bytes that it takes."""
+
+    of_interaction: int
+    """Operations."""
+    of_row: int
+    """Operations for each pair of numbers of a user's or an item's vector."""
+    bytes_of_interaction: int
+
+
+SVD_WORK, ALS_WORK = _Work(4, 6, 8), _Work(16, 8, 36)
+BYTES_OF_NUMBER = 12  # of a vector: in double precision and as it is kept, or thrice in single
+
+
+def _cost(what: str, dataset: Dataset, width: int, work: _Work, iterations: int) -> Cost:
+    rows, interactions = dataset.n_users + dataset.n_items, len(dataset.train)
+    width = min(width, dataset.n_users, dataset.n_items)
+    operations = work.of_interaction * interactions * width + work.of_row * rows * width**2
+    return Cost(
+        f"{what} of {dataset.n_users:,} users, {dataset.n_items:,} items and {interactions:,} "
+        f"interactions",
+        iterations * operations / THIN_FLOPS,
+        work.bytes_of_interaction * interactions + BYTES_OF_NUMBER * rows * width,
+        f"Take vectors of fewer numbers (now {width}): memory grows with them.",
+    )
 
 
 def plain_numbers(settings: ALSSettings, interactions: sparse.csr_matrix) -> tuple[float, float]:

@@ -11,15 +11,17 @@ import warnings
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 from scipy import sparse
 
 from pipeline.data.dataset import Dataset
-from pipeline.models.costs import PRODUCTS, announce, pairs_of_interactions
+from pipeline.models.costs import PRODUCTS, Cost, pairs_of_interactions
 from pipeline.models.linear import VALUES, InteractionSettings, ItemBased, LinearRecommender, Matrix
 from pipeline.space import Choice, Range, Space
 
-BYTES_OF_NEIGHBOUR = 32  # while implicit collects them, and as the matrix that they become
+# Of a neighbour, while implicit collects them, and as the matrix that they become.
+BYTES_OF_NEIGHBOUR, SECONDS_OF_NEIGHBOUR = 36, 1e-7
 
 
 class KNNSettings(InteractionSettings):
@@ -45,6 +47,15 @@ class ItemKNN(ItemBased):
     space = SPACE
     settings: KNNSettings
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """Similarities of items."""
+        return _cost(
+            f"item_knn of {dataset.n_items:,} items",
+            dataset.n_items,
+            dataset.activity,
+            self.settings,
+        )
+
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Interactions, and similarities of items."""
         interactions = self.settings.interactions(dataset)
@@ -58,21 +69,35 @@ class UserKNN(LinearRecommender):
     space = SPACE
     settings: KNNSettings
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """Similarities of users."""
+        return _cost(
+            f"user_knn of {dataset.n_users:,} users",
+            dataset.n_users,
+            dataset.popularity,
+            self.settings,
+        )
+
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Similarities of users, and interactions."""
         interactions = self.settings.interactions(dataset)
         return _similarity(interactions.T.tocsr(), self.settings), interactions
 
 
+def _cost(what: str, size: int, lengths: npt.NDArray[np.integer], settings: KNNSettings) -> Cost:
+    """Of similarities of ``size`` things, found from rows of so many of them each."""
+    neighbours = min(settings.neighbours, size)
+    return Cost(
+        f"{what} with {neighbours:,} neighbours each",
+        pairs_of_interactions(lengths) / PRODUCTS + SECONDS_OF_NEIGHBOUR * size * neighbours,
+        BYTES_OF_NEIGHBOUR * size * neighbours + 32 * float(lengths.sum()),
+        "Lower neighbours, or take als, svd or two_tower.",
+    )
+
+
 def _similarity(rows: sparse.csr_matrix, settings: KNNSettings) -> sparse.csr_matrix:
     """Similarities of the columns of ``rows``, float32."""
-    size, neighbours = rows.shape[1], min(settings.neighbours, rows.shape[1])
-    announce(
-        f"Similarities of {size:,} rows with {neighbours:,} neighbours each",
-        pairs_of_interactions(rows) / PRODUCTS,
-        BYTES_OF_NEIGHBOUR * size * neighbours,
-        "Lower neighbours.",
-    )
+    neighbours = min(settings.neighbours, rows.shape[1])
     from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
 
     kinds = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}

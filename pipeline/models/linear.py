@@ -18,7 +18,8 @@ from pydantic import Field
 from scipy import sparse
 
 from pipeline.data.values import Values
-from pipeline.models.base import Arrays, Recommender
+from pipeline.models.base import Arrays, Recommender, Vectors
+from pipeline.models.costs import announce
 from pipeline.models.exposure import exposure
 from pipeline.settings import Settings
 from pipeline.space import Choice
@@ -82,6 +83,7 @@ class LinearRecommender(Recommender):
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn the two matrices; exposure adds a column to the one and a row to the other."""
+        announce(self.cost(dataset))
         self.left, self.right = self.learn(dataset)
         if self.settings.exposure_users:
             lift = exposure(self.scores, dataset, self.settings.exposure_users)
@@ -92,6 +94,12 @@ class LinearRecommender(Recommender):
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """left[users] @ right, [len(users), n_items]."""
         return _product(self.left[users], self.right)
+
+    def vectors(self) -> Vectors | None:
+        """Rows and columns of the two matrices, where both are dense."""
+        if isinstance(self.left, np.ndarray) and isinstance(self.right, np.ndarray):
+            return Vectors(self.left, np.ascontiguousarray(self.right.T))
+        return None
 
     def left_of(self, liked: sparse.csr_matrix) -> Matrix | None:
         """What ``left`` would hold of people who like these items; None where it is unknown."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,11 +14,12 @@ from scipy import sparse
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.base import Arrays, EpochRecommender, Recommender
+from pipeline.models.base import Arrays, EpochRecommender, Recommender, Vectors
+from pipeline.models.costs import Cost, announce, cost_of_training
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.linear import VALUES
 from pipeline.models.neumf import NCFMethod, NCFNetwork
-from pipeline.models.sequential import Factors, SequentialRidge, SequentialRidgeSettings
+from pipeline.models.starts import start_factors
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
 from pipeline.training.memory import free_memory
@@ -38,10 +41,8 @@ if TYPE_CHECKING:
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 FREE_SHARE = 1 / 8  # of a GPU's free memory, that it may take: two layers are held at a time
 WIDE = "wide."  # before the names of the wide part's arrays
-START = ("start_ridge", "start_ease_share", "start_ease_regularization")
 # The network's tables, and as they are saved.
 TABLES = {"users.weight": "user_rows", "items.weight": "item_rows"}
-TINY = 1e-12  # keeps what is all zeros from being divided by
 COLLAPSED_NORM = 1e-3  # of a GMF row; a fresh one of 8 entries has .028
 
 
@@ -115,6 +116,18 @@ class NCF(EpochRecommender):
         wide = self._wide()
         return super().made_by if wide is None else [*super().made_by, *wide.model.made_by]
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """Tables of users and items, the MLP on a batch, and the scores of a wide part."""
+        settings = self.settings
+        half = settings.layers[0] // 2 if settings.layers else 0
+        wide = 0 if settings.wide is None else 4 * dataset.n_users * dataset.n_items
+        cost = cost_of_training(
+            "ncf", dataset, settings, width=settings.embedding_dim + half + settings.bias,
+            embeddings=dataset.n_users + dataset.n_items,
+            products=sum(one * other for one, other in pairwise(settings.layers)), more=wide,
+        )  # fmt: skip
+        return replace(cost, advice="Use wide=none: its scores are kept.") if wide else cost
+
     def fit(
         self,
         dataset: Dataset,
@@ -122,6 +135,7 @@ class NCF(EpochRecommender):
         state: dict[str, Any] | None = None,
     ) -> Self:
         """Train on the chosen device; the same seed on the same CPU gives the same bits."""
+        announce(self.cost(dataset))
         device = choose_device(self.settings.device)
         generator = torch.Generator(device).manual_seed(self.seed)
         with seeded(self.seed):  # on the CPU, so that the start is the same on every device
@@ -155,37 +169,12 @@ class NCF(EpochRecommender):
 
     def _start(self, dataset: Dataset) -> None:
         """GMF rows from two factors of the scores of another model, and an output that adds."""
-        find = self._svd if self.settings.start == "svd" else self._sequential_ridge
         rank = min(self.settings.embedding_dim, dataset.n_users, dataset.n_items)
-        users, items = find(dataset, rank)
+        users, items = start_factors(self.settings, dataset, rank, self.seed)
         with torch.no_grad():
             self.network.users.weight[:rank] = torch.from_numpy(users.T)
             self.network.items.weight[:rank] = torch.from_numpy(items.T)
             self.network.output.weight[:, :rank] = 1.0
-
-    def _svd(self, dataset: Dataset, rank: int) -> Factors:
-        """X ~ U S V^T, with S split evenly."""
-        from sklearn.utils.extmath import randomized_svd
-
-        left, values, right = randomized_svd(
-            dataset.train_matrix(self.settings.values), rank, n_iter=10, random_state=self.seed
-        )
-        root = np.sqrt(values)
-        return left * root, right.T * root
-
-    def _sequential_ridge(self, dataset: Dataset, rank: int) -> Factors:
-        """sequential_ridge's factors, each component as large in users as in items."""
-        start = self.settings.model_dump(include=set(START), exclude_none=True)
-        given = {name.removeprefix("start_"): value for name, value in start.items()}
-        settings = SequentialRidgeSettings(values=self.settings.values, components=rank, **given)
-        users, items = SequentialRidge(settings, self.seed).factors(dataset)
-        norms = [np.linalg.norm(side, axis=0) + TINY for side in (users, items)]
-        balance = np.sqrt(norms[1] / norms[0])
-        # How large the scores are depends on the ratings and the penalties, and a loss on logits
-        # minds. One constant for all makes their mean square 1 and leaves every order as it is.
-        mean_square = ((users.T @ users) * (items.T @ items)).sum() / (len(users) * len(items))
-        scale = (mean_square + TINY) ** -0.25
-        return users * balance * scale, items / balance * scale
 
     def _expose(self, dataset: Dataset) -> None:
         """Exposure of the network as it is now; training knows nothing of it."""
@@ -215,6 +204,16 @@ class NCF(EpochRecommender):
                 of_user, of_item = (torch.from_numpy(part).to(table.device) for part in lifts)
                 logits += of_user * of_item
         return logits
+
+    def vectors(self) -> Vectors | None:
+        """GMF's, where there is nothing else; with a number more on both sides for exposure."""
+        if self.settings.layers or self.wide is not None or type(self).scores is not NCF.scores:
+            return None
+        sides: list[npt.NDArray[np.float32]] = [_array(side) for side in self.network.vectors()]
+        if self.exposure is not None:
+            more = zip(sides, self.exposure, strict=True)
+            sides = [np.hstack([side, lift[:, None]]) for side, lift in more]
+        return Vectors(*sides)
 
     def fold_in(self, liked: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Logits of user columns fitted to what people like, everything else frozen."""

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.models.base import Arrays, EpochRecommender
+from pipeline.models.costs import announce
 from pipeline.training.trainer import (
     Epoch,
     OnEpoch,
@@ -56,6 +57,7 @@ class NetworkRecommender(EpochRecommender):
         state: dict[str, Any] | None = None,
     ) -> Self:
         """Train on the chosen device; the same seed on the same CPU gives the same bits."""
+        announce(self.cost(dataset))
         device = choose_device(self.settings.device)
         self._make(dataset.n_users, dataset.n_items)
         self.network.to(device)

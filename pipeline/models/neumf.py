@@ -171,6 +171,18 @@ class NCFNetwork(nn.Module):
             scores[block] = logits
         return scores
 
+    @torch.inference_mode()
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Of a network without an MLP: [n_users, d] and [n_items, d], whose products are logits."""
+        user, item = self.users.weight.t(), self.items.weight.t()
+        ones = [side.new_ones(len(side), 1) for side in (user, item)]
+        users = [user[:, : self.gmf] * self.output.weight[0], ones[0] * self.output.bias]
+        items = [item[:, : self.gmf], ones[1]]
+        if self.bias:
+            users += [user[:, -1:], ones[0]]
+            items += [ones[1], item[:, -1:]]
+        return torch.cat(users, dim=1), torch.cat(items, dim=1)
+
     def fit_users(self, liked: Tensor, wide: Tensor | None = None) -> Tensor:
         """Columns [width, n] of people who like these items, float [n, n_items] of ones.
 

@@ -13,7 +13,7 @@ from scipy.linalg.lapack import get_lapack_funcs
 from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.base import Arrays
-from pipeline.models.costs import PRODUCTS, announce, pairs_of_interactions
+from pipeline.models.costs import PRODUCTS, Cost, pairs_of_interactions
 from pipeline.models.linear import VALUES, InteractionSettings, ItemBased, Matrix, mean_diagonal
 from pipeline.space import Range, Space
 
@@ -62,16 +62,29 @@ class EASE(ItemBased):
     folding: Dense | None = None
     """F, [n_items, n_users], where the solution is by users."""
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """X^T X or X X^T, sparse and then dense, its inverse, and F where there is one."""
+        n_users, n_items = dataset.n_users, dataset.n_items
+        small, rows = n_items, dataset.activity
+        if _by_users(dataset):
+            small, rows = n_users, dataset.popularity
+        pairs = pairs_of_interactions(rows)
+        memory = 28 * small**2 + 12 * n_users * n_items if small == n_users else 16 * small**2
+        return Cost(
+            f"EASE of {n_items:,} items and {n_users:,} users",
+            small**3 / INVERSIONS + pairs / PRODUCTS,
+            memory,
+            "Take als, svd or two_tower, which need far less, or fewer items.",
+        )
+
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Interactions, and dense float32 weights; or the factors of the docstring."""
         interactions = self.settings.interactions(dataset)
         penalty = self.settings.regularization
         if penalty is None:
             penalty = self.settings.penalty * mean_diagonal(interactions)
-        by_users = dataset.n_users < FEW_USERS * dataset.n_items
-        _announce_ease(interactions, by_users)
         self.folding = None
-        if by_users:
+        if _by_users(dataset):
             return self._by_users(interactions, penalty)
         gram = dataset.gram(self.settings.values, self.settings.positive_from)
         weights = _inverse(gram, penalty)
@@ -111,18 +124,9 @@ class EASE(ItemBased):
         self.folding = arrays.get("folding")
 
 
-def _announce_ease(interactions: sparse.csr_matrix, by_users: bool) -> None:
-    """Say what a fit will take: X^T X, its inverse, and the sparse product that it comes from."""
-    n_users, n_items = interactions.shape
-    pairs = pairs_of_interactions(interactions.T.tocsr() if by_users else interactions)
-    small = n_users if by_users else n_items
-    memory = 28 * n_users**2 + 12 * n_users * n_items if by_users else 16 * n_items**2
-    announce(
-        f"EASE of {n_items:,} items and {n_users:,} users",
-        small**3 / INVERSIONS + pairs / PRODUCTS,
-        memory,
-        "Take item_knn or svd, which need far less, or fewer items.",
-    )
+def _by_users(dataset: Dataset) -> bool:
+    """Whether the solution is by users, whose matrix is the smaller one."""
+    return dataset.n_users < FEW_USERS * dataset.n_items
 
 
 def _inverse(gram: Square, penalty: float) -> Square:
@@ -182,18 +186,22 @@ class SLIM(ItemBased):
     }
     settings: SLIMSettings
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """The weights that are kept; every item visits the interactions and all others."""
+        interactions, n_items = len(dataset.train), dataset.n_items
+        return Cost(
+            f"SLIM of {n_items:,} items and {interactions:,} interactions",
+            n_items * (interactions + VISIT * n_items) / UPDATES,
+            16 * n_items * min(self.settings.top_weights, n_items) + 24 * interactions,
+            "Take als, svd or two_tower, which need far less, or fewer items.",
+        )
+
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """Interactions, and sparse float32 weights."""
         from irspack.recommenders import SLIMRecommender
 
         interactions = self.settings.interactions(dataset)
-        n_users, n_items = interactions.shape
-        announce(
-            f"SLIM of {n_items:,} items and {interactions.nnz:,} interactions",
-            n_items * (interactions.nnz + VISIT * n_items) / UPDATES,
-            16 * n_items * min(self.settings.top_weights, n_items),
-            "Take item_knn, which needs far less, or lower top_weights.",
-        )
+        n_users = dataset.n_users
         alpha = self.settings.alpha
         if alpha is None:
             alpha = self.settings.penalty * mean_diagonal(interactions) / n_users

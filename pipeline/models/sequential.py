@@ -15,6 +15,7 @@ from scipy.linalg.lapack import dposv
 from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError
+from pipeline.models.costs import FLOPS, Cost
 from pipeline.models.linear import (
     VALUES,
     InteractionSettings,
@@ -34,6 +35,7 @@ LEAST_SHARE = 1 / 3  # of the median history, below which a past tells too littl
 POWER = 2  # what is aimed at is the value to this power: whether it was liked counts
 MOST_PAUSES = 2 * len(CUTS)  # of a history, or who came a thousand times would outweigh the others
 HOUR = 3600  # seconds
+ITEM = 1.5e-5  # seconds that an item takes beside its products
 
 BEFORE = {"values": "ratings", "ridge": 1e4, "ease_share": 3.0, "ease_regularization": 1e5}
 """What was left out meant this when all penalties were plain numbers."""
@@ -121,6 +123,19 @@ class SequentialRidge(LinearRecommender):
         "pause_hours": Choice(choices=("none", 1)),
     }
     settings: SequentialRidgeSettings
+
+    def cost(self, dataset: Dataset) -> Cost:
+        """A row for every interaction of every cut history; a small solution for every item."""
+        rank = min(self.settings.components, dataset.n_users, dataset.n_items)
+        interactions = len(dataset.train)
+        rows = len(CUTS) * interactions
+        return Cost(
+            f"sequential_ridge of {dataset.n_users:,} users, {dataset.n_items:,} items and "
+            f"{interactions:,} interactions",
+            (rows * rank**2 + dataset.n_items * rank**3) / FLOPS + ITEM * dataset.n_items,
+            60 * rows + 24 * rank * (dataset.n_users + dataset.n_items),
+            "Take als or svd, which keep no cut histories, or lower components.",
+        )
 
     def learn(self, dataset: Dataset) -> tuple[Matrix, Matrix]:
         """The factors, those of items transposed."""

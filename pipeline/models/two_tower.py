@@ -21,7 +21,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.models.base import Arrays
+from pipeline.models.base import Arrays, Vectors
+from pipeline.models.costs import Cost, announce, cost_of_training
 from pipeline.models.network import NetworkRecommender
 from pipeline.space import Choice, Range, Space
 from pipeline.training.tables import Table
@@ -30,6 +31,7 @@ from pipeline.training.trainer import OnEpoch, TrainingSettings
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
 
+BLOCK = 2**16  # items that go through the tower at a time, where nothing is learned
 NORM_FLOOR = 1e-24  # squared; the norm of what is all zeros, as in torch's normalize
 
 
@@ -97,8 +99,9 @@ class TwoTowerNetwork(nn.Module):
 
     @torch.inference_mode()
     def vectors(self) -> tuple[Tensor, Tensor]:
-        """Unit vectors of all users and of all items."""
-        return normalize(self.users.weight.t(), dim=1), normalize(self.tower(self.features), dim=1)
+        """Unit vectors of all users and of all items, BLOCK of which are in work at a time."""
+        items = torch.cat([self.tower(block) for block in self.features.split(BLOCK)])
+        return normalize(self.users.weight.t(), dim=1), normalize(items, dim=1)
 
 
 def _unit(columns: Tensor) -> Tensor:
@@ -123,6 +126,22 @@ class TwoTower(NetworkRecommender):
     features: npt.NDArray[np.float32]
     """[n_items, F]."""
 
+    def cost(self, dataset: Dataset) -> Cost:
+        """Users' table, items' features, and what the tower and the products of a batch hold."""
+        settings, n_items = self.settings, dataset.n_items
+        genres = {word for each in dataset.items["genres"].unique() for word in each.split("|")}
+        features = max(1, len(genres) + settings.title_components)
+        widths = (features, *settings.tower, settings.dimension)
+        batch = settings.batch_size * (1 + settings.negatives)
+        towered = min(batch, n_items)
+        products = sum(one * other for one, other in pairwise(widths)) * towered // batch
+        vectors = settings.dimension * (n_items + dataset.n_users)
+        more = 4 * towered * sum(widths) + 6 * batch * settings.dimension
+        return cost_of_training(
+            "two_tower", dataset, settings, width=settings.dimension, embeddings=dataset.n_users,
+            products=products, more=4 * (more + 2 * n_items * features + 2 * vectors),
+        )  # fmt: skip
+
     def make(self, n_users: int, n_items: int) -> TwoTowerNetwork:
         """The towers, on the features of the items that they are fitted to."""
         return TwoTowerNetwork(n_users, self.features, self.settings)
@@ -134,6 +153,7 @@ class TwoTower(NetworkRecommender):
         state: dict[str, Any] | None = None,
     ) -> Self:
         """Train on the chosen device."""
+        announce(self.cost(dataset))  # before the features, which take memory, too
         self.features = item_features(dataset.items, self.settings.title_components, self.seed)
         return super().fit(dataset, on_epoch, state)
 
@@ -144,6 +164,10 @@ class TwoTower(NetworkRecommender):
     def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Cosines, [len(users), n_items]."""
         return np.asarray(self.users[users] @ self.items.T, dtype=np.float32)
+
+    def vectors(self) -> Vectors:
+        """The towers' outputs."""
+        return Vectors(self.users, self.items)
 
     def arrays(self) -> Arrays:
         """Unit vectors of users and items."""

@@ -18,6 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.errors import UserError, brief
+from pipeline.evaluation.candidates import RECALL, Candidates, Index, index_of
 from pipeline.evaluation.ranking import MEMORY_BUDGET, SCORE_BYTES, top_k
 from pipeline.models.folder import FittedModel
 
@@ -29,6 +30,7 @@ ANSWER: dict[str, type[str | int | float]] = {
 """The columns of an answer."""
 
 DEFAULT_K = 10
+ROWS = 4096  # requests at a time where few are ranked exactly
 ID_LETTERS = 50  # characters of an id that is repeated to say why, on every line of a list
 
 Fallback = Literal["", "folded in", "popularity"]
@@ -107,6 +109,8 @@ class Answers:
     """A fitted model that answers requests."""
 
     def __init__(self, fitted: FittedModel) -> None:
+        self.index: Candidates | None = None
+        """Finds the lists of users who trained, where they are not ranked exactly."""
         self.recommender = fitted.recommender
         # With a row of nothing at the end, which is what an index of -1 finds.
         self.seen = (fitted.seen if self.recommender.masks_seen else fitted.seen[:0]).copy()
@@ -115,6 +119,14 @@ class Answers:
         self.catalogue = pd.Index(fitted.items["item"].astype(str))
         self.titles = fitted.items["title"].to_numpy()
         self.popularity = fitted.items["popularity"].to_numpy(np.float32)
+
+    def index_items(self, how: Index, n_users: int | None, k: int, floor: float = RECALL) -> None:
+        """Find lists by an index where ``how`` asks for it, as ``index_of`` has it.
+
+        Raises:
+            UserError: as ``index_of``.
+        """
+        self.index = index_of(self.recommender, self.seen, n_users, k, how, floor)
 
     def answer(self, requests: Sequence[Request], k: int) -> pd.DataFrame:
         """Lists of at most ``k`` items, best first.
@@ -130,25 +142,23 @@ class Answers:
         if k < 1:
             raise UserError(f"k is {k}: expected a length of the lists of at least 1.")
         k = min(k, len(self.catalogue))  # before lists are made: nobody has more places to fill
-        size = max(1, MEMORY_BUDGET // (SCORE_BYTES * len(self.catalogue)))
+        size = self._rows_at_once if self.index is None else ROWS
         parts = [requests[start : start + size] for start in range(0, len(requests), size)]
         frames = [self._block(part, k) for part in parts]
         return pd.concat(frames, ignore_index=True) if frames else self._block([], k)
 
     def _block(self, requests: Sequence[Request], k: int) -> pd.DataFrame:
         users = self.users.get_indexer(pd.Index([request.user for request in requests], dtype=str))
-        liked = self._matrix(request.items for request in requests)
-        scores, fallbacks = self._scores(users, liked)
-        lists = top_k(scores, self._mask(requests, users, liked), k)
+        lists, scores, fallbacks = self._lists(requests, users, k)
         rows, places = np.nonzero(lists >= 0)
         items = lists[rows, places]
         found = pd.DataFrame(
             {
                 "row": rows,
                 "rank": places + 1,
-                "item": self.catalogue.to_numpy()[items],
+                "item": self.catalogue.take(items).to_numpy(),
                 "title": self.titles[items],
-                "score": scores[rows, items].astype(np.float64),
+                "score": scores[rows, places].astype(np.float64),
             }
         )
         empty = np.asarray((lists < 0).all(axis=1))
@@ -163,6 +173,37 @@ class Answers:
         found["fallback"] = [fallbacks[row] for row in asked]
         found["reason"] = [reasons[row] for row in asked]
         return found.reset_index(drop=True)
+
+    def _lists(
+        self, requests: Sequence[Request], users: npt.NDArray[np.intp], k: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], list[Fallback]]:
+        """Items and their scores [n, k], by the index where it can, and how they came about."""
+        lists = np.full((len(requests), k), -1, np.int32)
+        scores = np.zeros((len(requests), k), np.float32)
+        fallbacks: list[Fallback] = [""] * len(requests)
+        liked = self._matrix(request.items for request in requests)
+        hidden = liked + self._matrix(request.exclude for request in requests) + self.seen[users]
+        by_index = np.zeros(len(requests), np.bool_)
+        if self.index is not None:
+            free = np.array([request.allowed is None for request in requests], np.bool_)
+            by_index = (users >= 0) & free
+            mine = np.flatnonzero(by_index)
+            lists[mine], scores[mine] = self.index.top_k(users[mine], hidden[mine], k)
+        others, size = np.flatnonzero(~by_index), self._rows_at_once
+        for start in range(0, len(others), size):
+            rows = others[start : start + size]
+            whole, ways = self._scores(users[rows], liked[rows])
+            mask = self._limited([requests[row] for row in rows], hidden[rows])
+            lists[rows] = found = top_k(whole, mask, k)
+            scores[rows] = np.take_along_axis(whole, found, axis=1)
+            for row, way in zip(rows, ways, strict=True):
+                fallbacks[row] = way
+        return lists, scores, fallbacks
+
+    @property
+    def _rows_at_once(self) -> int:
+        """Requests whose scores of the catalogue may be in memory."""
+        return max(1, MEMORY_BUDGET // (SCORE_BYTES * len(self.catalogue)))
 
     def _scores(
         self, users: npt.NDArray[np.intp], liked: sparse.csr_matrix
@@ -201,14 +242,8 @@ class Answers:
             parts.append("nothing is left to recommend")
         return "; ".join(parts)
 
-    def _mask(
-        self,
-        requests: Sequence[Request],
-        users: npt.NDArray[np.intp],
-        liked: sparse.csr_matrix,
-    ) -> sparse.csr_matrix:
-        """What is not to be recommended to whom, [n_requests, n_items]."""
-        hidden = liked + self._matrix(request.exclude for request in requests) + self.seen[users]
+    def _limited(self, requests: Sequence[Request], hidden: sparse.csr_matrix) -> sparse.csr_matrix:
+        """``hidden``, [n_requests, n_items], with what is not among what a request allows."""
         limited = [row for row, request in enumerate(requests) if request.allowed is not None]
         if limited:
             others = np.ones((len(limited), len(self.catalogue)), np.float32)

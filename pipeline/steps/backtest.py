@@ -130,7 +130,7 @@ def _prepared(
                 f"{dataset} is split {made.protocol}: a backtest moves a cut in time, and this "
                 f"split has none. Give the ratings themselves, with their times."
             )
-        if made.split.word != split.settled(made.train["timestamp"]).word:
+        if made.split.word != split.settled(is_timed=True).word:
             raise UserError(
                 f"The cut {quantile:g} of {dataset} leaves no user with at least "
                 f"{split.least_training} training and {split.least_held_out} held-out "

@@ -11,12 +11,14 @@ from pipeline.config import Experiment
 from pipeline.console import waiting
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
-from pipeline.data.split import COLD, LOW_ACTIVITY
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY
 from pipeline.errors import UserError
 from pipeline.evaluation.breakdown import breakdown
+from pipeline.evaluation.candidates import say_cost_of_ranking
 from pipeline.evaluation.evaluate import FullRanking, recommendations
 from pipeline.evaluation.evaluate import evaluate as evaluate_model
 from pipeline.evaluation.metrics import HEADLINE
+from pipeline.evaluation.sample import SAMPLE, standard_errors
 from pipeline.models.base import Recommender
 from pipeline.outbox.contents import Contents, listed
 from pipeline.steps.identity import step_key
@@ -110,14 +112,20 @@ def log_test(run: Run, model: Recommender, dataset: Dataset, experiment: Experim
     """Log test metrics of all segments, the model card, and of the warm users their lists,
     values and groups."""
     ks, own = experiment.k, experiment.own_metrics
-    ranking = FullRanking(dataset, ks, own=own)
+    say_cost_of_ranking(model, len(dataset.test_users), dataset.n_items)
+    ranking = FullRanking(dataset, ks, own=own, sample=experiment.eval_users)
     warm = ranking.evaluate(model)
-    metrics = {f"test/{name}": value for name, value in warm.evaluation.summary.items()}
+    errors = standard_errors(warm.evaluation.per_user, warm.of)
+    metrics = {f"test/{name}": x for name, x in (warm.evaluation.summary | errors).items()}
     for segment in (LOW_ACTIVITY, COLD):
         if len(dataset.segments[segment].users):
-            summary = evaluate_model(model, dataset, ks, segment, own).evaluation.summary
+            ranked = evaluate_model(model, dataset, ks, segment, own, experiment.eval_users)
+            summary = ranked.evaluation.summary
             metrics |= {f"test/{segment}/{name}": value for name, value in summary.items()}
     run.log_metrics(metrics)
+    if warm.sample is not None:
+        run.set_tags({SAMPLE: warm.sample})
+        log.info("%s: ranked for a sample of %s", run.name, warm.sample)
     groups = breakdown(warm, dataset, ks[0])
     popular = ranking.evaluate_popularity()
     looks = count_looks(experiment.name, find_evaluated(None, dataset.fingerprint), run.params)

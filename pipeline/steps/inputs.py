@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared, load
@@ -30,10 +32,13 @@ class Inputs:
 
     def log(self, run: Run) -> None:
         """Keep them with ``run``."""
+        run.log_json(self.content(), ARTIFACT)
+
+    def content(self) -> dict[str, Any]:
+        """All of it as plain values."""
         experiment = self.experiment.model_dump(mode="json")
         reading = self.reading.model_dump(mode="json")
-        content = {**vars(self), "experiment": experiment, "reading": reading}
-        run.log_json(content, ARTIFACT)
+        return {**vars(self), "experiment": experiment, "reading": reading}
 
     @classmethod
     def of(cls, run: Run) -> Inputs:
@@ -44,12 +49,25 @@ class Inputs:
         """
         with tempfile.TemporaryDirectory() as folder:
             content = json.loads(run.fetch(ARTIFACT, Path(folder)).read_text())
-        where = f"run {run.id}"
+        return cls.read(content, f"run {run.id}")
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], where: str) -> Inputs:
+        """Those of ``content``, which is ``where`` the errors say.
+
+        Raises:
+            UserError: they are of another version.
+        """
         experiment = Experiment.restore(content["experiment"], where)
         # Runs of before there was more to say than this have it by itself.
         said = content.get("reading", {"on_bad_rows": content.get("on_bad_rows", "error")})
         reading = Reading.read(said, where)
         return cls(experiment, content["dataset"], reading, content["fingerprint"])
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether the model takes a GPU where there is one."""
+        return self.experiment.params.model_dump().get("device") not in (None, "cpu")
 
     def prepared(self) -> Prepared:
         """The dataset, as it is prepared here, or prepared again.

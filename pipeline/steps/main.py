@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.cluster.connection import Placing, here
 from pipeline.config import read_suite
 from pipeline.console import timed
 from pipeline.data.reading import AS_IT_IS, Reading
@@ -13,6 +14,7 @@ from pipeline.steps.compare import compare
 from pipeline.steps.ending import end_of_main
 from pipeline.steps.evaluate import evaluate
 from pipeline.steps.inputs import Inputs
+from pipeline.steps.placed import Task, do_elsewhere
 from pipeline.steps.prepare import prepare
 from pipeline.steps.train import train
 from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
@@ -27,11 +29,16 @@ def main(
     reading: Reading = AS_IT_IS,
     *,
     reuse: bool = True,
+    placed: Placing = here,
 ) -> None:
-    """Run a suite under one parent run and compare its models."""
+    """Run a suite under one parent run and compare its models.
+
+    ``placed`` is the cluster on which models are trained and evaluated, as ``launcher`` has it.
+    """
     experiments = read_suite(suite, overrides)
     first = experiments[0]
-    with delivering():
+    own = {module for each in experiments for module in each.own_modules}
+    with placed(own) as cluster, delivering():
         with track(f"main {suite}", {"step": "main", "model": "none"}) as run:
             run.log_params({"suite": suite, **overrides})
             prepared = prepare(
@@ -40,14 +47,19 @@ def main(
             run.log_params(settled({"dataset": dataset}, prepared.dataset))
             run.set_tags(dataset_tags(prepared.dataset))
             log_dataset(run, prepared, "main")
-            run_ids = []
+            tasks = []
             for experiment in experiments:
                 if experiment.split != first.split:
                     split, windows = experiment.split, experiment.windows
                     prepared = prepare_and_tell(dataset, split, reading, windows, reuse=reuse)
-                with timed(f"{experiment.name} done"):
-                    inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
-                    title = experiment.title(overrides)
+                inputs = Inputs(experiment, dataset, reading, prepared.dataset.fingerprint)
+                tasks.append(Task(inputs, prepared, experiment.title(overrides)))
+            if cluster is not None:
+                do_elsewhere(cluster, tasks, run, reuse=reuse)
+                reuse = True  # of what has just been done
+            run_ids = []
+            for inputs, prepared, title in tasks:
+                with timed(f"{inputs.experiment.name} done"):
                     trained = train(inputs, prepared, reuse=reuse, parent=run, title=title)
                     evaluate(trained, prepared, reuse=reuse)
                 run_ids.append(trained.run.id)

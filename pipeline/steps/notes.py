@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from pipeline.evaluation.names import in_order
+from pipeline.evaluation.sample import ERROR, SAMPLE
 from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.tracking.runs import Run
 
@@ -31,6 +32,8 @@ def describe(run: Run) -> str:
     tags, metrics = run.tags, run.metrics
     lines = [f"**Warning:** {tags[WARNING_NOTE]}\n"] if WARNING_NOTE in tags else []
     lines.append(f"`{tags.get('model')}` on {tags.get('dataset')} ({tags.get('split')})\n")
+    if SAMPLE in tags:
+        lines.append(f"The test is a sample of {tags[SAMPLE]}; ± is the standard error.\n")
     names = in_order({key.split("/")[1] for key in metrics if key.count("/") == 1})
     popular = {} if tags.get("model") == POPULAR else popularity_of(run)
     lines += [f"| metric | validation | test | {POPULAR}, test |", "|---|---|---|---|"]
@@ -40,5 +43,7 @@ def describe(run: Run) -> str:
             f"{values[key]:.4f}" if key in values else ""
             for values, key in ((metrics, f"val/{name}"), (metrics, test), (popular, test))
         ]
+        if (error := metrics.get(f"{test}_{ERROR}")) is not None:
+            cells[1] += f" ± {error:.4f}"
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

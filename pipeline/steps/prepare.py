@@ -9,7 +9,6 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import META, TABLES, Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.sizes import statistics
 from pipeline.data.split_settings import Quantile, SplitSettings
 from pipeline.data.titles import digest
 from pipeline.evaluation.prepared import prepare_and_tell, window_sizes
@@ -85,7 +84,7 @@ def title_key(dataset: Dataset) -> dict[str, str]:
 
 
 def _numbers(dataset: Dataset) -> dict[str, float]:
-    facts = statistics(dataset).items()
+    facts = dataset.statistics.items()
     return {name: value for name, value in facts if not isinstance(value, str)}
 
 
@@ -103,7 +102,7 @@ def _log_prepared(run: Run, prepared: Prepared, windows: Sequence[float]) -> Non
 
     for name, figure in dataset_figures(dataset, windows).items():
         run.log_figure(figure, f"figures/{name}")
-    facts = {**statistics(dataset), **prepared.counts, **sizes}
+    facts = {**dataset.statistics, **prepared.counts, **sizes}
     rows = [f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items()]
     notes = [f"**Note:** {note}\n" for note in prepared.notes]
     run.describe("\n".join([*notes, f"| {dataset.name} | |", "|---|---|", *rows]))

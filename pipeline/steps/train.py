@@ -16,6 +16,7 @@ from pipeline.evaluation.fitting import warned
 from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE
 from pipeline.models.base import Recommender
+from pipeline.models.costs import announce
 from pipeline.outbox.contents import Contents, listed
 from pipeline.settings import AUTO
 from pipeline.steps.environment import (
@@ -71,7 +72,8 @@ def train(
     what it is called in the UI, if not as the experiment.
 
     Raises:
-        UserError: training diverged, or the checkpoint to resume from cannot be read.
+        UserError: there is not the memory for it, training diverged, or the checkpoint to resume
+            from cannot be read.
     """
     experiment, dataset = inputs.experiment, prepared.dataset
     content = {"fingerprint": inputs.fingerprint, "experiment": experiment.model_dump(mode="json")}
@@ -82,6 +84,7 @@ def train(
     if earlier is not None:
         log.info("train %s: reused run %s", experiment.name, earlier.id)
         return Trained(earlier, inputs, None)
+    announce(experiment.recommender().cost(dataset))  # before there is a run of it
     tags = {
         "step": step, "model": experiment.model, "experiment": experiment.name,
         "mask": experiment.mask,

@@ -19,8 +19,9 @@ class ServedRecommender(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined
     """Top-k lists for people: by user id, or by the ids of items that they like."""
 
     def load_context(self, context: Any) -> None:
-        """Load the recommender and its catalogue."""
+        """Load the recommender and its catalogue; index it where it is large."""
         self.answers = Answers(load_model(Path(context.artifacts["recommender"])))
+        self.answers.index_items("auto", None, DEFAULT_K)
         guard_scoring_server()
 
     def predict(

@@ -26,6 +26,7 @@ from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.store import HURRY_SECONDS, ask, delivering
 
 ADOPTED = "MLFLOW_RUN_ID"  # the run that ``mlflow run`` has made for this process
+CODE_VERSION = "PIPELINE_CODE_VERSION"  # where the code is a copy: commit and dirty flag
 RUN_NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"  # tags
 NOTHING = "This run holds nothing: what the step did is on a run that was there before."
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
@@ -64,7 +65,7 @@ def track(
     with delivering() as delivery:
         delivery.outbox.open_run()
         try:
-            marked = {**tags, **_code_version(), PROCESS: delivery.outbox.name}
+            marked = {**tags, **code_version(), PROCESS: delivery.outbox.name}
             opened = _open(name, marked, parent, resume)
             delivery.known[opened.info.run_id] = _known(opened, resumed=resume is not None)
         except MlflowException as error:
@@ -177,9 +178,11 @@ def adopted() -> Run | None:
     return Run(run_id) if run_id else None
 
 
-def _code_version() -> dict[str, str]:
-    """Commit and dirty flag of the repository that this code runs from, where it is one."""
+def code_version() -> dict[str, str]:
+    """Commit and dirty flag of the repository that this code runs from, or is a copy of."""
     unknown = {"git_commit": "none", "git_dirty": "unknown"}
+    if copied := os.environ.get(CODE_VERSION):
+        return dict(zip(unknown, copied.split(), strict=True))
     try:
         import git
     except ImportError:  # GitPython does not load where there is no git command

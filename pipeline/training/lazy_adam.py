@@ -52,7 +52,9 @@ def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
         UserError: lazy_adam is wanted and there is weight decay, or no table.
     """
     tables = [part for part in network.modules() if isinstance(part, Table)]
-    if method.optimizer == "adam" or (method.optimizer == "auto" and not _pays(tables, method)):
+    width = max((len(table.weight) for table in tables), default=0)
+    numbers = sum(table.weight.numel() for table in tables)
+    if not is_lazy(numbers, width, method.batch_size, method):
         return Adam(network.parameters(), method.learning_rate, method.weight_decay)
     if method.weight_decay:
         raise UserError(
@@ -68,11 +70,11 @@ def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
     return LazyAdam(network, tables, method.learning_rate)
 
 
-def _pays(tables: Sequence[Table], method: Method) -> bool:
-    width = max((len(table.weight) for table in tables), default=0)
-    looked_up = (2 + method.negatives) * method.batch_size * width  # users, positives, negatives
-    numbers = sum(table.weight.numel() for table in tables)
-    return numbers > LARGE + FOR_EACH * looked_up and not method.weight_decay
+def is_lazy(numbers: int, width: int, batch_size: int, method: Method) -> bool:
+    """Whether ``make_optimizer`` takes lazy_adam, or is asked to, for tables of so many numbers."""
+    looked_up = (2 + method.negatives) * batch_size * width  # users, positives, negatives
+    large = numbers > LARGE + FOR_EACH * looked_up and not method.weight_decay
+    return method.optimizer == "lazy_adam" or (method.optimizer == "auto" and large)
 
 
 class _Use(NamedTuple):

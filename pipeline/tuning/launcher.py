@@ -76,6 +76,7 @@ def _watch(
         while workers.running or (workers.dead and not interruptions.seen):
             time.sleep(WATCH_SECONDS)
             fail_stale_trials(study)
+            workers.dismiss_waiting()
             before, now = now, tally(study)
             if now.lost > before.lost:
                 end_lost(parent, lambda: states(study))

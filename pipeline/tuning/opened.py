@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from optuna.exceptions import OptunaError
 from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.cluster.nodes import Cluster
+from pipeline.cluster.shares import share
 from pipeline.config import Experiment
 from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
@@ -22,13 +23,15 @@ from pipeline.data.reading import Reading
 from pipeline.data.sizes import Size
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.windows import possible_windows
-from pipeline.database import hidden, shown
+from pipeline.database import absolute, hidden, shown
 from pipeline.errors import UserError
+from pipeline.evaluation.fitting import experiment_windows
 from pipeline.evaluation.prepared import prepare_and_tell, tell_sizes
-from pipeline.evaluation.validation import rolling_windows, window_name
+from pipeline.evaluation.validation import window_name
 from pipeline.mishaps import explain
 from pipeline.process import lock, same_command
 from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
+from pipeline.tracking.elsewhere import environment_elsewhere, require_reachable
 from pipeline.tracking.links import how_to_see, run_address
 from pipeline.tracking.runs import Run, tracking_uri
 from pipeline.tracking.track import track
@@ -41,7 +44,14 @@ from pipeline.tuning.report import StudyReport
 from pipeline.tuning.storage import OPTUNA_STORAGE, open_storage
 from pipeline.tuning.study import PARENT_RUN, READY, open_study, stored_plan, tally
 from pipeline.tuning.trials import DATASET
-from pipeline.tuning.workers import Workers, available_cores, visible_gpus, worker_environments
+from pipeline.tuning.workers import (
+    DEATHS,
+    Workers,
+    available_cores,
+    threads,
+    visible_gpus,
+    worker_environments,
+)
 
 STUDIES = Path("data") / "studies"
 
@@ -58,6 +68,8 @@ class Launch:
     """Of the study; none: FILE-FINGERPRINT."""
     workers: int | None
     workers_per_gpu: int
+    cluster: Cluster | None = None
+    """Where workers run; none: on this machine."""
 
     def study_name(self, plan: Plan, fingerprint: str) -> str:
         """What the study is called in the storage."""
@@ -156,7 +168,7 @@ def fit_to(plan: Plan, data: Data) -> Plan:
     """
     experiment = data.windowed(plan.experiment)
     plan, dataset = plan.model_copy(update={"experiment": experiment}), data.prepared.dataset
-    windows = rolling_windows(dataset, experiment.windows, experiment.k, experiment.own_metrics)
+    windows = experiment_windows(experiment, dataset)
     fitted, changes = fit(plan, dataset, windows)
     for sentence in changes:
         log.info("%s", sentence)
@@ -172,15 +184,14 @@ def opened(
     Raises:
         UserError: the storage cannot be used, or another study has the name.
     """
-    environments = _environments(plan, launch)
     name = launch.study_name(plan, data.fingerprint)
+    workers = _workers(name, plan, launch)
     with lock(STUDIES / name / "launcher.lock", f"study {name}"), _explained(name, launch.storage):
         storage = open_storage(launch.storage, plan.settings.heartbeat)
         study = open_study(storage, name, plan, data.for_workers())
         with _run_of(study, data, parent) as run:
             log.info("tune %s: run %s, storage %s", name, run.id, shown(launch.storage))
             report = StudyReport(study, run)
-            workers = Workers(_command(name), environments, STUDIES / name)
             try:
                 yield OpenedStudy(study, run, report, workers)
             finally:
@@ -236,14 +247,33 @@ def _command(study_name: str) -> list[str]:
     """What a worker runs; its number comes behind it."""
     worker = ["tune", "--role", "worker", "--study_name", study_name]
     return [
-        sys.executable, "-m", "pipeline", *worker, "--launcher", str(os.getpid()), "--number"
+        sys.executable, "-m", "pipeline", *worker, "--number"
     ]  # fmt: skip
 
 
-def _environments(plan: Plan, launch: Launch) -> list[dict[str, str]]:
-    gpus = visible_gpus(plan.experiment.params.model_dump().get("device"))
-    each = worker_environments(
-        launch.workers, launch.workers_per_gpu, gpus, available_cores()
-    )  # fmt: skip
-    shared = {OPTUNA_STORAGE: launch.storage, "MLFLOW_TRACKING_URI": tracking_uri()}
-    return [{**shared, **environment} for environment in each]
+def _workers(name: str, plan: Plan, launch: Launch) -> Workers:
+    """Those of a study, here or on a cluster.
+
+    Raises:
+        UserError: there is no room for so many, or they could not reach the storage.
+    """
+    wanted = plan.experiment.params.model_dump().get("device")
+    command, logs = _command(name), STUDIES / name
+    if launch.cluster is None:
+        each = worker_environments(
+            launch.workers, launch.workers_per_gpu, visible_gpus(wanted), available_cores()
+        )
+        shared = {OPTUNA_STORAGE: launch.storage, "MLFLOW_TRACKING_URI": tracking_uri()}
+        return Workers(command, [{**shared, **environment} for environment in each], logs)
+    cluster, others = launch.cluster, launch.cluster.others
+    require_reachable(launch.storage, others, f"The storage ({OPTUNA_STORAGE})", "PostgreSQL")
+    on_gpu = wanted not in (None, "cpu")
+    part = share(cluster.nodes, launch.workers, launch.workers_per_gpu, on_gpu=on_gpu)
+    log.info("%s.", part.in_words())
+    environment = {
+        **environment_elsewhere(others),
+        **threads(part.cpus),
+        OPTUNA_STORAGE: absolute(launch.storage),
+    }
+    start = partial(cluster.start, part)
+    return Workers(command, [environment] * part.count, logs, start, DEATHS * part.count)

@@ -18,8 +18,8 @@ from optuna.study import Study
 from optuna.trial import Trial
 
 from pipeline.data.prepared import receive
-from pipeline.evaluation.validation import Validation, rolling_windows
-from pipeline.process import end_with
+from pipeline.evaluation.fitting import experiment_windows
+from pipeline.evaluation.validation import Validation
 from pipeline.space import short
 from pipeline.tracking.datasets import dataset_tags
 from pipeline.tracking.links import run_address
@@ -41,22 +41,21 @@ DATASET = "dataset"  # the parent's artifact that workers on other hosts take th
 log = logging.getLogger("pipeline")
 
 
-def join(storage: str, study_name: str, launcher: int | None, number: int | None) -> None:
+def join(storage: str, study_name: str, number: int | None) -> None:
     """Run trials of a study until its budget is taken.
 
-    ``launcher`` is the process that started this one, as its worker ``number``; a worker that joins
-    by itself has neither, and takes a GPU that no other such worker has.
+    ``number`` is what a launcher calls a worker of its own; one that joins by itself has none, and
+    takes a GPU that no other such worker has.
 
     Raises:
         UserError: there is no such study, or the data or the parent run cannot be reached.
     """
-    if launcher is not None:
-        end_with(launcher)
+    alone = number is None
     if number is None:  # one that no other worker has
         number = zlib.crc32(f"{platform.node()} {os.getpid()}".encode())
     study, plan = join_study(storage, study_name, number)
     log.info("Worker of study %s: %d trials in all", study_name, plan.budget)
-    wanted = plan.experiment.params.model_dump().get("device") if launcher is None else None
+    wanted = plan.experiment.params.model_dump().get("device") if alone else None
     with own_gpu(wanted, Path(gettempdir()) / "ncf-pipeline-gpus"):
         work(study, _Trials(study, plan), _stopping_on_ctrl_c())
     stopped = study.user_attrs[STOPPED]
@@ -73,8 +72,7 @@ class _Trials:
             study.user_attrs[DATA]["fingerprint"],
             lambda folder: self.parent.fetch(DATASET, folder),
         ).dataset
-        asked = plan.experiment
-        self.windows = rolling_windows(dataset, asked.windows, asked.k, asked.own_metrics)
+        self.windows = experiment_windows(plan.experiment, dataset)
         self.tags = {
             "step": "trial", "model": plan.experiment.model, "experiment": plan.experiment.name,
             STUDY: study.study_name, **dataset_tags(dataset),

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: started, watched, replaced when they die, ended in time."""
+"""Worker processes, here or on a cluster: started, watched, replaced if they die, ended in time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.errors import UserError
-from pipeline.process import lock
+from pipeline.process import STARTED_BY, lock
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OUR_RUN = "MLFLOW_RUN_ID"  # of `mlflow run`: no worker is to end it
@@ -22,16 +23,57 @@ MOST_ON_CPU = 4  # workers, unless more are asked for: each holds the data in me
 END_SECONDS = 20.0  # that workers have to end their runs once they are asked to
 
 
+class Process(Protocol):
+    """What of ``subprocess.Popen`` is needed of a worker, wherever it runs."""
+
+    returncode: int | None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has found no place to run yet."""
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+
+
+class _Here(subprocess.Popen[bytes]):
+    """A process on this machine, where there is always a place."""
+
+    waiting = False
+
+
+Start = Callable[[Sequence[str], Mapping[str, str], Path], Process]
+"""Starts a command with an environment; what it says goes to the end of a file."""
+
+
+def start_here(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Start a worker on this machine; it has our environment beside its own."""
+    ours = {name: value for name, value in os.environ.items() if name != OUR_RUN}
+    with log.open("ab") as output:
+        return _Here(
+            command,
+            env={**ours, **environment, STARTED_BY: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us alone, who tell them what to do
+        )
+
+
 @dataclass
 class Workers:
     """Processes that run ``command`` with their number behind it."""
 
     command: Sequence[str]
     environments: Sequence[Mapping[str, str]]
-    """What each process has in its environment beside ours; one entry per worker."""
+    """What each process has in its environment; one entry per worker."""
     logs: Path
     """Folder for what they say."""
-    processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    place: Start = start_here
+    forgiven: int = DEATHS
+    """Deaths in a row: a node that is lost takes several workers with it, and some again."""
+    processes: dict[int, Process] = field(default_factory=dict)
     deaths: int = 0
 
     def start(self) -> None:
@@ -41,16 +83,8 @@ class Workers:
             self._start(number)
 
     def _start(self, number: int) -> None:
-        with self.log(number).open("ab") as output:
-            ours = {name: value for name, value in os.environ.items() if name != OUR_RUN}
-            self.processes[number] = subprocess.Popen(
-                [*self.command, str(number)],
-                env={**ours, **self.environments[number]},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us alone, who tell them what to do
-            )
+        command = [*self.command, str(number)]
+        self.processes[number] = self.place(command, self.environments[number], self.log(number))
 
     def log(self, number: int) -> Path:
         """Where a worker writes."""
@@ -78,20 +112,27 @@ class Workers:
             self.deaths = 0
         notes = []
         for number in self.dead:
-            status = self.processes[number].returncode
             self.deaths += 1
-            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-            if self.deaths > DEATHS:
+            how = _how(self.processes[number])
+            if self.deaths > self.forgiven:
                 raise UserError(
                     f"{self.deaths} workers in a row ended without a trial done, the last one by "
-                    f"{how}. What it said is in {self.log(number)}:\n{self._last_words(number)}"
+                    f"{how}. What it said is in {self.log(number)}:\n{self.last_words(number)}"
                 )
             self._start(number)
             notes.append(f"worker {number} ended by {how}; another takes its place")
         return notes
 
-    def _last_words(self, number: int) -> str:
+    def last_words(self, number: int) -> str:
+        """The end of what a worker said."""
         return "\n".join(self.log(number).read_text(errors="replace").splitlines()[-5:])
+
+    def dismiss_waiting(self) -> None:
+        """Take back those that wait for a place, once another has found that nothing is left."""
+        if any(process.poll() == 0 for process in self.processes.values()):
+            for process in self.processes.values():
+                if process.waiting:
+                    process.send_signal(signal.SIGTERM)
 
     def signal(self, which: signal.Signals) -> None:
         """Send a signal to each that is left."""
@@ -110,6 +151,12 @@ class Workers:
             process.wait()
 
 
+def _how(process: Process) -> str:
+    """How a process ended."""
+    status = process.returncode or 0
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+
+
 def worker_environments(
     workers: int | None, workers_per_gpu: int, gpus: Sequence[str], cores: int
 ) -> list[dict[str, str]]:
@@ -124,12 +171,17 @@ def worker_environments(
             f"workers={total} on {len(gpus)} GPUs with workers_per_gpu={workers_per_gpu}: expected "
             f"at most {len(gpus) * workers_per_gpu}. Raise workers_per_gpu to let trials share one."
         )
-    threads = {name: str(max(1, cores // total)) for name in THREADS if name not in os.environ}
+    each = threads(max(1, cores // total))
     places = [
         {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
         for number in range(total)
     ]
-    return [{**threads, **place} for place in places]
+    return [{**each, **place} for place in places]
+
+
+def threads(cores: int) -> dict[str, str]:
+    """What libraries read how many threads they may have, where nobody has chosen that."""
+    return {name: str(cores) for name in THREADS if name not in os.environ}
 
 
 def available_cores() -> int:

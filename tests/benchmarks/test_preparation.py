@@ -12,8 +12,7 @@ from benchmarks import preparation
 from benchmarks.generated import Shape, generate, write
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
-from pipeline.data.split import COLD, LOW_ACTIVITY, WARM
-from pipeline.data.split_settings import SplitSettings
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY, WARM, SplitSettings
 from pipeline.errors import UserError
 
 SHAPE = Shape(12_000, 150, 1_000)

@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.numbering import sort
-from pipeline.data.protocols import cut_moment
+from pipeline.data.protocols import Times, cut_moment
 from pipeline.data.sizes import statistics
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.values import Values
@@ -287,7 +287,7 @@ def test_what_comes_after_the_cut_changes_nothing_before_it(data: st.DataObject)
     ratings = make_ratings(np.random.default_rng(0))
     items = make_items(ratings["item"])
     first = Dataset.from_ratings("a", ratings, items, SplitSettings())
-    late = ratings["timestamp"] > cut_moment(ratings["timestamp"].to_numpy(), 0.8)
+    late = ratings["timestamp"] > cut_moment(Times(ratings["timestamp"].to_numpy()), 0.8)
     n_late = int(late.sum())
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     changed = ratings.copy()

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.figures import dataset_figures
-from pipeline.data.protocols import cut_moment
+from pipeline.data.protocols import Times, cut_moment
 from tests.conftest import checkerboard, make_dataset
 
 
@@ -39,7 +39,11 @@ def test_time_has_a_line_for_the_cut_and_one_per_window(
     axes = figures["time.png"].axes[0]
     moments = dataset.train["timestamp"].to_numpy()
     drawn = [round(num2date(line.get_xdata()[0]).timestamp()) for line in axes.get_lines()]
-    assert drawn == [moments.max(), cut_moment(moments, 0.7), cut_moment(moments, 0.85)]
+    assert drawn == [
+        moments.max(),
+        cut_moment(Times(moments), 0.7),
+        cut_moment(Times(moments), 0.85),
+    ]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert {"end of training", "validation window 0.7", "validation window 0.85"} <= set(labels)
     counted = sum(patch.get_height() for patch in axes.patches)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.protocols import cut_moment
+from pipeline.data.protocols import Times, cut_moment
 from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 from tests.data.ids import split_of
@@ -62,7 +62,7 @@ def segment_of(later: pd.DataFrame, user: str) -> set[str]:
     ],
 )
 def test_the_nearest_quantile(timestamps: list[int], quantile: float, moment: int) -> None:
-    assert cut_moment(np.array(timestamps, np.int64), quantile) == moment
+    assert cut_moment(Times(np.array(timestamps, np.int64)), quantile) == moment
 
 
 @given(
@@ -71,7 +71,7 @@ def test_the_nearest_quantile(timestamps: list[int], quantile: float, moment: in
 )
 def test_the_quantile_is_that_of_pandas(timestamps: list[int], quantile: float) -> None:
     expected = pd.Series(timestamps).quantile(quantile, interpolation="nearest")
-    assert cut_moment(np.array(timestamps, np.int64), quantile) == expected
+    assert cut_moment(Times(np.array(timestamps, np.int64)), quantile) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_the_quantile_is_that_of_pandas(timestamps: list[int], quantile: float) 
 def test_a_moment_that_many_rows_share(counts: list[int], quantile: float, moment: int) -> None:
     """``counts`` rows at the moments 1, 2, ..."""
     timestamps = np.repeat(np.arange(1, len(counts) + 1), counts)
-    assert cut_moment(timestamps, quantile) == moment
+    assert cut_moment(Times(timestamps), quantile) == moment
 
 
 def test_a_few_rows_more_at_the_moment_of_the_cut_change_nothing() -> None:
     timestamps = np.concatenate([np.arange(79), np.full(3, 79), np.arange(80, 98)])
-    assert cut_moment(timestamps, 0.8) == 79  # 82 of 100, though 79 would be nearer
+    assert cut_moment(Times(timestamps), 0.8) == 79  # 82 of 100, though 79 would be nearer
 
 
 def test_all_rows_at_the_cut_train() -> None:
@@ -205,7 +205,7 @@ def test_time_runs_one_way(
         min_training=min_training, min_warm_training=min_training + more, min_held_out=2
     )
     train, later = time_split(ratings, quantile, rules)
-    moment = cut_moment(ratings["timestamp"].to_numpy(), quantile)
+    moment = cut_moment(Times(ratings["timestamp"].to_numpy()), quantile)
     assert train["timestamp"].max() <= moment < later["timestamp"].min()
     # Nothing is lost but what a later row of the same part repeats, and the early rows of users
     # with too few of them; rows keep their order.

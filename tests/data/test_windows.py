@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.protocols import cut_moment
+from pipeline.data.protocols import Times, cut_moment
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.windows import possible_windows, window_of, windows_of
 from pipeline.errors import UserError
@@ -21,7 +21,7 @@ def test_windows_lie_inside_training_and_are_named(dataset: Dataset) -> None:
         window = window_of(dataset, quantile)
         assert window.name == f"small/window-{quantile:g}"
         assert window.later["timestamp"].max() <= end
-        moment = cut_moment(dataset.train["timestamp"].to_numpy(), quantile)
+        moment = cut_moment(Times(dataset.train["timestamp"].to_numpy()), quantile)
         assert window.train["timestamp"].max() <= moment < window.later["timestamp"].min()
         assert len(window.later) == (dataset.train["timestamp"] > moment).sum()
         assert set(window.users["user"]) <= set(dataset.users["user"])

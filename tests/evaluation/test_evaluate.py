@@ -12,8 +12,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.split import COLD, LOW_ACTIVITY, WARM
-from pipeline.data.split_settings import SplitSettings
+from pipeline.data.split_settings import COLD, LOW_ACTIVITY, WARM, SplitSettings
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import FullRanking, evaluate, recommendations
 from pipeline.evaluation.ranking import first_unseen

@@ -59,5 +59,5 @@ def test_more_neighbours_than_memory_are_refused(
     dataset: Dataset, model: type[ItemKNN | UserKNN], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.models.costs.available_memory", lambda: 2.0**10)
-    with pytest.raises(UserError, match=r"Similarities of .* are left here\. Lower neighbours\."):
+    with pytest.raises(UserError, match=r"_knn of .* are left here\. Lower neighbours,"):
         fitted(model, dataset, similarity="cosine", neighbours=100)

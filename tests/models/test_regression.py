@@ -137,7 +137,7 @@ def test_a_fit_beyond_the_memory_is_refused(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.models.costs.available_memory", lambda: 2.0**10)
-    with pytest.raises(UserError, match=r"EASE of .* 0\.0 GiB of memory are left here\. Take item"):
+    with pytest.raises(UserError, match=r"EASE of .* 0\.0 GiB of memory are left here\. Take als"):
         ease(dataset)
-    with pytest.raises(UserError, match=r"SLIM of .* are left here\. Take item_knn, which needs"):
+    with pytest.raises(UserError, match=r"SLIM of .* are left here\. Take als"):
         SLIM(SLIMSettings(), 0).fit(dataset)

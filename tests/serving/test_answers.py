@@ -243,3 +243,24 @@ def test_whatever_is_asked_is_answered_or_refused(
         return
     assert np.isfinite(answer["score"]).all()
     assert set(answer["fallback"]) <= {"", "folded in", "popularity"}
+
+
+@pytest.mark.parametrize("name", ["als", "most_popular_unmasked"])
+def test_answers_by_an_index_are_those_without(dataset: Dataset, ids: list[str], name: str) -> None:
+    model = fitted(dataset, name)
+    users = model.users["user"].astype(str).tolist()
+    requests = [
+        *(asked(user) for user in users),
+        asked(users[3], items=tuple(ids[:40])),
+        asked(users[4], exclude=tuple(ids[10:])),
+        asked(users[5], allowed=tuple(ids[:20])),
+        asked("nobody"),
+        asked(items=tuple(ids[:3])),
+        asked(users[6], exclude=tuple(ids)),
+    ]
+    exact, by_index = Answers(model), Answers(model)
+    by_index.index_items("hnsw" if name == "als" else "auto", None, 10)
+    assert (by_index.index is not None) == (name == "als")
+    pd.testing.assert_frame_equal(
+        by_index.answer(requests, 10), exact.answer(requests, 10), check_exact=False, rtol=1e-5
+    )

@@ -269,3 +269,26 @@ def test_novelty_and_overlap_of_the_popularity_list(workplace: Workplace) -> Non
     assert run.data.metrics["test/popularity_overlap_at_10"] == 1.0
     per_user = pd.read_parquet(workplace.artifact(run, "test/per_user.parquet"))
     assert np.all(per_user["popularity_overlap_at_10"] == 1.0)
+
+
+def test_a_sample_of_users_is_told_with_its_errors(workplace: Workplace) -> None:
+    train = ("train", "--model=most_popular", "--dataset=ratings.csv", "--eval_users=8")
+    assert workplace.cli(*train).status == 0
+    outcome = workplace.cli("evaluate", f"--run_id={workplace.run(step='train').info.run_id}")
+    run = workplace.run(step="train")
+    sample = run.data.tags["test_sample"]
+    assert re.fullmatch(r"8 of \d+ users", sample)
+    assert f"ranked for a sample of {sample}" in outcome.told
+    per_user = pd.read_parquet(workplace.artifact(run, "test/per_user.parquet"))
+    assert len(per_user) == 8
+    value = run.data.metrics["test/ndcg_at_10"]
+    error = run.data.metrics["test/ndcg_at_10_standard_error"]
+    assert value == pytest.approx(per_user["ndcg_at_10"].mean())
+    assert 0 < error < per_user["ndcg_at_10"].std() / 8**0.5
+    note = run.data.tags["mlflow.note.content"]
+    assert f"The test is a sample of {sample}; ± is the standard error." in note
+    assert f"{value:.4f} ± {error:.4f}" in note
+    card = workplace.artifact(run, "model_card.md").read_text()
+    assert f"ranked for each of a sample of {sample}" in card
+    assert "coverage, and what else belongs to all lists together, is that of the sample" in card
+    assert run.data.params["eval_users"] == "8"

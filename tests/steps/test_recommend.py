@@ -171,3 +171,25 @@ def test_a_model_is_wanted(shared: Workplace) -> None:
     outcome = shared.cli("recommend", "--output", "lists.csv")
     assert outcome.status == 1
     assert "Give either --run_id RUN_ID or --model models:/NAME@ALIAS" in outcome.told
+
+
+def test_an_index_needs_products_and_its_recall_is_on_the_run(
+    shared: Workplace, run_id: str
+) -> None:
+    outcome = recommend(shared, run_id, "--output", "hnsw.parquet", "--index", "hnsw")
+    assert outcome.status == 1
+    assert "index=hnsw: scores of NCF are no products" in outcome.told
+    assert not (shared.folder / "hnsw.parquet").exists()
+    train = ("train", "--model", "als", "--dataset", "ratings.csv", "--validate=false")
+    assert shared.cli(*train).status == 0
+    als = shared.run(step="train", model="als").info.run_id
+    for index in ("hnsw", "exact"):
+        words = ("--output", f"als-{index}.parquet", "--index", index)
+        outcome = recommend(shared, als, *words)
+        assert outcome.status == 0, outcome.told
+        assert ("it finds 1.0000 of the exact lists" in outcome.told) == (index == "hnsw")
+    pd.testing.assert_frame_equal(
+        *(pd.read_parquet(shared.folder / f"als-{index}.parquet") for index in ("hnsw", "exact")),
+        rtol=1e-5,
+    )
+    assert shared.run(step="train", model="als").data.metrics["recommend/index_recall_at_10"] == 1

@@ -93,7 +93,8 @@ def workers_of(process: subprocess.Popen[str]) -> dict[int, int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (folder / "cmdline").read_bytes().decode().split("\0")
-            if "--launcher" in words and words[words.index("--launcher") + 1] == str(process.pid):
+            started_by = f"PIPELINE_STARTED_BY={process.pid}"
+            if started_by in (folder / "environ").read_bytes().decode().split("\0"):
                 found[int(words[words.index("--number") + 1])] = int(folder.name)
     return found
 

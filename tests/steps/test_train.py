@@ -278,6 +278,17 @@ def test_collapsed_embeddings_are_enough_for_the_warning(workplace: Workplace) -
     )
 
 
+def test_what_there_is_no_memory_for_is_refused_before_there_is_a_run(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.models.costs.available_memory", lambda: 2.0**10)
+    outcome = workplace.cli("train", "--model", "ease", "--dataset", "ratings.csv")
+    assert outcome.status == 1
+    assert "EASE of " in outcome.told
+    assert "of memory are left here. Take als, svd or two_tower" in outcome.told
+    assert not workplace.runs(step="train")
+
+
 def test_divergence_in_the_first_epoch_fails_with_a_message(workplace: Workplace) -> None:
     outcome = workplace.cli(*TRAIN, "--learning_rate=1e30", "--loss=bce")
     assert outcome.status == 1

@@ -196,6 +196,16 @@ def test_workers_that_only_die_end_the_study(make_workers: MakeWorkers) -> None:
     assert f"{workers.log(0)}:\nno such thing" in message
 
 
+def test_more_is_forgiven_where_a_node_takes_several_with_it(make_workers: MakeWorkers) -> None:
+    workers = make_workers("sys.exit(1)")
+    workers.forgiven = DEATHS + 2
+    workers.start()
+    for _ in range(DEATHS + 2):
+        assert len(replace(workers)) == 1
+    with pytest.raises(UserError, match="8 workers in a row"):
+        replace(workers)
+
+
 def test_progress_forgives(make_workers: MakeWorkers) -> None:
     workers = make_workers("sys.exit(1)")
     workers.start()
