@@ -65,11 +65,11 @@ class EASE(ItemBased):
     def cost(self, dataset: Dataset) -> Cost:
         """X^T X or X X^T, sparse and then dense, its inverse, and F where there is one."""
         n_users, n_items = dataset.n_users, dataset.n_items
-        small, rows = n_items, dataset.activity
+        small, pairs = n_items, pairs_of_interactions(dataset.activity)
+        memory = max(8 * small**2, 4 * small**2 + 12 * min(small**2, pairs))
         if _by_users(dataset):
-            small, rows = n_users, dataset.popularity
-        pairs = pairs_of_interactions(rows)
-        memory = 28 * small**2 + 12 * n_users * n_items if small == n_users else 16 * small**2
+            small, pairs = n_users, pairs_of_interactions(dataset.popularity)
+            memory = 28 * small**2 + 12 * n_users * n_items
         return Cost(
             f"EASE of {n_items:,} items and {n_users:,} users",
             small**3 / INVERSIONS + pairs / PRODUCTS,
