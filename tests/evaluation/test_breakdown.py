@@ -44,7 +44,8 @@ def test_known_answer() -> None:
     board = make_dataset([*train, (0, 3)], [(0, 3)])
     lists = np.array([[0, 1], [2, 1]], np.int32)
     held_out = sparse.csr_matrix(np.array([[0, 1, 0, 0], [1, 1, 0, 0]], np.float32))
-    ranked = Ranked(np.array([2, 3], np.int32), lists, held_out, None)  # type: ignore[arg-type]
+    users = np.array([2, 3], np.int32)
+    ranked = Ranked(users, lists, held_out, None, of=2)  # type: ignore[arg-type]
     table = breakdown(ranked, board, 2).set_index("group")
     # User 3 has one training interaction and the ideal of two hits; user 2 has two, and of one.
     assert table.loc["least active quarter", "ndcg"] == pytest.approx(DISCOUNT / (1 + DISCOUNT))
