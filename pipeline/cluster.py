@@ -34,6 +34,7 @@ from pipeline.process import STARTED_BY
 PACKAGE = Path(__file__).parent
 MOST_ON_NODE = 4  # shares of a node without GPUs: each holds the data in memory
 AHEAD = 2  # blocks per share that are on their way at a time
+LATEST = Path("/tmp/ray/ray_current_cluster")  # where Ray keeps the address of this machine's
 ANSWER_SECONDS = 10.0  # that a cluster may take
 RETRIES = 5  # of a block whose node was lost
 HANDLED = (signal.SIGINT, signal.SIGTERM)
@@ -282,7 +283,7 @@ def connected(address: str | None, own: Iterable[str] = ()) -> Iterator[Cluster]
         UserError: Ray is not installed, or there is no such cluster.
     """
     require("ray", "ray", "--launcher ray")
-    _require_answer(address or os.environ.get("RAY_ADDRESS", ""))
+    _require_answer(_wanted(address))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
@@ -308,6 +309,12 @@ def connected(address: str | None, own: Iterable[str] = ()) -> Iterator[Cluster]
         ray.shutdown()
 
 
+def _wanted(address: str | None) -> str:
+    """The address that Ray would take; "" where it knows none."""
+    named = address or os.environ.get("RAY_ADDRESS", "")
+    return LATEST.read_text().strip() if named in ("", "auto") and LATEST.exists() else named
+
+
 def _require_answer(address: str) -> None:
     """Refuse an address where nobody answers, for which Ray would wait a minute and more."""
     if address.startswith("ray://"):
@@ -327,7 +334,7 @@ def _unknown(address: str, why: str) -> UserError:
     return UserError(
         f"There is no Ray cluster {f'at {address} ' if address else ''}that this machine is a node "
         f"of ({why}). To make one: ray start --head, and on other machines ray start "
-        f"--address=HOST:PORT (docs/cluster.md)."
+        f"--address=HOST:PORT; to forget one that was killed: ray stop (docs/cluster.md)."
     )
 
 
