@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.extras import require
 
 PACKAGE = Path(__file__).parents[1]
+LATEST = Path("/tmp/ray/ray_current_cluster")  # where Ray keeps the address of this machine's
 ANSWER_SECONDS = 10.0  # that a cluster may take
 
 
@@ -33,7 +34,7 @@ def connected(address: str | None, own: Iterable[str] = ()) -> Iterator[Cluster]
         UserError: Ray is not installed, or there is no such cluster.
     """
     require("ray", "ray", "--launcher ray")
-    _require_answer(address or os.environ.get("RAY_ADDRESS", ""))
+    _require_answer(_wanted(address))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
@@ -59,6 +60,12 @@ def connected(address: str | None, own: Iterable[str] = ()) -> Iterator[Cluster]
         ray.shutdown()
 
 
+def _wanted(address: str | None) -> str:
+    """The address that Ray would take; "" where it knows none."""
+    named = address or os.environ.get("RAY_ADDRESS", "")
+    return LATEST.read_text().strip() if named in ("", "auto") and LATEST.exists() else named
+
+
 def _require_answer(address: str) -> None:
     """Refuse an address where nobody answers, for which Ray would wait a minute and more."""
     if address.startswith("ray://"):
@@ -78,7 +85,7 @@ def _unknown(address: str, why: str) -> UserError:
     return UserError(
         f"There is no Ray cluster {f'at {address} ' if address else ''}that this machine is a node "
         f"of ({why}). To make one: ray start --head, and on other machines ray start "
-        f"--address=HOST:PORT (docs/cluster.md)."
+        f"--address=HOST:PORT; to forget one that was killed: ray stop (docs/cluster.md)."
     )
 
 

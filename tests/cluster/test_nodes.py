@@ -152,16 +152,21 @@ def test_blocks_are_answered_in_their_order_and_errors_come_back(cluster: Cluste
         list(cluster.map(ONE, _double, blocks([7]), {"GIVEN": "10"}, 100))
 
 
-def test_there_is_no_such_cluster() -> None:
+def test_there_is_no_such_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"^There is no Ray cluster at 127.0.0.1:1 that .* refused"):
         connected("127.0.0.1:1").__enter__()
     with pytest.raises(UserError, match=r"^ray://head:10001 is an address of Ray Client"):
         connected("ray://head:10001").__enter__()
+    monkeypatch.setattr("pipeline.cluster.connection.LATEST", tmp_path / "killed")
+    (tmp_path / "killed").write_text("127.0.0.1:2")
+    with pytest.raises(
+        UserError, match=r"^There is no Ray cluster at 127.0.0.1:2 that .* ray stop"
+    ):
+        connected(None).__enter__()
 
 
 def test_ray_is_not_imported_before_it_is_asked_for() -> None:
-    modules = "pipeline.cluster.connection, pipeline.steps.main, pipeline.steps.tune"
-    code = f"import sys, {modules}; print('ray' in sys.modules)"
+    code = "import sys, pipeline.cli, pipeline.cluster.nodes; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"
 
