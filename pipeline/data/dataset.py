@@ -20,14 +20,12 @@ from scipy import sparse
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.numbering import Numbered, Places, marked, titled
 from pipeline.data.sizes import larger_tests, statistics
-from pipeline.data.split import FUTURE, NO_TIMES, Split, split_as_given, split_ratings
+from pipeline.data.split import NO_TIMES, Split, notes_of, split_as_given, split_ratings
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, WARM, SplitSettings
 from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
 
 AS_GIVEN = "as-given"
 """The word for a split that came with the data."""
-
-CUT_NOTE, PROTOCOL_NOTE = "cut_note", "protocol_note"
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class Dataset:
             found.index(parts.later),
             found.index(parts.superseded),
             parts.counts,
-            notes_of(parts.settings, protocol, parts.note),
+            notes_of(parts.settings, parts.note, given=protocol.startswith(AS_GIVEN)),
         )
 
     def chunks(self, table: str, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -178,7 +176,7 @@ class Dataset:
         self, values: Values, positive_from: float | None = None
     ) -> npt.NDArray[np.float32]:
         """What each row of ``train`` is worth, [len(train)]; 0 is nothing."""
-        return worth(values, self._ratings, self.column("user"), positive_from)
+        return worth(values, self.column("rating"), self.column("user"), positive_from)
 
     def train_matrix(
         self, values: Values = "binary", positive_from: float | None = None
@@ -224,20 +222,16 @@ class Dataset:
     @cached_property
     def values_taken(self) -> Taken:
         """What ``values`` "auto" is for the training ratings."""
-        return taken(self._ratings)
+        return taken(self.column("rating"))
 
     @property
     def values_explained(self) -> str:
         """``values_taken`` in words, and why."""
-        return explained(self._ratings)
+        return explained(self.column("rating"))
 
     def distinct_values(self) -> tuple[Values, ...]:
         """The choices of ``values`` that are worth comparing on the training ratings."""
-        return distinct(self._ratings)
-
-    @property
-    def _ratings(self) -> npt.NDArray[np.float32]:
-        return self.column("rating")
+        return distinct(self.column("rating"))
 
     @cached_property
     def seen(self) -> sparse.csr_matrix:
@@ -301,11 +295,3 @@ class Dataset:
     def has_superseded(self) -> bool:
         """Whether a pair came again in training."""
         return not self.superseded.empty
-
-
-def notes_of(split: SplitSettings, protocol: str, cut: str | None) -> dict[str, str]:
-    """What a person should know of a split, of its cut and its protocol."""
-    notes = {} if cut is None else {CUT_NOTE: cut}
-    if split.protocol != "time" and not protocol.startswith(AS_GIVEN):
-        notes[PROTOCOL_NOTE] = FUTURE.format(split.protocol)
-    return notes

@@ -40,6 +40,7 @@ FEWER = (
     "is asked for by default: the {2:,} users with {3.least_training} and {3.least_held_out} are "
     "evaluated. --min_warm_training and --min_held_out say otherwise."
 )
+CUT_NOTE, PROTOCOL_NOTE = "cut_note", "protocol_note"  # tags under which runs carry them
 NO_TIMES = "{} has no times, or one for all rows: {} drawn at random, per user (protocol random)."
 FUTURE = (
     "The protocol {} knows the future: what is held out lies among what trains, so figures are "
@@ -279,3 +280,11 @@ def with_segments(
     names = pd.array([WARM, LOW_ACTIVITY, COLD, UNUSED, REPEAT], dtype="str")
     segment = names.take(np.where(evaluated, kinds[user], np.where(later["repeat"], 4, 3)))
     return later.drop(columns="repeat").assign(segment=segment)
+
+
+def notes_of(settings: SplitSettings, cut: str | None, *, given: bool = False) -> dict[str, str]:
+    """What a person should know of a split that was made or ``given``, of its cut and protocol."""
+    notes = {} if cut is None else {CUT_NOTE: cut}
+    if settings.protocol != "time" and not given:
+        notes[PROTOCOL_NOTE] = FUTURE.format(settings.protocol)
+    return notes

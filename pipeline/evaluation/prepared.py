@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from pipeline.console import waiting
-from pipeline.data.dataset import CUT_NOTE, Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sizes import ENOUGH, Size
+from pipeline.data.split import CUT_NOTE
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.stored import StoredDataset
 from pipeline.data.windows import windows_of

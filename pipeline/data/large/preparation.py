@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.checks import CheckedTable
-from pipeline.data.dataset import notes_of
 from pipeline.data.formats import open_table
 from pipeline.data.items import matching, read_items
 from pipeline.data.large.database import RatingsDatabase, connected
@@ -26,7 +25,7 @@ from pipeline.data.numbering import Mask, Places, titled
 from pipeline.data.parts import can_count, divide
 from pipeline.data.reading import Reading
 from pipeline.data.sizes import Counts
-from pipeline.data.split import Counted, Cut, find_cut, settle_rules, with_segments
+from pipeline.data.split import Counted, Cut, find_cut, notes_of, settle_rules, with_segments
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.stored import SUPERSEDED, StoredDataset, TableWriter
 from pipeline.data.which_files import ChosenFiles
@@ -160,7 +159,7 @@ def _written(
         "protocol": settings.word,
         "users": owners,
         "items": catalogue,
-        "notes": notes_of(settings, settings.word, note),
+        "notes": notes_of(settings, note),
     }
 
 
