@@ -20,7 +20,7 @@ from pipeline.fields import EXPERIMENTS, find_file, read_yaml
 from pipeline.models import family
 from pipeline.models.base import Recommender
 from pipeline.own import is_own, module_name
-from pipeline.settings import Settings, refusing_values, unknown_field
+from pipeline.settings import Settings, refusing_values, unknown_field, unknown_fields
 from pipeline.space import short
 
 SHOWN = 4  # fields in the title of an experiment
@@ -184,7 +184,7 @@ def require_known(values: Iterable[str], known: list[str], where: str) -> None:
     Raises:
         UserError: naming each, and the nearest one that is.
     """
-    problems = [unknown_field(str(name), known) for name in values if name not in known]
+    problems = [*unknown_fields([str(name) for name in values if name not in known], known)]
     if problems:
         raise UserError(f"{where}: {'; '.join(problems)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any, ClassVar, Self
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 
 from pipeline.errors import UserError, brief
 
+UNKNOWN = "extra_forbidden"  # pydantic's word
 AUTO = "auto"
 """Of a field that is taken as the data or the machine have it."""
 
@@ -82,7 +83,9 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = [_explain(cls, problem) for problem in error.errors()]
+            names = [_name(cls, each) for each in error.errors() if each["type"] == UNKNOWN]
+            problems = [_explain(cls, each) for each in error.errors() if each["type"] != UNKNOWN]
+            problems += unknown_fields(names, list(cls.model_fields))
             raise UserError(f"{where}: " + "; ".join(problems)) from None
 
 
@@ -95,17 +98,29 @@ def refusing_values() -> Iterator[None]:
         raise ValueError(str(error).partition(": ")[2]) from None
 
 
-def unknown_field(name: str, known: list[str]) -> str:
-    """A message for a name that is no field, with the nearest one that is."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(sorted(known))}"
-    return f"unknown field '{brief(name)}' ({hint})"
+def unknown_fields(names: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    """Messages for names that are no fields, with the nearest one that is, or once with all."""
+    near = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.6) for name in names}
+    for name, found in near.items():
+        if found:
+            yield f"unknown field '{brief(name)}' (did you mean '{found[0]}'?)"
+    others = [f"'{brief(name)}'" for name, found in near.items() if not found]
+    if others:
+        fields = "field" if len(others) == 1 else "fields"
+        yield f"unknown {fields} {', '.join(others)} (known are: {', '.join(sorted(known))})"
+
+
+def unknown_field(name: str, known: Sequence[str]) -> str:
+    """The message for one such name."""
+    return next(unknown_fields([name], known))
+
+
+def _name(cls: type[Settings], problem: Any) -> str:
+    return ".".join(str(part) for part in problem["loc"]) or cls.__name__
 
 
 def _explain(cls: type[Settings], problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"]) or cls.__name__
-    if problem["type"] == "extra_forbidden":
-        return unknown_field(name, list(cls.model_fields))
+    name = _name(cls, problem)
     if problem["type"] == "missing":
         return f"{name} is missing"
     message = problem["msg"].removeprefix("Value error, ")

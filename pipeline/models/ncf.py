@@ -15,11 +15,12 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.models.base import Arrays, EpochRecommender, Recommender, Vectors
-from pipeline.models.costs import Cost, announce, cost_of_training
+from pipeline.models.costs import Cost, announce
 from pipeline.models.exposure import Exposure, exposure
 from pipeline.models.linear import VALUES
 from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.models.starts import start_factors
+from pipeline.models.training_costs import cost_of_training
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
 from pipeline.training.memory import free_memory

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pipeline.models.base import Arrays, Vectors
-from pipeline.models.costs import Cost, announce, cost_of_training
+from pipeline.models.costs import Cost, announce
 from pipeline.models.network import NetworkRecommender
+from pipeline.models.training_costs import cost_of_training
 from pipeline.space import Choice, Range, Space
 from pipeline.training.tables import Table
 from pipeline.training.trainer import OnEpoch, TrainingSettings

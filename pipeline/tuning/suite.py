@@ -18,7 +18,7 @@ from pydantic import Field
 from pipeline.config import Experiment, field_groups, read_experiment
 from pipeline.errors import UserError
 from pipeline.fields import read_yaml
-from pipeline.settings import Settings, unknown_field
+from pipeline.settings import Settings, unknown_fields
 from pipeline.tuning.plan import ROLLING_WINDOWS, Plan, StudySettings
 from pipeline.tuning.study_files import read_plan
 
@@ -90,7 +90,7 @@ def read_suite(file: Path, flags: Mapping[str, Any]) -> Suite:
             experiment = _read_fixed(file, name, others)
             fixed.append(experiment)
             known |= _fields(experiment.model)
-    unknown = [unknown_field(name, sorted(known)) for name in others if name not in known]
+    unknown = [*unknown_fields([name for name in others if name not in known], sorted(known))]
     if unknown:
         raise UserError(f"No study of {file} has it: {'; '.join(unknown)}")
     return Suite(file.stem, settings, studies, fixed, others)

@@ -1,0 +1,63 @@
+"""What the training of a network will take.
+
+Apart from what other models take, whose results no line of the training code makes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pipeline.models.costs import FLOPS, Cost
+from pipeline.training.lazy_adam import is_lazy
+from pipeline.training.memory import free_memory
+from pipeline.training.trainer import TrainingSettings, choose_device
+
+if TYPE_CHECKING:
+    from pipeline.data.dataset import Dataset
+
+# Of a step of a small network on one core, by docs/performance.md.
+PAIR = 1.3e-7  # seconds for each positive and each negative
+LAZY = 3e-7  # for each of them with lazy_adam
+MOVED = 8e-10  # for each number of the tables with adam
+ROW_BYTES = 24  # of an interaction in training: user, item, place in the epoch's order
+DRAWN_BYTES = 16  # of a negative in an epoch: as it is drawn, and once more in its order
+TABLES = 4  # the embeddings, two moments or what stands for them, and a gradient or the start
+
+
+def cost_of_training(
+    what: str,
+    dataset: Dataset,
+    settings: TrainingSettings,
+    *,
+    width: int,
+    embeddings: int,
+    products: int,
+    more: float = 0.0,
+) -> Cost:
+    """Of a network that is trained with these ``settings``.
+
+    Args:
+        width, embeddings: of its tables.
+        products: multiplications of its layers for one pair of a user and an item.
+        more: bytes that it takes beside tables and epochs.
+    """
+    rows, size = len(dataset.train), settings.batch_size
+    if settings.steps_per_epoch is not None:
+        size = math.ceil(rows / settings.steps_per_epoch)
+    steps, candidates = math.ceil(rows / size), rows * (1 + settings.negatives)
+    numbers = width * embeddings
+    seconds = candidates * (PAIR + 6 * products / FLOPS) + steps * numbers * MOVED
+    if is_lazy(numbers, width, size, settings):
+        seconds = candidates * (LAZY + 6 * products / FLOPS)
+    drawn = DRAWN_BYTES * settings.negatives + 24 * settings.verified_negatives
+    device = choose_device(settings.device)
+    on_cpu = device.type == "cpu"
+    return Cost(
+        f"{what} of {dataset.n_users:,} users, {dataset.n_items:,} items and {rows:,} interactions",
+        settings.epochs * seconds if on_cpu else None,
+        TABLES * 4 * numbers + (ROW_BYTES + drawn) * rows + more,
+        f"Take fewer numbers for each user and item (now {width}): tables grow with them.",
+        goes_on=True,
+        available=None if on_cpu else free_memory(device),
+    )
