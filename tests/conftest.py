@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LONG = (
     "test_study_faults", "test_parity", "test_outage", "test_tune", "test_migrate", "test_backup",
     "test_mlflow_run", "test_docs", "test_everything", "test_extending", "test_main", "test_on_ray",
-    "test_offline",
+    "test_offline", "test_together",
 )  # fmt: skip
 YEAR = 365 * 24 * 3600
 GROUP = 10  # users, and items, in each half of a checkerboard

@@ -124,17 +124,12 @@ def on_postgresql(tmp_path: Path, ratings: pd.DataFrame, store: Path, postgresql
     return make_site(tmp_path, ratings, store, postgresql)
 
 
-@pytest.fixture(params=["on_sqlite", "on_postgresql"])
-def site(request: pytest.FixtureRequest) -> Site:
-    found: Site = request.getfixturevalue(request.param)
-    return found
-
-
 def runs_of(site: Site, step: str) -> list[MlflowRun]:
     return site.workplace.runs(step=step)
 
 
-def test_killed_workers_and_launchers_lose_no_trial(site: Site) -> None:
+def test_killed_workers_and_launchers_lose_no_trial(on_postgresql: Site) -> None:
+    site = on_postgresql  # on SQLite: `make soak`
     with site.launched("--workers", "2") as launcher:
         site.wait_for(lambda: len(site.done) >= 1 and is_busy(site, launcher), launcher)
         os.kill(max(workers_of(launcher).values()), signal.SIGKILL)  # in mid-trial
