@@ -30,7 +30,7 @@ GIB = 2**30
 PER_USER, USERS_PER_ITEM = 100, 10
 PART_ROWS = 4_000_000
 EPOCH: dict[str, Any] = {
-    "epochs": 1, "embedding_dim": 16, "layers": (32, 16), "batch_size": 65_536,
+    "epochs": 1, "embedding_dim": 16, "layers": (32, 16), "batch_size": 32_768,
     "learning_rate": 1e-3, "loss": "bce", "device": "cpu",
 }  # fmt: skip
 
