@@ -89,9 +89,10 @@ sys.exit(3)
 def test_signals_reach_a_command_and_one_that_waits_is_taken_back(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    wait = "print('begun', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    "
+    # Heard of even where SIGINT is ignored, as in the background of a shell.
+    wait = "signal.signal(signal.SIGINT, lambda *_: sys.exit(4))\nprint('begun', flush=True)\n"
     logs = [tmp_path / str(number) for number in range(3)]
-    placed = [start(cluster, log, f"{wait}sys.exit(4)") for log in logs]
+    placed = [start(cluster, log, f"{wait}time.sleep(60)") for log in logs]
     for log in logs[:2]:
         wait_until(says(log, "begun"))
     assert placed[2].waiting

@@ -85,8 +85,12 @@ class Workplace:
         before = mlflow.get_tracking_uri()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
-            for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PIPELINE_DATA_DIR"):
-                patch.delenv(name, raising=False)
+            for name in (
+                "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PIPELINE_DATA_DIR",
+                "_MLFLOW_SERVER_ARTIFACT_ROOT",
+            ):  # fmt: skip
+                patch.setenv(name, "")  # so that what a command sets there is taken back
+                patch.delenv(name)
             mlflow.set_tracking_uri(uri or self.uri)
             try:
                 yield
@@ -271,7 +275,7 @@ def environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("MLFLOW_") and name != "PIPELINE_DATA_DIR"
+        if not name.startswith(("MLFLOW_", "_MLFLOW_")) and name != "PIPELINE_DATA_DIR"
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
