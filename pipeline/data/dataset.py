@@ -24,8 +24,7 @@ from pipeline.data.split import NO_TIMES, Split, notes_of, split_as_given, split
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, WARM, SplitSettings
 from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
 
-AS_GIVEN = "as-given"
-"""The word for a split that came with the data."""
+AS_GIVEN = "as-given"  # the word for a split that came with the data
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class Dataset:
         self, values: Values, positive_from: float | None = None
     ) -> npt.NDArray[np.float32]:
         """What each row of ``train`` is worth, [len(train)]; 0 is nothing."""
-        return worth(values, self.column("rating"), self.column("user"), positive_from)
+        return worth(values, self._ratings, self.column("user"), positive_from)
 
     def train_matrix(
         self, values: Values = "binary", positive_from: float | None = None
@@ -222,16 +221,20 @@ class Dataset:
     @cached_property
     def values_taken(self) -> Taken:
         """What ``values`` "auto" is for the training ratings."""
-        return taken(self.column("rating"))
+        return taken(self._ratings)
 
     @property
     def values_explained(self) -> str:
         """``values_taken`` in words, and why."""
-        return explained(self.column("rating"))
+        return explained(self._ratings)
 
     def distinct_values(self) -> tuple[Values, ...]:
         """The choices of ``values`` that are worth comparing on the training ratings."""
-        return distinct(self.column("rating"))
+        return distinct(self._ratings)
+
+    @property
+    def _ratings(self) -> npt.NDArray[np.float32]:
+        return self.column("rating")
 
     @cached_property
     def seen(self) -> sparse.csr_matrix:

@@ -174,6 +174,17 @@ MODELS: list[Recommender] = [
 ]
 
 
+def test_ratings_are_not_kept_where_they_are_only_looked_at(
+    monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    made = prepare("ratings.csv", SPLIT)
+    monkeypatch.setattr(module, "READ_AT_ONCE", 0)
+    stored = load(made.dataset.fingerprint).dataset
+    assert isinstance(stored, StoredDataset)
+    assert stored.values_explained == made.dataset.values_explained
+    assert "rating" not in stored._columns
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 def test_models_learn_the_same_of_what_is_on_disk(
     model: Recommender, monkeypatch: pytest.MonkeyPatch
