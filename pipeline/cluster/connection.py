@@ -19,7 +19,8 @@ from pipeline.errors import UserError
 from pipeline.extras import require
 
 PACKAGE = Path(__file__).parents[1]
-LATEST = Path("/tmp/ray/ray_current_cluster")  # where Ray keeps the address of this machine's
+# Where Ray keeps the address of this machine's cluster.
+LATEST = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
 ANSWER_SECONDS = 10.0  # that a cluster may take
 
 
