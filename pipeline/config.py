@@ -73,6 +73,12 @@ class Experiment(Settings):
         return [module_name(name) for name in names if is_own(name)]
 
     @property
+    def device(self) -> str | None:
+        """Where the model is to be trained: auto, cpu or cuda; None where it has no choice."""
+        device: str | None = self.params.model_dump().get("device")
+        return device
+
+    @property
     def mask(self) -> str:
         """What is kept out of the lists, as runs are tagged: seen, what a user has in training, or
         none."""

@@ -67,7 +67,7 @@ class Inputs:
     @property
     def wants_gpu(self) -> bool:
         """Whether the model takes a GPU where there is one."""
-        return self.experiment.params.model_dump().get("device") not in (None, "cpu")
+        return self.experiment.device not in (None, "cpu")
 
     def prepared(self) -> Prepared:
         """The dataset, as it is prepared here, or prepared again.

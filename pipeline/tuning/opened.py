@@ -257,7 +257,7 @@ def _workers(name: str, plan: Plan, launch: Launch) -> Workers:
     Raises:
         UserError: there is no room for so many, or they could not reach the storage.
     """
-    wanted = plan.experiment.params.model_dump().get("device")
+    wanted = plan.experiment.device
     command, logs = _command(name), STUDIES / name
     if launch.cluster is None:
         each = worker_environments(

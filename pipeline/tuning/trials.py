@@ -55,7 +55,7 @@ def join(storage: str, study_name: str, number: int | None) -> None:
         number = zlib.crc32(f"{platform.node()} {os.getpid()}".encode())
     study, plan = join_study(storage, study_name, number)
     log.info("Worker of study %s: %d trials in all", study_name, plan.budget)
-    wanted = plan.experiment.params.model_dump().get("device") if alone else None
+    wanted = plan.experiment.device if alone else None
     with own_gpu(wanted, Path(gettempdir()) / "ncf-pipeline-gpus"):
         work(study, _Trials(study, plan), _stopping_on_ctrl_c())
     stopped = study.user_attrs[STOPPED]
