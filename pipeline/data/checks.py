@@ -19,13 +19,12 @@ import pyarrow.compute as pc
 from pipeline.data.columns import ALIASES, plain
 from pipeline.data.files import Part
 from pipeline.data.formats import BadRow, Chunk, RawTable, bad_rows
+from pipeline.data.numbering import Mask
 from pipeline.data.times import TimeCells, expected, find_clock
 from pipeline.errors import UserError, brief
 
 _SHOWN = 5
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-
-Mask = npt.NDArray[np.bool_]
 
 
 class CheckedTable:

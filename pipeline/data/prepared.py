@@ -16,7 +16,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.files import Part
 from pipeline.data.large import memory
 from pipeline.data.parquet import count_rows
-from pipeline.data.ratings import read_ratings
+from pipeline.data.ratings import read_chosen
 from pipeline.data.reading import AS_IT_IS, Reading
 from pipeline.data.sources import Source, find
 from pipeline.data.split_check import check_split
@@ -27,13 +27,13 @@ from pipeline.data.which_files import ChosenFiles, choose
 from pipeline.disk import remove_left, sync, unfinished
 from pipeline.errors import UserError, brief
 from pipeline.extras import require
+from pipeline.memory import available_memory
 
 PREPARATION = 2  # raise it when the same bytes and settings would be prepared otherwise
 TABLES = ("users", "items", "train", "later")
 META = "meta.json"
 DATASET = "dataset"  # what is unfinished, by name
-READ_AT_ONCE = 30_000_000
-"""Interactions up to which a dataset is read when it is loaded."""
+READ_AT_ONCE = 30_000_000  # interactions up to which a dataset is read when it is loaded
 GIB = 2**30
 
 
@@ -107,7 +107,7 @@ def _prepare(dataset: str, split: SplitSettings, reading: Reading, *, reuse: boo
     choice = choose(source.path, reading)
     if note := _too_large(source.name, choice):
         return _prepare_large(source, choice, split, reading, inputs, (*notes, note))
-    ratings = read_ratings(source.path, reading)
+    ratings = read_chosen(choice, reading)
     if ratings.held_out is None:
         made = Dataset.from_ratings(source.name, ratings.table, ratings.items, split)
     else:
@@ -143,7 +143,7 @@ def _too_large(name: str, choice: ChosenFiles) -> str | None:
     Raises:
         UserError: they do not fit, and cannot be prepared on disk.
     """
-    needed, there = sum(map(memory.needed, choice.tables)), memory.available()
+    needed, there = sum(map(memory.needed, choice.tables)), available_memory()
     if needed <= there:
         return None
     why = (
@@ -172,7 +172,9 @@ def _prepare_large(
     home().mkdir(parents=True, exist_ok=True)
     with unfinished(home(), DATASET) as partial:
         partial.mkdir()
-        made, told = prepare_large(source.name, choice, split, reading, partial, memory.available())
+        made, told = prepare_large(
+            source.name, choice, split, reading, partial, int(available_memory())
+        )
         folder = home() / made.fingerprint
         if folder.exists():
             notes = [*notes, *_put_aside_damaged(folder)]

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Numbers = npt.NDArray[np.integer]
-Mask = npt.NDArray[np.bool_]
+from pipeline.data.numbering import Mask, Numbers
 
 SPANS = 1 << 16  # into which times are counted
 FAR = 0.25

@@ -22,7 +22,7 @@ from pipeline.data.files import TableFiles
 from pipeline.data.formats import open_table
 from pipeline.data.items import matching, read_items
 from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.which_files import choose
+from pipeline.data.which_files import ChosenFiles, choose
 from pipeline.errors import UserError
 
 
@@ -54,13 +54,21 @@ class Ratings:
 def read_ratings(source_path: Path, reading: Reading = AS_IT_IS) -> Ratings:
     """Read and check the ratings in a file, a folder or a zip.
 
+    Raises:
+        UserError: as ``read_chosen``, or it is not clear what to read.
+    """
+    return read_chosen(choose(source_path, reading), reading)
+
+
+def read_chosen(choice: ChosenFiles, reading: Reading = AS_IT_IS) -> Ratings:
+    """Read and check the ratings in files that are chosen.
+
     Fractions of a second are cut off.
 
     Raises:
-        UserError: the file is not what it should be, or, unless they are to be dropped, rows
+        UserError: a file is not what it should be, or, unless they are to be dropped, rows
             are bad: the first of them are named with line, column, value and what was expected.
     """
-    choice = choose(source_path, reading)
     tables = [_checked(files, reading) for files in choice.tables]
     _require_alike([table for table, _ in tables])
     frame = _frame(pa.concat_tables([good for _, good in tables]))

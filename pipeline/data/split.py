@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pipeline.data.numbering import Mask
 from pipeline.data.parts import Divided, can_count, divide
 from pipeline.data.protocols import (
     Draw,
-    Mask,
     Moments,
     Times,
     cut_moment,

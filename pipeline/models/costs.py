@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-
-if TYPE_CHECKING:
-    pass
+from pipeline.memory import available_memory
 
 log = logging.getLogger("pipeline")
 
@@ -84,43 +79,6 @@ def _say(text: str) -> None:
 def pairs_of_interactions(lengths: npt.NDArray[np.integer]) -> float:
     """Products that X^T X takes, X having rows of these ``lengths``: the sum of their squares."""
     return float((lengths.astype(np.float64) ** 2).sum())
-
-
-def available_memory(root: Path = Path("/")) -> float:
-    """Bytes that processes can still take: the machine's, or a container's where that has less.
-
-    Args:
-        root: where /proc and /sys are.
-    """
-    groups = root / "sys/fs/cgroup"
-    return min(
-        _free_of_machine(root / "proc/meminfo"),
-        _left(groups / "memory.max", groups / "memory.current", groups / "memory.stat"),
-        _left(
-            groups / "memory/memory.limit_in_bytes",
-            groups / "memory/memory.usage_in_bytes",
-            groups / "memory/memory.stat",
-        ),
-    )
-
-
-def _free_of_machine(meminfo: Path) -> float:
-    """What Linux says is available; elsewhere all memory that is built in."""
-    try:
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return float(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _left(limit: Path, used: Path, statistics: Path) -> float:
-    """A control group's limit less what is in use; files that it has read can be dropped."""
-    try:
-        most, taken = float(limit.read_text()), float(used.read_text())  # "max" is no number
-        fields = dict(line.split() for line in statistics.read_text().splitlines())
-        return most - taken + float(fields.get("inactive_file", 0))
-    except (OSError, ValueError):
-        return float("inf")
 
 
 def _size(size: float) -> str:

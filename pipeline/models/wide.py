@@ -10,9 +10,9 @@ import numpy.typing as npt
 from scipy import sparse
 
 from pipeline.errors import UserError, brief
+from pipeline.memory import available_memory
 from pipeline.models import FAMILIES, family
 from pipeline.models.base import Arrays
-from pipeline.models.costs import available_memory
 from pipeline.models.linear import LinearRecommender
 
 if TYPE_CHECKING:

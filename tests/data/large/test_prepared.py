@@ -147,17 +147,6 @@ def test_what_cannot_be_split_leaves_nothing(here: Path) -> None:
     assert left() == []
 
 
-def test_memory_is_that_of_the_machine_or_of_a_limit(here: Path) -> None:
-    limit = 2**32
-    program = f"""
-import resource
-whole = memory.available()
-resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit}))
-print(0 < memory.available() < min({limit}, whole) + 1)
-"""
-    assert run(here, program) == (0, "True\n")
-
-
 def test_rows_are_counted_or_estimated(ratings: pd.DataFrame, here: Path) -> None:
     needed = memory.BYTES_PER_ROW * len(ratings)
     ratings.to_parquet("ratings.parquet")
