@@ -24,6 +24,7 @@ from pipeline.data.split import NO_TIMES, Split, notes_of, split_as_given, split
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, WARM, SplitSettings
 from pipeline.data.values import Taken, Values, distinct, explained, taken, worth
 
+ALL = slice(None)
 AS_GIVEN = "as-given"  # the word for a split that came with the data
 
 
@@ -127,9 +128,9 @@ class Dataset:
         """
         yield getattr(self, table)[list(columns)]
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """A column of ``train``, [len(train)]."""
-        return self.train[name].to_numpy()
+    def column(self, name: str, rows: slice = ALL) -> npt.NDArray[Any]:
+        """A column of ``train``, [n_interactions], or those ``rows`` of it."""
+        return self.train[name].to_numpy()[rows]
 
     def with_titles(self, items: pd.DataFrame) -> Dataset:
         """The same with other titles and genres in ``items``; those found are kept beside them."""
@@ -165,6 +166,11 @@ class Dataset:
     def n_users(self) -> int:
         """Training users."""
         return int(self.train["user"].iloc[-1]) + 1
+
+    @property
+    def n_interactions(self) -> int:
+        """Rows of ``train``."""
+        return int(self.activity.sum())
 
     @property
     def n_items(self) -> int:

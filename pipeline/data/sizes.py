@@ -51,13 +51,12 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         for segment, part in later.groupby("segment")["user"]:
             rows[name := str(segment)] += len(part)
             users.setdefault(name, np.zeros(len(dataset.users), np.bool_))[part] = True
-    n_training = int(dataset.activity.sum())
     begins, ends = _moments(dataset, "train")
     return {
-        "train_interactions": n_training,
+        "train_interactions": dataset.n_interactions,
         "train_users": dataset.n_users,
         "catalogue_items": dataset.n_items,
-        "density": n_training / (dataset.n_users * dataset.n_items),
+        "density": dataset.n_interactions / (dataset.n_users * dataset.n_items),
         "test_interactions": rows[WARM],
         "test_users": int(users[WARM].sum()) if WARM in users else 0,
         "train_from": begins,

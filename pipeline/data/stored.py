@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import ALL, Dataset
 from pipeline.data.fingerprint import COLUMNS
 
 SUPERSEDED = "superseded"  # a table that is there where it has rows
@@ -98,25 +98,40 @@ class StoredDataset(Dataset):
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
                 yield batch.to_pandas()
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """A column of ``train``, [len(train)]."""
+    @cached_property
+    def n_interactions(self) -> int:
+        """Rows of ``train``."""
+        return int(pq.read_metadata(self._path("train")).num_rows)
+
+    def column(self, name: str, rows: slice = ALL) -> npt.NDArray[Any]:
+        """A column of ``train``, [n_interactions], which is kept; or ``rows`` of it, which are not.
+
+        Of the file only what has these rows is read.
+        """
         if name not in self._columns:
-            self._columns[name] = self._read(name)
-        return self._columns[name]
+            if rows != ALL:
+                return self._read(name, rows)
+            self._columns[name] = self._read(name, ALL)
+        return self._columns[name][rows]
 
     @property
     def _ratings(self) -> npt.NDArray[np.float32]:
         """Not kept unless they are: who looks at them has something else made of them."""
-        return self._columns["rating"] if "rating" in self._columns else self._read("rating")
+        return self._columns["rating"] if "rating" in self._columns else self._read("rating", ALL)
 
-    def _read(self, name: str) -> npt.NDArray[Any]:
+    def _read(self, name: str, rows: slice) -> npt.NDArray[Any]:
+        first, last, _ = rows.indices(self.n_interactions)
         with pq.ParquetFile(self._path("train"), memory_map=True) as file:
             kind = file.schema_arrow.field(name).type.to_pandas_dtype()
-            values = np.empty(file.metadata.num_rows, kind)
-        start = 0
-        for rows in self.chunks("train", [name]):
-            values[start : start + len(rows)] = rows[name]
-            start += len(rows)
+            values = np.empty(max(0, last - first), kind)
+            begin = 0
+            for group in range(file.num_row_groups):
+                end = begin + file.metadata.row_group(group).num_rows
+                low, high = max(first, begin), min(last, end)
+                if low < high:
+                    column = file.read_row_group(group, [name]).column(0).to_numpy()
+                    values[low - first : high - first] = column[low - begin : high - begin]
+                begin = end
         return values
 
     @cached_property

@@ -31,7 +31,7 @@ Lists = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
 # By `python -m benchmarks.candidates`: below so many items a full ranking is as quick, and for
 # fewer users than that an index is not built sooner than they are ranked.
-MANY_ITEMS, MANY_USERS = 500_000, 20_000
+MANY_ITEMS, MANY_USERS = 500_000, 50_000
 RECALL = 0.99
 """Share of the exact lists that an index has to find."""
 SAMPLE = 200  # users whose exact lists an index is held against

@@ -139,7 +139,7 @@ BYTES_OF_NUMBER = 12  # of a vector: in double precision and as it is kept, or t
 
 
 def _cost(what: str, dataset: Dataset, width: int, work: _Work, iterations: int) -> Cost:
-    rows, interactions = dataset.n_users + dataset.n_items, len(dataset.train)
+    rows, interactions = dataset.n_users + dataset.n_items, dataset.n_interactions
     width = min(width, dataset.n_users, dataset.n_items)
     operations = work.of_interaction * interactions * width + work.of_row * rows * width**2
     return Cost(

@@ -188,7 +188,7 @@ class SLIM(ItemBased):
 
     def cost(self, dataset: Dataset) -> Cost:
         """The weights that are kept; every item visits the interactions and all others."""
-        interactions, n_items = len(dataset.train), dataset.n_items
+        interactions, n_items = dataset.n_interactions, dataset.n_items
         return Cost(
             f"SLIM of {n_items:,} items and {interactions:,} interactions",
             n_items * (interactions + VISIT * n_items) / UPDATES,

@@ -127,7 +127,7 @@ class SequentialRidge(LinearRecommender):
     def cost(self, dataset: Dataset) -> Cost:
         """A row for every interaction of every cut history; a small solution for every item."""
         rank = min(self.settings.components, dataset.n_users, dataset.n_items)
-        interactions = len(dataset.train)
+        interactions = dataset.n_interactions
         rows = len(CUTS) * interactions
         return Cost(
             f"sequential_ridge of {dataset.n_users:,} users, {dataset.n_items:,} items and "

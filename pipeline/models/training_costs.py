@@ -42,7 +42,7 @@ def cost_of_training(
         products: multiplications of its layers for one pair of a user and an item.
         more: bytes that it takes beside tables and epochs.
     """
-    rows, size = len(dataset.train), settings.batch_size
+    rows, size = dataset.n_interactions, settings.batch_size
     if settings.steps_per_epoch is not None:
         size = math.ceil(rows / settings.steps_per_epoch)
     steps, candidates = math.ceil(rows / size), rows * (1 + settings.negatives)

@@ -8,9 +8,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from pipeline.training.processes import give, number, receive
-from pipeline.training.shards import Portion
+from pipeline.training.shards import Interactions, Portion
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
@@ -28,18 +29,28 @@ class Part(NamedTuple):
     portion: Portion
 
 
-def whole(dataset: Dataset, settings: TrainingSettings) -> tuple[TrainingSettings, Portion]:
-    """All interactions, and the settings with the batch size that these come to."""
-    rows, weights = dataset.train, torch.ones(())
+def interactions_of(
+    dataset: Dataset, settings: TrainingSettings
+) -> tuple[TrainingSettings, Interactions]:
+    """What there is to train on, and the settings with the batch size that this comes to.
+
+    Rows are read by portions: of data that lie on disk no process holds more than its own.
+    """
     if settings.steps_per_epoch is not None:
-        size = math.ceil(len(rows) / settings.steps_per_epoch)
+        size = math.ceil(dataset.n_interactions / settings.steps_per_epoch)
         settings = settings.model_copy(update={"batch_size": size})
+    weights = torch.ones(())
     if settings.rating_confidence:
         values = dataset.train_values(settings.values)
         confidence = torch.from_numpy(values).clamp_min(0) ** settings.rating_confidence
         weights = confidence / confidence.mean()
-    users, items = (torch.tensor(rows[name].to_numpy()) for name in ("user", "item"))
-    return settings, Portion.whole(users, items, weights, dataset.n_items, settings.shards)
+
+    def read(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        users, items = (torch.tensor(dataset.column(name, rows)) for name in ("user", "item"))
+        return users, items, weights[rows].clone() if weights.dim() else weights
+
+    activity, popularity = map(torch.from_numpy, (dataset.activity, dataset.popularity))
+    return settings, Interactions.in_shards(read, activity, popularity, settings.shards)
 
 
 def packed(content: Any) -> bytes:
@@ -54,7 +65,9 @@ def unpacked(content: bytes, device: torch.device) -> Any:
     return torch.load(BytesIO(content), map_location=device, weights_only=False)
 
 
-def give_parts(device: str, network: bytes, settings: TrainingSettings, whole: Portion) -> None:
+def give_parts(
+    device: str, network: bytes, settings: TrainingSettings, interactions: Interactions
+) -> None:
     """Give every other process its part.
 
     Raises:
@@ -62,7 +75,8 @@ def give_parts(device: str, network: bytes, settings: TrainingSettings, whole: P
     """
     for other in range(1, number()):
         give(other, sys.path)  # first: settings and networks may be of one's own modules
-        give(other, Part(device, network, settings, whole.of(other, number())))
+        portion = interactions.portion(other, number())
+        give(other, Part(device, network, settings, portion))
 
 
 def receive_part() -> Part | None:

@@ -12,8 +12,9 @@ it depends on the number of shards, and not on the number of processes that have
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +22,44 @@ from torch import Tensor
 from pipeline.training.loop import Network, TrainingLoop
 from pipeline.training.method import Method
 from pipeline.training.processes import number, summed
+
+
+class ReadRows(Protocol):
+    """Interactions by their rows: users ascending and items, int32 [n], and the confidence of each,
+    float32 [n], or one for all, []."""
+
+    def __call__(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """All interactions, in shards; they are read when a process's portion is asked for."""
+
+    read: ReadRows
+    popularity: Tensor
+    """Interactions of each item, int64 [n_items]."""
+    sizes: tuple[int, ...]
+    """Interactions of each shard; some are empty where users are fewer."""
+
+    @classmethod
+    def in_shards(
+        cls, read: ReadRows, activity: Tensor, popularity: Tensor, shards: int
+    ) -> Interactions:
+        """``activity``: interactions of each user, int64 [n_users], none of them 0."""
+        ends = activity.cumsum(0)
+        n = int(ends[-1])
+        even = torch.tensor([n * shard // shards for shard in range(1, shards)])
+        # A shard begins with the first row of a user.
+        users = torch.searchsorted(ends, even.long(), right=True)
+        cuts = torch.cat([(ends - activity)[users], ends[-1:]])
+        sizes = cuts.diff(prepend=torch.zeros(1, dtype=torch.int64))
+        return cls(read, popularity, tuple(sizes.tolist()))
+
+    def portion(self, process: int = 0, processes: int = 1) -> Portion:
+        """What one of ``processes`` has: shards in a row, read now."""
+        first, last = (each * len(self.sizes) // processes for each in (process, process + 1))
+        rows = slice(sum(self.sizes[:first]), sum(self.sizes[:last]))
+        return Portion(*self.read(rows), self.popularity, self.sizes, range(first, last))
 
 
 @dataclass(frozen=True)
@@ -39,37 +78,6 @@ class Portion:
     """Interactions of each shard there is."""
     shards: range
     """Those that are here."""
-
-    @classmethod
-    def whole(
-        cls, users: Tensor, items: Tensor, weights: Tensor, n_items: int, shards: int
-    ) -> Portion:
-        """All interactions, in so many shards; some are empty where users are fewer.
-
-        Args:
-            users, items: int32 [n], the users ascending.
-            weights: float32 [n] or [].
-        """
-        even = torch.tensor([len(users) * shard // shards for shard in range(1, shards)])
-        # A shard begins with the first row of a user.
-        begins = torch.searchsorted(users, users[even.long()])
-        ends = torch.cat([begins, torch.tensor([len(users)])])
-        sizes = ends.diff(prepend=torch.zeros(1, dtype=torch.int64))
-        popularity = torch.bincount(items, minlength=n_items)
-        return cls(users, items, weights, popularity, tuple(sizes.tolist()), range(shards))
-
-    def of(self, process: int, processes: int) -> Portion:
-        """What one of ``processes`` has of the whole, as its own copy."""
-        first, last = (each * len(self.sizes) // processes for each in (process, process + 1))
-        rows = slice(sum(self.sizes[:first]), sum(self.sizes[:last]))
-        weights = self.weights[rows].clone() if self.weights.dim() else self.weights
-        return replace(
-            self,
-            users=self.users[rows].clone(),
-            items=self.items[rows].clone(),
-            weights=weights,
-            shards=range(first, last),
-        )
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
         """Users and items, int64 [n], weights and how many items there are, for a loop."""

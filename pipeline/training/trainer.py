@@ -22,7 +22,7 @@ from pipeline.training.lazy_adam import LazyAdam
 from pipeline.training.loop import Network
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
-from pipeline.training.parts import give_parts, packed, whole
+from pipeline.training.parts import give_parts, interactions_of, packed
 from pipeline.training.processes import leads, number, of_first, share
 from pipeline.training.shards import Portion, make_loop
 from pipeline.training.threads import one_thread
@@ -136,17 +136,18 @@ class Trainer:
                 f"precision={settings.precision} needs a CUDA device, and this is training on a "
                 f"CPU; use precision=float32."
             )
+        interactions = None
         if isinstance(data, Dataset):
-            settings, data = whole(data, settings)
+            settings, interactions = interactions_of(data, settings)
+            data = interactions.portion(0, number())
         self.network, self.settings, self.generator = network, settings, generator
         self.seed, self.interactions = generator.initial_seed(), sum(data.sizes)
         self.epochs_done = 0
         # As it is before an optimizer is part of it, and given when nothing speaks against that.
         packed_network = packed((network, generator)) if leads() else b""
-        mine = data.of(0, number()) if leads() else data
-        self.loop = make_loop(network, mine, settings, generator)
-        if leads():
-            give_parts(generator.device.type, packed_network, settings, data)
+        self.loop = make_loop(network, data, settings, generator)
+        if leads() and interactions is not None:
+            give_parts(generator.device.type, packed_network, settings, interactions)
         if settings.optimizer == "auto" and isinstance(self.loop.optimizer, LazyAdam):
             _say("optimizer=auto: lazy_adam, since the tables are large against a batch")
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset
 from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.training.losses import LOSSES, find_loss
-from pipeline.training.shards import Portion, ShardedLoop, make_loop
+from pipeline.training.shards import Interactions, ShardedLoop, make_loop
 from pipeline.training.trainer import Trainer, TrainingSettings
 from tests.training.test_trainer import Recorder
 
@@ -22,17 +22,28 @@ USERS = torch.tensor([0, 0, 0, 0, 1, 2, 2, 3, 4, 4, 5], dtype=torch.int32)
 ITEMS = torch.tensor([0, 1, 2, 3, 0, 0, 4, 1, 0, 2, 4], dtype=torch.int32)
 
 
-def whole(shards: int) -> Portion:
-    return Portion.whole(USERS, ITEMS, torch.arange(11.0), 6, shards)
+def in_shards(users: Tensor, items: Tensor, weights: Tensor, n: int, shards: int) -> Interactions:
+    """Interactions with ``n`` items, read as those of a dataset are."""
+
+    def read(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        return users[rows], items[rows], weights[rows] if weights.dim() else weights
+
+    activity, popularity = users.bincount(), items.bincount(minlength=n)
+    return Interactions.in_shards(read, activity, popularity, shards)
 
 
-def sharded(made: NCFMethod, shards: int, portion: Callable[[Portion], Portion]) -> ShardedLoop:
+def whole(shards: int) -> Interactions:
+    return in_shards(USERS, ITEMS, torch.arange(11.0), 6, shards)
+
+
+def sharded(made: NCFMethod, shards: int, process: int = 0, processes: int = 1) -> ShardedLoop:
     """Epochs over 80 interactions of 12 users with 9 items, in shards; the same every time."""
     torch.manual_seed(0)
     pairs = torch.randperm(12 * 9)[:80].sort().values.int()
-    data = Portion.whole(pairs // 9, pairs % 9, torch.linspace(0.5, 1.5, 80), 9, shards)
+    data = in_shards(pairs // 9, pairs % 9, torch.linspace(0.5, 1.5, 80), 9, shards)
     generator = torch.Generator().manual_seed(0)
-    loop = make_loop(NCFNetwork(12, 9, made, generator), portion(data), made, generator)
+    network = NCFNetwork(12, 9, made, generator)
+    loop = make_loop(network, data.portion(process, processes), made, generator)
     assert isinstance(loop, ShardedLoop)
     return loop
 
@@ -54,14 +65,13 @@ def test_there_may_be_fewer_users_than_shards() -> None:
 @pytest.mark.parametrize(("shards", "processes"), [(2, 2), (3, 2), (5, 2), (4, 3), (4, 1)])
 def test_processes_share_the_shards_among_them(shards: int, processes: int) -> None:
     made = whole(shards)
-    parts = [made.of(process, processes) for process in range(processes)]
+    parts = [made.portion(process, processes) for process in range(processes)]
     assert [shard for part in parts for shard in part.shards] == list(range(shards))
-    for name in ("users", "items", "weights"):
-        together = torch.cat([getattr(part, name) for part in parts])
-        assert torch.equal(together, getattr(made, name))
+    expected = zip(("users", "items", "weights"), (USERS, ITEMS, torch.arange(11.0)), strict=True)
+    for name, column in expected:
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), column)
     for part in parts:
         assert len(part.users) == sum(made.sizes[shard] for shard in part.shards)
-        assert part.users.untyped_storage().nbytes() == 4 * len(part.users)  # not of the whole
         assert torch.equal(part.popularity, made.popularity)
     ends = [part.users for part in parts if len(part.users)]
     assert all(one[-1] < other[0] for one, other in pairwise(ends))
@@ -70,7 +80,7 @@ def test_processes_share_the_shards_among_them(shards: int, processes: int) -> N
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 10, 11, 100])
 @pytest.mark.parametrize("shards", [1, 2, 3, 30])
 def test_batches_take_from_every_shard_by_its_size(shards: int, batch_size: int) -> None:
-    made = whole(shards)
+    made = whole(shards).portion()
     steps = made.steps(batch_size)
     assert [sum(of_shard) for of_shard in zip(*steps, strict=True)] == list(made.sizes)
     assert all(0 < sum(step) < batch_size + shards for step in steps)
@@ -112,7 +122,7 @@ def watched(loop: ShardedLoop) -> tuple[list[tuple[Tensor, ...]], Steps]:
 def test_the_gradient_is_that_of_the_mean_over_the_batch(loss: str, l2: float) -> None:
     """What one step over all of a batch has: shards and their sizes do not show."""
     made = replace(MADE, loss=loss, l2=l2, dropout=0.0, negatives=2, batch_size=33)
-    loop = sharded(made, 3, lambda data: data)
+    loop = sharded(made, 3)
     assert any(len(set(step)) > 1 for step in loop.steps)  # not all shares are the same
     network = loop.network
     asked, steps = watched(loop)
@@ -158,9 +168,9 @@ def test_an_epoch_takes_every_interaction_once_with_new_negatives(dataset: Datas
 def test_negatives_go_by_what_is_popular_in_all_shards() -> None:
     # Item 5 is only user 1's; who is in the other shard gets it nevertheless, and item 0 never.
     users, items = torch.tensor([0, 0, 1, 1], dtype=torch.int32), torch.tensor([1, 2, 5, 5])
-    data = Portion.whole(users, items.int(), torch.ones(()), 6, 2)
+    data = in_shards(users, items.int(), torch.ones(()), 6, 2)
     made = replace(MADE, negative_power=1.0, negatives=200, batch_size=4)
-    loop = make_loop(Recorder(), data.of(0, 2), made, torch.Generator().manual_seed(0))
+    loop = make_loop(Recorder(), data.portion(0, 2), made, torch.Generator().manual_seed(0))
     drawn = loop.sampler.draw(loop.users, 200, loop.generator)
     assert set(drawn.unique().tolist()) == {1, 2, 5}
 
@@ -168,8 +178,8 @@ def test_negatives_go_by_what_is_popular_in_all_shards() -> None:
 def test_every_shard_draws_by_itself() -> None:
     """Its batches and its dropout are the same, whichever others are here with it."""
     answers = []
-    for first_of, place in ((4, 3), (2, 1)):  # the last of four alone, then after the third
-        loop = sharded(MADE, 4, lambda data, of=first_of, place=place: data.of(place, of))
+    for place, of in ((3, 4), (1, 2)):  # the last of four alone, then after the third
+        loop = sharded(MADE, 4, place, of)
         asked, _ = watched(loop)
         torch.manual_seed(5)
         loop.run()

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pandas.testing import assert_frame_equal
 
 from pipeline.data import prepared as module
+from pipeline.data.dataset import ALL
 from pipeline.data.files import Part, TableFiles
 from pipeline.data.large import memory
 from pipeline.data.prepared import load, prepare
@@ -28,6 +30,8 @@ from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.popularity import MostPopular
 from pipeline.models.regression import EASE, EASESettings
 from pipeline.settings import Settings
+from pipeline.training.parts import interactions_of
+from pipeline.training.trainer import TrainingSettings
 
 ROOT = Path(__file__).parents[3]
 SPLIT = SplitSettings()
@@ -172,6 +176,49 @@ def test_ratings_are_not_kept_where_they_are_only_looked_at(
     assert isinstance(stored, StoredDataset)
     assert stored.values_explained == made.dataset.values_explained
     assert "rating" not in stored._columns
+
+
+def test_rows_of_a_column_are_read_from_where_they_lie(
+    monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    made = prepare("ratings.csv", SPLIT)
+    monkeypatch.setattr(module, "READ_AT_ONCE", 0)
+    path = made.folder / "train.parquet"
+    made.dataset.train.to_parquet(path, index=False, row_group_size=100)
+    stored = StoredDataset(made.folder, **{
+        name: getattr(made.dataset, name)
+        for name in ("name", "split", "protocol", "users", "items")
+    })  # fmt: skip
+    assert stored.n_interactions == len(made.dataset.train)
+    n = stored.n_interactions
+    for rows in (slice(0, 0), slice(0, 100), slice(99, 101), slice(250, n), slice(n, n), ALL):
+        for name in ("user", "item", "rating"):
+            expected = made.dataset.column(name, rows)
+            np.testing.assert_array_equal(stored.column(name, rows), expected, strict=True)
+            assert (name in stored._columns) == (rows == ALL)
+    np.testing.assert_array_equal(
+        stored.column("item", slice(9, 11)), made.dataset.column("item")[9:11]
+    )
+
+
+def test_a_process_reads_no_more_than_its_own_interactions(
+    monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    made = prepare("ratings.csv", SPLIT)
+    monkeypatch.setattr(module, "READ_AT_ONCE", 0)
+    stored = load(made.dataset.fingerprint).dataset
+    assert isinstance(stored, StoredDataset)
+    settings = TrainingSettings(shards=3, steps_per_epoch=7)
+    portions = []
+    for dataset in (made.dataset, stored):
+        taken, interactions = interactions_of(dataset, settings)
+        assert taken.batch_size == -(-len(made.dataset.train) // 7)
+        portions.append(interactions.portion(1, 2))
+    in_memory, on_disk = portions
+    assert (on_disk.sizes, on_disk.shards) == (in_memory.sizes, in_memory.shards)
+    for name in ("users", "items", "popularity"):
+        assert torch.equal(getattr(on_disk, name), getattr(in_memory, name))
+    assert stored._columns == {}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
