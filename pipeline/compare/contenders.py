@@ -20,7 +20,7 @@ from pipeline.evaluation.sample import SAMPLE
 
 NOT_SETTINGS = {  # params that runs of one experiment may vary, or that the protocol tells
     "seed", "config", "name", "metrics", "dataset", "protocol", "repeats", "split_seed",
-    "device", "eval_users",
+    "device", "embeddings", "eval_users",
 }  # fmt: skip
 MASKS = {"seen": "seen items masked", "none": "seen items not masked"}
 KNOWS_FUTURE = ("random-", "leave-one-out-")  # splits that do not heed time begin so

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from pipeline.models.costs import FLOPS, Cost
 from pipeline.training.lazy_adam import is_lazy
 from pipeline.training.memory import free_memory
+from pipeline.training.parts import REPLICATED_BYTES
+from pipeline.training.processes import number
 from pipeline.training.trainer import TrainingSettings, choose_device
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ LAZY = 3e-7  # for each of them with lazy_adam
 MOVED = 8e-10  # for each number of the tables with adam
 ROW_BYTES = 24  # of an interaction in training: user, item, place in the epoch's order
 DRAWN_BYTES = 16  # of a negative in an epoch: as it is drawn, and once more in its order
-TABLES = 4  # the embeddings, two moments or what stands for them, and a gradient or the start
+TABLE_BYTES = 16  # of a number: it, two moments or what stands for them, a gradient or the start
+WHOLE_BYTES = 8  # of it and its moment, where the first process has the rows of all
 
 
 def cost_of_training(
@@ -48,15 +51,18 @@ def cost_of_training(
     steps, candidates = math.ceil(rows / size), rows * (1 + settings.negatives)
     numbers = width * embeddings
     seconds = candidates * (PAIR + 6 * products / FLOPS) + steps * numbers * MOVED
+    held: float = TABLE_BYTES
     if is_lazy(numbers, width, size, settings):
         seconds = candidates * (LAZY + 6 * products / FLOPS)
+        if settings.embeddings != "replicated":
+            held = min(held, WHOLE_BYTES + REPLICATED_BYTES / number())
     drawn = DRAWN_BYTES * settings.negatives + 24 * settings.verified_negatives
     device = choose_device(settings.device)
     on_cpu = device.type == "cpu"
     return Cost(
         f"{what} of {dataset.n_users:,} users, {dataset.n_items:,} items and {rows:,} interactions",
         settings.epochs * seconds if on_cpu else None,
-        TABLES * 4 * numbers + (ROW_BYTES + drawn) * rows + more,
+        held * numbers + (ROW_BYTES + drawn) * rows + more,
         f"Take fewer numbers for each user and item (now {width}): tables grow with them.",
         goes_on=True,
         available=None if on_cpu else free_memory(device),

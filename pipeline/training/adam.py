@@ -6,14 +6,15 @@ for nothing that is used here. The arithmetic is torch's own fused kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from pipeline.training.processes import summed
+from pipeline.training.processes import share, summed
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # the paper's, and torch's
 
@@ -35,6 +36,20 @@ class Adam:
         self.squares = [torch.zeros_like(each) for each in self.parameters]
         # A count for each, on its device: so the kernel wants it, and a CUDA graph can hold it.
         self.counts = [torch.zeros((), device=each.device) for each in self.parameters]
+
+    def share(self) -> None:
+        """Take the parameters and moments that the first of several processes has."""
+        share([*self.parameters, *self.means, *self.squares, *self.counts])
+
+    @property
+    def held(self) -> list[Tensor]:
+        """All that is learned."""
+        return self.parameters
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Have all parameters in the network for a ``with`` block: they always are."""
+        yield
 
     def begin(self) -> None:
         """Begin a step; there is nothing to do."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 Precision = Literal["float32", "tf32", "bf16"]
 Optimizer = Literal["auto", "adam", "lazy_adam"]
+Embeddings = Literal["auto", "replicated", "sharded"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Method:
     """adam moves all embeddings in every step; lazy_adam those of the batch, without a first
     moment, and takes no weight_decay. auto is lazy_adam where that is quicker, as far as the size
     of the tables and of a batch tell, and there is no weight_decay."""
+    embeddings: Embeddings = "auto"
+    """Under torchrun with lazy_adam: replicated in every process, or sharded by rows, each of which
+    is in one. auto shards them where they would take more than half of a process's free memory;
+    what is learned is the same."""
     weight_decay: Annotated[float, Bounds(ge=0)] = 0.0
     """Adam's coupled decay of all parameters, which also shrinks rows that a batch did not use."""
     l2: Annotated[float, Bounds(ge=0)] = 0.0

@@ -71,9 +71,19 @@ def number() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which of them this process is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def on_this_machine() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
+
+
 def leads() -> bool:
     """Whether this process is the first of several."""
-    return number() > 1 and dist.get_rank() == 0
+    return number() > 1 and rank() == 0
 
 
 def give(other: int, what: Any) -> None:
@@ -162,6 +172,55 @@ def gathered(*tensors: Tensor) -> list[Tensor]:
             columns = [part[..., :count] for part, count in zip(parts, counts, strict=True)]
             found.append(torch.cat(columns, dim=-1))
     return found
+
+
+def from_all(row: Tensor) -> Tensor:
+    """The ``row`` [m] of each process, [processes, m], on a CPU.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    rows = [torch.empty_like(row) for _ in range(number())]
+    with _lost():
+        dist.all_gather(rows, row)
+    return torch.stack(rows)
+
+
+def exchanged(rows: Tensor, given: list[int], taken: list[int]) -> Tensor:
+    """What all processes give this one, in their order, for what it gives them.
+
+    Args:
+        rows: [sum of given, ...], those for the first process first.
+        given, taken: how many are for each process, and come from each.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    found = rows.new_empty(sum(taken), *rows.shape[1:])
+    with _lost():
+        dist.all_to_all_single(found, rows, taken, given)
+    return found
+
+
+def send_tensor(tensor: Tensor, other: int) -> None:
+    """Give the process ``other`` the values of a tensor, which it has one of the same shape for.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    with _lost():
+        dist.send(tensor.contiguous(), other)
+
+
+def receive_tensor(tensor: Tensor, other: int) -> Tensor:
+    """``tensor``, with the values that the process ``other`` gives.
+
+    Raises:
+        LostError: another process has ended.
+    """
+    with _lost():
+        dist.recv(tensor, other)
+    return tensor
 
 
 @contextmanager

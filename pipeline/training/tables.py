@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,16 @@ class Table(nn.Module):
     """
 
     weight: nn.Parameter
-    """[width, n]."""
+    """[width, n]; in processes that have some of its rows each, [width, 0] while they train."""
+    n: int
+    """Embeddings."""
     look_up: Callable[[Tensor], Tensor] | None = None
     """Indices [m] to columns [width, m], where training does not go by ``weight``'s gradient."""
 
     def __init__(self, columns: Tensor) -> None:
         """``columns``: the start, floating [width, n]."""
         super().__init__()
-        self.weight = nn.Parameter(columns.contiguous())
+        self.weight, self.n = nn.Parameter(columns.contiguous()), columns.shape[1]
 
     def forward(self, indices: Tensor) -> Tensor:
         """The columns of ``indices``, int64 [...]: [width, ...]."""
@@ -33,3 +36,14 @@ class Table(nn.Module):
         else:
             columns = self.weight.index_select(1, places)
         return columns.view(-1, *indices.shape)
+
+
+class Modules(Protocol):
+    """A network, as far as its modules go."""
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+
+def tables_of(network: Modules) -> list[Table]:
+    """The tables of a network, each once."""
+    return [part for part in network.modules() if isinstance(part, Table)]

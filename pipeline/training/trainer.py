@@ -22,8 +22,13 @@ from pipeline.training.lazy_adam import LazyAdam
 from pipeline.training.loop import Network
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
-from pipeline.training.parts import give_parts, interactions_of, packed
-from pipeline.training.processes import leads, number, of_first, share
+from pipeline.training.parts import (
+    give_parts,
+    interactions_of,
+    packed_network,
+    with_embeddings_placed,
+)
+from pipeline.training.processes import leads, number, of_first, share, summed
 from pipeline.training.shards import Portion, make_loop
 from pipeline.training.threads import one_thread
 
@@ -139,17 +144,20 @@ class Trainer:
         interactions = None
         if isinstance(data, Dataset):
             settings, interactions = interactions_of(data, settings)
+            settings = with_embeddings_placed(network, settings, generator.device)
             data = interactions.portion(0, number())
         self.network, self.settings, self.generator = network, settings, generator
         self.seed, self.interactions = generator.initial_seed(), sum(data.sizes)
         self.epochs_done = 0
         # As it is before an optimizer is part of it, and given when nothing speaks against that.
-        packed_network = packed((network, generator)) if leads() else b""
+        given = packed_network(network, generator, settings) if leads() else b""
         self.loop = make_loop(network, data, settings, generator)
         if leads() and interactions is not None:
-            give_parts(generator.device.type, packed_network, settings, interactions)
+            give_parts(generator.device.type, given, settings, interactions)
         if settings.optimizer == "auto" and isinstance(self.loop.optimizer, LazyAdam):
             _say("optimizer=auto: lazy_adam, since the tables are large against a batch")
+        if leads() and settings.embeddings == "sharded":
+            _say(f"embeddings are sharded by rows among {number()} processes")
 
     def run(self, on_epoch: OnEpoch | None = None) -> None:
         """Train up to ``settings.epochs``, from where the state stands.
@@ -158,8 +166,11 @@ class Trainer:
             DivergedError: an epoch's loss or result is not finite; ``on_epoch`` never hears of it.
             UserError: a GPU's memory is too small for the batch.
         """
+        watched = on_epoch is not None
         if number() > 1:
-            self._begin_as_first()
+            self.loop.optimizer.share()
+            share(self.network.buffers())
+            self.epochs_done, watched = of_first((self.epochs_done, watched))
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:
                 started = time.perf_counter()
@@ -175,16 +186,11 @@ class Trainer:
                 rate = self.interactions / seconds
                 loss = loss_sum / len(losses)
                 epoch = Epoch(self.epochs_done, loss, loss_sum, seconds, rate, self.state)
-                if of_first(on_epoch is not None and on_epoch(epoch)):
+                with self.loop.optimizer.whole() if watched else nullcontext():
+                    stop = on_epoch is not None and on_epoch(epoch)
+                if of_first(stop):
                     break
         self.loop.optimizer.release()
-
-    def _begin_as_first(self) -> None:
-        of_optimizer = self.loop.optimizer.state_dict()["state"].values()
-        share(
-            [*self.network.state_dict().values(), *(t for of in of_optimizer for t in of.values())]
-        )
-        self.epochs_done = of_first(self.epochs_done)
 
     @contextmanager
     def _enough_memory(self) -> Iterator[None]:
@@ -203,13 +209,13 @@ class Trainer:
 
     def _require_finite(self, loss_sum: float) -> None:
         """The last step shows in the parameters alone: losses are taken before their step."""
-        parts = [(part.abs() < LARGEST).all() for part in self.network.parameters()]
-        finite = bool(torch.stack(parts).all())
-        if not math.isfinite(loss_sum) or not finite:
-            lost = math.isfinite(loss_sum)
+        ends = [end for part in self.loop.optimizer.held if part.numel() for end in part.aminmax()]
+        far = torch.stack(ends).abs().lt(LARGEST).logical_not()  # NaN is, too
+        (lost,) = summed([far.sum()])  # a process may have others than this one
+        if not math.isfinite(loss_sum) or lost:
             what = (
                 "A parameter became huge, infinite or NaN"
-                if lost
+                if math.isfinite(loss_sum)
                 else f"The loss became {loss_sum}"
             )
             raise DivergedError(

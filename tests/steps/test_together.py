@@ -22,7 +22,8 @@ from tests.steps.workplace import Outcome, Workplace, finish, run_told, untimed,
 EPOCHS = 8
 TRAIN = (
     "train", "--config=small.yaml", "--dataset=ratings.csv", "--windows=0.85", "--batch_size=128",
-    f"--epochs={EPOCHS}", "--patience=none", "--reuse=false",
+    f"--epochs={EPOCHS}", "--patience=none", "--reuse=false", "--optimizer=lazy_adam",
+    "--embeddings=sharded",
 )  # fmt: skip
 FITS = ("window_0.85", "final")
 
