@@ -193,8 +193,12 @@ def server(shared: Workplace) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """A Ray cluster of two nodes with a CPU each; the first is the head, where launchers run."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    """A Ray cluster of two nodes with a CPU each; the first is the head, where launchers run.
+
+    It asks for a token, as one that ``ray start`` makes does where there is one.
+    """
+    asking = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    os.environ.update(asking, RAY_USAGE_STATS_ENABLED="0")
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 100_000_000}
@@ -203,8 +207,12 @@ def nodes() -> Iterator[Any]:
     head = {"include_dashboard": False, "_system_config": settings}
     made = Cluster(initialize_head=True, head_node_args={**small, **head})
     made.add_node(**small)
+    del os.environ["RAY_AUTH_MODE"]  # users do not set it
     yield made
+    os.environ["RAY_AUTH_MODE"] = "token"
     made.shutdown()
+    for variable in asking:
+        del os.environ[variable]
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ PACKAGE = Path(__file__).parents[1]
 # Where Ray keeps the address of this machine's cluster.
 LATEST = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
 ANSWER_SECONDS = 10.0  # that a cluster may take
+# Where Ray looks for the token of a cluster that asks for one.
+TOKEN_VARIABLES, TOKEN_FILE = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"), ".ray/auth_token"
 
 
 @contextmanager
@@ -37,6 +39,8 @@ def connected(address: str | None, own: Iterable[str] = ()) -> Iterator[Cluster]
     require("ray", "ray", "--launcher ray")
     _require_answer(_wanted(address))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if _has_token():  # ray start then asks for it, and ray.init with an address does not send it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
 
@@ -59,6 +63,11 @@ def connected(address: str | None, own: Iterable[str] = ()) -> Iterator[Cluster]
         yield Cluster()
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    named = any(os.environ.get(variable) for variable in TOKEN_VARIABLES)
+    return named or (Path.home() / TOKEN_FILE).exists()
 
 
 def _wanted(address: str | None) -> str:
@@ -86,7 +95,9 @@ def _unknown(address: str, why: str) -> UserError:
     return UserError(
         f"There is no Ray cluster {f'at {address} ' if address else ''}that this machine is a node "
         f"of ({why}). To make one: ray start --head, and on other machines ray start "
-        f"--address=HOST:PORT; to forget one that was killed: ray stop (docs/cluster.md)."
+        f"--address=HOST:PORT; to forget one that was killed: ray stop. A cluster may ask for a "
+        f"token, in ~/.ray/auth_token where it was started, which every machine needs "
+        f"(docs/cluster.md)."
     )
 
 
