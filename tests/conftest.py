@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.split_settings import SplitSettings
+from pipeline.process import collect_rarely
 
 if TYPE_CHECKING:
     from tests.steps.workplace import Workplace
@@ -26,6 +28,8 @@ LONG = (
 )  # fmt: skip
 YEAR = 365 * 24 * 3600
 GROUP = 10  # users, and items, in each half of a checkerboard
+
+collect_rarely()  # as a command does
 
 
 def make_ratings(
@@ -113,6 +117,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not torch.cuda.is_available():
         items[:] = [item for item in items if item not in for_gpu]
         config.hook.pytest_deselected(items=for_gpu)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: to search it for garbage is a fifth of the tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
