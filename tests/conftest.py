@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from tests.steps.workplace import Workplace
 
 LONG = (
-    "test_study_faults", "test_parity", "test_outage", "test_tune", "test_migrate", "test_backup",
-    "test_mlflow_run", "test_docs", "test_everything", "test_extending", "test_main", "test_on_ray",
-    "test_offline", "test_together",
+    "test_outage", "test_parity", "test_study_faults", "test_tune", "test_docs", "test_on_ray",
+    "test_backup", "test_migrate", "test_proxy", "test_mlflow_run", "test_delivery",
+    "test_server_doors", "test_main", "test_resume", "test_offline", "test_interrupted",
+    "test_killed", "test_server", "test_recommend", "test_extending", "test_everything",
+    "test_together", "test_mishaps",
 )  # fmt: skip
 YEAR = 365 * 24 * 3600
 GROUP = 10  # users, and items, in each half of a checkerboard
