@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
+# Each of hundreds of processes would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # The tracking store, whole or not at all: `mlflow run` would make it bit by bit.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,17 +16,22 @@ import pytest
 from pipeline.data.dataset import Dataset
 from pipeline.data.ratings import read_ratings
 from pipeline.data.split_settings import SplitSettings
+from pipeline.process import collect_rarely
 
 if TYPE_CHECKING:
     from tests.steps.workplace import Workplace
 
 LONG = (
-    "test_study_faults", "test_parity", "test_outage", "test_tune", "test_migrate", "test_backup",
-    "test_mlflow_run", "test_docs", "test_everything", "test_extending", "test_main", "test_on_ray",
-    "test_offline", "test_together",
+    "test_outage", "test_parity", "test_study_faults", "test_tune", "test_docs", "test_on_ray",
+    "test_backup", "test_migrate", "test_proxy", "test_mlflow_run", "test_delivery",
+    "test_server_doors", "test_main", "test_resume", "test_offline", "test_interrupted",
+    "test_killed", "test_server", "test_recommend", "test_extending", "test_everything",
+    "test_together", "test_mishaps",
 )  # fmt: skip
 YEAR = 365 * 24 * 3600
 GROUP = 10  # users, and items, in each half of a checkerboard
+
+collect_rarely()  # as a command does
 
 
 def make_ratings(
@@ -113,6 +119,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not torch.cuda.is_available():
         items[:] = [item for item in items if item not in for_gpu]
         config.hook.pytest_deselected(items=for_gpu)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: to search it for garbage is a fifth of the tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,14 @@ from pipeline.models import FAMILIES, family
 from tests.steps.workplace import ROOT, Workplace, environment, make_workplace
 
 IMPORT_RUN = "from pipeline.cli import run"
+# What is said at the end of a command, and steps that fit nothing.
+LIGHT = """
+import sys
+from pipeline.steps import ending
+assert "matplotlib" not in sys.modules
+from pipeline.steps import compare, import_ledger, migrate, prepare, recommend, sync
+assert "torch" not in sys.modules
+"""
 # What a command has imported when it ends.
 IMPORTS = """
 import json, sys
@@ -49,6 +57,10 @@ def helped(*words: str) -> tuple[str, list[str]]:
     assert done.returncode == 0, done.stderr
     told, _, imported = done.stdout.rstrip().rpartition("\n")
     return told, json.loads(imported)
+
+
+def test_only_what_fits_waits_for_torch() -> None:
+    subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, env=environment(), check=True)
 
 
 def test_help_is_quick_and_names_every_entry_point() -> None:

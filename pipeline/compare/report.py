@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -21,7 +22,9 @@ from pipeline.compare.over_time import Backtest
 from pipeline.compare.over_time_tables import section as over_time_section
 from pipeline.compare.result import Comparison
 from pipeline.compare.tables import Section, sections
-from pipeline.drawing import Drawn
+
+if TYPE_CHECKING:  # who only says where a report is draws nothing
+    from pipeline.drawing import Drawn
 
 REPORT = "report.html"
 """The artifact, which MLflow's UI shows as a page."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 import mlflow
-from mlflow.entities import LoggedModelStatus, Metric
+from mlflow.entities import FileInfo, LoggedModelStatus, Metric
 from mlflow.entities import Run as MlflowRun
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 NONE: frozenset[str] = frozenset()
+List = Callable[[str | None], list[FileInfo]]
+"""Lists a folder, or what is at the top."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,9 @@ def contents(client: mlflow.MlflowClient, run_id: str, must: Contents) -> Conten
     """
     run = client.get_run(run_id)
     folders = {str(PurePosixPath(name).parent) for name in must.files}
+    list_files = files_at(client, run.info.artifact_uri).list_artifacts
     files = [
-        each.path
-        for folder in folders
-        for each in client.list_artifacts(run_id, None if folder == "." else folder)
+        each.path for folder in folders for each in list_files(None if folder == "." else folder)
     ]
     outputs = run.outputs.model_outputs if run.outputs and must.models else []
     models: list[Any] = [client.get_logged_model(each.model_id) for each in outputs]
@@ -82,6 +85,16 @@ def contents(client: mlflow.MlflowClient, run_id: str, must: Contents) -> Conten
         files=files,
         models=[each.name for each in models if each.status == LoggedModelStatus.READY],
     )
+
+
+def files_at(client: mlflow.MlflowClient, location: str | None) -> ArtifactRepository:
+    """The files of a run or model, by where the store keeps them.
+
+    To list those of a run, the client asks for the run twice and for the models of its experiment,
+    at every folder.
+    """
+    uri = str(client.tracking_uri)
+    return get_artifact_repository(str(location), uri, uri)
 
 
 def last_points(run: MlflowRun) -> list[Metric]:

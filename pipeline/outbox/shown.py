@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import mlflow
-from mlflow.entities import FileInfo
 from mlflow.entities import Run as MlflowRun
 
-from pipeline.outbox.contents import last_points
+from pipeline.outbox.contents import List, last_points
 from pipeline.outbox.journal import Entry
 from pipeline.outbox.replies import NotShownError
 
@@ -45,9 +44,7 @@ def require_batch(run: MlflowRun, entry: Entry) -> None:
     require_shown("metric", (key for key, *_ in points), shown)
 
 
-def require_files(
-    folder: Path, list_files: Callable[[str | None], list[FileInfo]], below: str = ""
-) -> None:
+def require_files(folder: Path, list_files: List, below: str = "") -> None:
     """Look for the files of a folder, with their sizes, in what the store lists; for those that are
     ``below`` a path in it, where that is given.
 

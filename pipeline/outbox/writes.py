@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from pipeline.outbox.contents import EMPTY, Contents, contents, listed
+from pipeline.outbox.contents import EMPTY, Contents, contents, files_at, listed
 from pipeline.outbox.journal import Entry
 from pipeline.outbox.shown import (
     answers,
@@ -80,7 +80,8 @@ def write(client: mlflow.MlflowClient, entry: Entry, files: Path) -> None:
         require_shown("dataset", [entry.content["dataset"]["digest"]], held.datasets)
     elif entry.kind == ARTIFACTS:
         client.log_artifacts(entry.run, str(files))
-        require_files(files, lambda folder: client.list_artifacts(entry.run, folder))
+        location = client.get_run(entry.run).info.artifact_uri
+        require_files(files, files_at(client, location).list_artifacts)
     elif entry.kind == MODEL:
         _write_model(client, entry, files)
     elif entry.kind == END:

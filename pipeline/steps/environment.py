@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from functools import cache
 from importlib.metadata import distributions
 from typing import Any
 
@@ -30,11 +31,16 @@ def log_environment(run: Run, experiment: Experiment) -> None:
         "cpus": os.cpu_count(),
         "device": _device(experiment),
     }
-    installed = (each.metadata for each in distributions())  # read anew whenever it is asked for
-    packages = sorted({f"{each['Name']}=={each['Version']}" for each in installed}, key=str.lower)
     run.log_json(machine, MACHINE)
-    run.log_text("\n".join(packages) + "\n", REQUIREMENTS)
+    run.log_text("\n".join(_packages()) + "\n", REQUIREMENTS)
     run.set_tags({"device": machine["device"]})
+
+
+@cache
+def _packages() -> list[str]:
+    """Names and versions of what is installed, read once for all runs of a process."""
+    installed = (each.metadata for each in distributions())  # parsed anew at each access
+    return sorted({f"{each['Name']}=={each['Version']}" for each in installed}, key=str.lower)
 
 
 def chosen_device(experiment: Experiment) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -97,8 +96,7 @@ def _download(run: Run, folder: str) -> Path:
     for each in outputs.model_outputs if outputs else []:
         model = client.get_logged_model(each.model_id)
         if model.name == NAME and model.status == LoggedModelStatus.READY:
-            listed = partial(client.list_logged_model_artifacts, model.model_id)
-            return fetch(client, model.artifact_location, listed, "", Path(folder))
+            return fetch(client, model.artifact_location, "", Path(folder))
     raise FileNotFoundError(f"it has logged no {NAME}, or only a part of one")
 
 

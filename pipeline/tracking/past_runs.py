@@ -14,6 +14,7 @@ from mlflow.tracking.fluent import _get_experiment_id  # MLflow has no public na
 
 from pipeline.compare.evaluated import FROM_LEDGER
 from pipeline.errors import UserError
+from pipeline.outbox.contents import files_at
 from pipeline.outbox.delivery import shown_uri
 from pipeline.tracking.dead import PROCESS
 from pipeline.tracking.runs import Run
@@ -58,7 +59,8 @@ class PastRuns:
             )
             for run in found:
                 ended = run.info.status == "FINISHED"
-                whole = ended and ask(self.client.list_artifacts, run.info.run_id, FOLDER)
+                files = files_at(self.client, run.info.artifact_uri)
+                whole = ended and ask(files.list_artifacts, FOLDER)
                 group = self.complete if whole else self.unfinished
                 group[run.data.tags[KEY]] = Run(run.info.run_id)
         except MlflowException as error:

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from io import BytesIO
 from math import isnan
 from pathlib import Path
@@ -215,8 +214,7 @@ class Run:
 
         def fetch_it() -> Path:
             location = self.client.get_run(self.id).info.artifact_uri
-            listed = partial(self.client.list_artifacts, self.id)
-            return fetch(self.client, location, listed, artifact, folder)
+            return fetch(self.client, location, artifact, folder)
 
         try:
             return ask(fetch_it)

@@ -11,7 +11,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import UserError, brief
@@ -50,6 +49,8 @@ class Journal:
         Raises:
             UserError: the file is missing, damaged or no journal.
         """
+        import torch
+
         journal = cls(path)
         try:
             _require_whole(path)
@@ -98,6 +99,8 @@ class Journal:
     def _write(self) -> None:
         if self.path is None:
             return
+        import torch  # takes a second, and not all who import this have anything to write
+
         content = {"epochs": self.records, "finished": self.finished, "state": self._state}
         part = self.path.with_name(f".{self.path.name}.partial")  # no other writes this journal
         try:

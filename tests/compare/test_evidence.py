@@ -46,8 +46,9 @@ def place(evaluated: Workplace) -> Iterator[Workplace]:
     for i, (run, folder) in enumerate(zip(runs, folders, strict=True)):
         shutil.rmtree(folder)
         (evaluated.folder / f"kept_{i}").rename(folder)
+        now = evaluated.client.get_run(run.info.run_id).data.metrics
         for name, value in run.data.metrics.items():
-            if evaluated.client.get_run(run.info.run_id).data.metrics[name] != value:
+            if now[name] != value:
                 overwrite(evaluated, name, value)
         evaluated.client.set_tag(run.info.run_id, "test_evidence", run.data.tags["test_evidence"])
 

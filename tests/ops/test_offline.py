@@ -13,7 +13,7 @@ from mlflow.entities import Run as MlflowRun
 
 from pipeline.errors import UserError
 from pipeline.ops.offline import deliver_offline_store, use_offline_store
-from tests.steps.workplace import Workplace, make_workplace, served
+from tests.steps.workplace import Workplace, make_team, make_workplace, served
 from tests.tracking.stores import held
 
 DEAD = "http://127.0.0.1:9"  # nobody listens there
@@ -21,9 +21,11 @@ TRAIN = ("train", "--config", "small.yaml", "--dataset", "ratings.csv", "--epoch
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame) -> Iterator[str]:
+def team(
+    tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path
+) -> Iterator[str]:
     """The URL of a server that comes back."""
-    with served(make_workplace(tmp_path_factory.mktemp("team"), ratings, None), "127.0.0.1") as url:
+    with served(make_team(tmp_path_factory.mktemp("team"), ratings, store), "127.0.0.1") as url:
         yield url
 
 

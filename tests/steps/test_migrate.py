@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.steps.workplace import Workplace, finish, make_workplace, served, wait_until
+from tests.steps.workplace import Workplace, finish, make_team, served, wait_until
 from tests.tracking.stores import fill, held
 
 
@@ -24,11 +24,10 @@ def source(shared: Workplace) -> Workplace:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path) -> Workplace:
     """A folder to start commands in, and to keep a server in."""
-    return make_workplace(tmp_path_factory.mktemp("team"), ratings, store)
+    return make_team(tmp_path_factory.mktemp("team"), ratings, store)
 
 
 def test_a_killed_migration_to_a_server_is_completed(source: Workplace, team: Workplace) -> None:
-    (team.folder / "mlflow.db").unlink()  # the server's own keeps artifacts where it says
     with served(team, "127.0.0.1") as url:
         words = ("migrate", "--from", source.uri, "--to", url)
         process = team.start("pipeline", *words)

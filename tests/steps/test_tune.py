@@ -169,7 +169,7 @@ def test_the_end_says_what_was_chosen(project: Workplace, told: str) -> None:
 
 def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None:
     before = {trial.number: trial.params for trial in counting(study_of(project).trials)}
-    again = project.call(*TUNE, "--n_trials", "7")
+    again = project.call(*TUNE, "--n_trials", "7", "--workers", "1")
     assert again.status == 0, again.told
     after = {trial.number: trial.params for trial in counting(study_of(project).trials)}
     assert len(after) == 7
@@ -184,7 +184,7 @@ def test_more_trials_go_on_with_the_study(project: Workplace, told: str) -> None
 
 def test_a_timeout_ends_the_search_but_not_the_study(project: Workplace, told: str) -> None:
     before = len(counting(study_of(project).trials))
-    again = project.call(*TUNE, "--n_trials", "1000", "--timeout", "1")
+    again = project.call(*TUNE, "--n_trials", "1000", "--timeout", "1", "--workers", "1")
     assert again.status == 0, again.told
     assert "No further trial begins: the timeout is over." in again.told
     trials = counting(study_of(project).trials)
@@ -264,7 +264,7 @@ def test_a_worse_model_does_not_become_champion(project: Workplace, told: str) -
         yaml.safe_dump({**yaml.safe_load(SVD_STUDY), **worse})
     )
     champion = project.client.get_model_version_by_alias("study-ratings", "champion")
-    outcome = project.call("pipeline", "tune", "--study", "worse.yaml", *TUNE[4:])
+    outcome = project.call("pipeline", "tune", "--study", "worse.yaml", *TUNE[4:], "--workers", "1")
     assert outcome.status == 0, outcome.told
     still = project.client.get_model_version_by_alias("study-ratings", "champion")
     assert still.version == champion.version
@@ -327,6 +327,7 @@ def test_mlflow_run(project: Workplace, told: str) -> None:
     outcome = project.call(
         "mlflow", "run", ".", "--env-manager", "local", "-e", "tune", "-P", "study=study.yaml",
         "-P", "dataset=ratings.csv", "-P", "study_name=by-mlflow", "-P", "n_trials=2",
+        "-P", "workers=1",
     )  # fmt: skip
     assert outcome.status == 0, outcome.told
     (parent,) = project.runs(study="by-mlflow", step="tune")

@@ -47,6 +47,7 @@ dropout: 0.1
 windows: [0.7, 0.85]
 """
 PASSWORD = "s3cret-Passw0rd"  # of a database; must never be seen anywhere
+PROXIED = "mlflow-artifacts:/0"  # where a server says that experiment 0 has its files
 DEADLINE = 60.0  # seconds, for what takes one or two
 
 
@@ -197,12 +198,22 @@ def make_workplace(folder: Path, ratings: pd.DataFrame, store: Path | None) -> W
     ratings.to_csv(folder / "ratings.csv", index=False)
     (folder / "small.yaml").write_text(SMALL)
     if store is not None:
-        shutil.copy(store, folder / "mlflow.db")
-        with sqlite3.connect(folder / "mlflow.db") as database:
-            location = str(folder / "mlruns" / "0")
-            database.execute("UPDATE experiments SET artifact_location = ?", (location,))
-        database.close()
+        copy_store(store, folder, str(folder / "mlruns" / "0"))
     return Workplace(folder)
+
+
+def make_team(folder: Path, ratings: pd.DataFrame, store: Path) -> Workplace:
+    """A workplace whose store is as a server makes it that keeps artifacts itself."""
+    copy_store(store, folder, PROXIED)
+    return make_workplace(folder, ratings, None)
+
+
+def copy_store(store: Path, folder: Path, artifacts: str) -> None:
+    """Copy an empty store into ``folder``, to keep files of its first experiment elsewhere."""
+    shutil.copy(store, folder / "mlflow.db")
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (artifacts,))
+    database.close()
 
 
 def make_project(folder: Path, ratings: pd.DataFrame, store: Path | None) -> Workplace:
@@ -210,9 +221,7 @@ def make_project(folder: Path, ratings: pd.DataFrame, store: Path | None) -> Wor
     for name in ("MLproject", "conda.yaml"):
         shutil.copy(ROOT / name, folder)
     for name in ("pipeline", "experiments"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*")
-        )
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*", "*.pyc.*"))
     return make_workplace(folder, ratings, store)
 
 
@@ -294,7 +303,7 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[str] | None =
         if process is not None and process.poll() is not None:
             pytest.fail(f"the process has ended with {process.returncode}: {process.communicate()}")
         assert time.monotonic() < until, "waited too long"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def run_told(process: subprocess.Popen[str]) -> str:

@@ -13,7 +13,15 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.steps.workplace import Workplace, answers, free_port, start_server, wait_until
+from tests.steps.workplace import (
+    PROXIED,
+    Workplace,
+    answers,
+    copy_store,
+    free_port,
+    start_server,
+    wait_until,
+)
 
 
 class Server:
@@ -40,8 +48,10 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
-    """A server for the time of a ``with`` block."""
+def running(folder: Path, store: Path | None = None) -> Iterator[Server]:
+    """A server for the time of a ``with`` block; with ``store``, it need not make its own."""
+    if store is not None:
+        copy_store(store, folder, PROXIED)
     server = Server(folder)
     server.start()
     try:

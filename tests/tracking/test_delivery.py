@@ -66,8 +66,8 @@ def here(workplace: Workplace) -> Iterator[Workplace]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("server")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server"), store) as server:
         yield server
 
 

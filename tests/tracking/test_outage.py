@@ -26,8 +26,8 @@ OWN = {"MLmodel"}  # of a model's files: holds its id, its run's id and a time
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("server")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server"), store) as server:
         mlflow.MlflowClient(server.url).create_experiment(EXPERIMENT)
         yield server
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.errors import UserError
 from pipeline.ops.migration.migrate import migrate
-from tests.steps.workplace import PASSWORD, Workplace, make_workplace, served
+from tests.steps.workplace import PASSWORD, Workplace, make_team, make_workplace, served
 from tests.tracking.stores import END, fill, held, make_run
 
 WRITES = (
@@ -54,9 +54,11 @@ def target(tmp_path: Path, ratings: pd.DataFrame, store: Path) -> Iterator[Workp
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame) -> Iterator[str]:
+def team(
+    tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame, store: Path
+) -> Iterator[str]:
     """The URL of a server of a team, which keeps artifacts."""
-    with served(make_workplace(tmp_path_factory.mktemp("team"), ratings, None), "127.0.0.1") as url:
+    with served(make_team(tmp_path_factory.mktemp("team"), ratings, store), "127.0.0.1") as url:
         yield url
 
 
