@@ -55,7 +55,7 @@ class Size(NamedTuple):
         users, items = round(self.users), round(self.items)
         rows = round(0.8 * self.interactions)
         stand_in = SimpleNamespace(
-            n_users=users, n_items=items, train=range(rows),
+            n_users=users, n_items=items, n_interactions=rows,
             activity=np.array([np.sqrt(rows * rows / users)]),
             popularity=np.array([np.sqrt(rows * rows / items)]),
             items=pd.DataFrame({"genres": [""]}),
