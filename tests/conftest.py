@@ -209,22 +209,29 @@ def nodes() -> Iterator[Any]:
 
     It asks for a token, as one that ``ray start`` makes does where there is one.
     """
-    asking = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
-    os.environ.update(asking, RAY_USAGE_STATS_ENABLED="0")
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 32, RAY_USAGE_STATS_ENABLED="0")
     from ray.cluster_utils import Cluster
+
+    class Asking(Cluster):
+        """Its nodes ask; who starts commands for it has set no mode, as users have not."""
+
+        def add_node(self, **given: Any) -> Any:
+            os.environ["RAY_AUTH_MODE"] = "token"
+            try:
+                return super().add_node(**given)
+            finally:
+                os.environ.pop("RAY_AUTH_MODE", None)
 
     small = {"num_cpus": 1, "object_store_memory": 100_000_000}
     # Others may fill this machine's memory, and keep its cores busy.
     settings = {"memory_monitor_refresh_ms": 0, "worker_niceness": 0}
     head = {"include_dashboard": False, "_system_config": settings}
-    made = Cluster(initialize_head=True, head_node_args={**small, **head})
+    made = Asking(initialize_head=True, head_node_args={**small, **head})
     made.add_node(**small)
-    del os.environ["RAY_AUTH_MODE"]  # users do not set it
     yield made
-    os.environ["RAY_AUTH_MODE"] = "token"
     made.shutdown()
-    for variable in asking:
-        del os.environ[variable]
+    for variable in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        os.environ.pop(variable, None)
 
 
 @pytest.fixture(scope="session")
