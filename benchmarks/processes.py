@@ -83,12 +83,9 @@ def take_part(
     answers: SimpleQueue[Took], rank: int, processes: int, port: int, embeddings: int, case: Case
 ) -> None:
     """One of the processes, which torchrun would start."""
-    for value, names in (
-        (rank, ("RANK", "LOCAL_RANK")),
-        (processes, ("WORLD_SIZE", "LOCAL_WORLD_SIZE")),
-    ):
-        os.environ.update(dict.fromkeys(names, str(value)))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    ranks = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
+    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+    os.environ.update(ranks | sizes, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     before, start, seconds = peak_memory(), 0, 0.0
     if rank:
         follow()

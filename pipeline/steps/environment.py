@@ -45,19 +45,17 @@ def _packages() -> list[str]:
 
 def chosen_device(experiment: Experiment) -> str:
     """The kind of device that training takes: cpu or cuda."""
-    wanted = getattr(experiment.params, "device", None)
-    if wanted is None:
+    if experiment.device is None:
         return "cpu"
     from pipeline.training.trainer import choose_device
 
-    return choose_device(wanted).type
+    return choose_device(experiment.device).type
 
 
 def say_device(experiment: Experiment) -> None:
     """Say of what trains on either kind of device on which it does."""
-    wanted = getattr(experiment.params, "device", None)
-    if wanted is not None:
-        log.info("device=%s: training on %s", wanted, _device(experiment))
+    if experiment.device is not None:
+        log.info("device=%s: training on %s", experiment.device, _device(experiment))
 
 
 def on_this_machine(experiment: Experiment) -> Experiment:

@@ -181,10 +181,9 @@ class Exchange:
         Args:
             which: of ``all_rows``.
         """
-        order, asked = by_owner(places)
+        (order, asked), width = by_owner(places), self.all_rows[which].width
         headers = from_all(torch.tensor([which, *asked]))
-        found = self._answered(headers, places[order], asked, self.all_rows[which].width)
-        rows = found.view(-1, self.all_rows[which].width)
+        rows = self._answered(headers, places[order], asked, width).view(-1, width)
         return torch.empty_like(rows).index_copy_(0, order, rows)
 
     def finish(self) -> None:

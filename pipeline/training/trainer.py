@@ -169,7 +169,8 @@ class Trainer:
         watched = on_epoch is not None
         if number() > 1:
             self.loop.optimizer.share()
-            share(self.network.buffers())
+            state = self.network.state_dict()
+            share(state[name] for name, _ in self.network.named_buffers() if name in state)
             self.epochs_done, watched = of_first((self.epochs_done, watched))
         with _few_threads(self.settings.batch_size * (1 + self.settings.negatives)):
             while self.epochs_done < self.settings.epochs:

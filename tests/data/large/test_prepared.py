@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
@@ -19,7 +20,7 @@ from pipeline.data import prepared as module
 from pipeline.data.dataset import ALL
 from pipeline.data.files import Part, TableFiles
 from pipeline.data.large import memory
-from pipeline.data.prepared import load, prepare
+from pipeline.data.prepared import Prepared, load, prepare
 from pipeline.data.reading import Reading
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.stored import StoredDataset
@@ -167,28 +168,34 @@ MODELS: list[Recommender] = [
 ]
 
 
-def test_ratings_are_not_kept_where_they_are_only_looked_at(
-    monkeypatch: pytest.MonkeyPatch, here: Path
-) -> None:
-    made = prepare("ratings.csv", SPLIT)
+@pytest.fixture
+def made(here: Path) -> Prepared:
+    """The ratings, prepared in memory."""
+    return prepare("ratings.csv", SPLIT)
+
+
+@pytest.fixture
+def stored(made: Prepared, monkeypatch: pytest.MonkeyPatch) -> StoredDataset:
+    """The same, left on disk."""
     monkeypatch.setattr(module, "READ_AT_ONCE", 0)
     stored = load(made.dataset.fingerprint).dataset
     assert isinstance(stored, StoredDataset)
+    return stored
+
+
+def test_ratings_are_not_kept_where_they_are_only_looked_at(
+    made: Prepared, stored: StoredDataset
+) -> None:
     assert stored.values_explained == made.dataset.values_explained
     assert "rating" not in stored._columns
 
 
 def test_rows_of_a_column_are_read_from_where_they_lie(
-    monkeypatch: pytest.MonkeyPatch, here: Path
+    made: Prepared, stored: StoredDataset
 ) -> None:
-    made = prepare("ratings.csv", SPLIT)
-    monkeypatch.setattr(module, "READ_AT_ONCE", 0)
     path = made.folder / "train.parquet"
     made.dataset.train.to_parquet(path, index=False, row_group_size=100)
-    stored = StoredDataset(made.folder, **{
-        name: getattr(made.dataset, name)
-        for name in ("name", "split", "protocol", "users", "items")
-    })  # fmt: skip
+    assert pq.read_metadata(path).num_row_groups > 3
     assert stored.n_interactions == len(made.dataset.train)
     n = stored.n_interactions
     for rows in (slice(0, 0), slice(0, 100), slice(99, 101), slice(250, n), slice(n, n), ALL):
@@ -202,12 +209,8 @@ def test_rows_of_a_column_are_read_from_where_they_lie(
 
 
 def test_a_process_reads_no_more_than_its_own_interactions(
-    monkeypatch: pytest.MonkeyPatch, here: Path
+    made: Prepared, stored: StoredDataset
 ) -> None:
-    made = prepare("ratings.csv", SPLIT)
-    monkeypatch.setattr(module, "READ_AT_ONCE", 0)
-    stored = load(made.dataset.fingerprint).dataset
-    assert isinstance(stored, StoredDataset)
     settings = TrainingSettings(shards=3, steps_per_epoch=7)
     portions = []
     for dataset in (made.dataset, stored):
@@ -218,17 +221,16 @@ def test_a_process_reads_no_more_than_its_own_interactions(
     assert (on_disk.sizes, on_disk.shards) == (in_memory.sizes, in_memory.shards)
     for name in ("users", "items", "popularity"):
         assert torch.equal(getattr(on_disk, name), getattr(in_memory, name))
+    for name in ("users", "items"):  # of the whole nothing is held
+        own = getattr(in_memory, name)
+        assert own.untyped_storage().nbytes() == 4 * len(own)
     assert stored._columns == {}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 def test_models_learn_the_same_of_what_is_on_disk(
-    model: Recommender, monkeypatch: pytest.MonkeyPatch
+    model: Recommender, made: Prepared, stored: StoredDataset
 ) -> None:
-    made = prepare("ratings.csv", SPLIT)
-    monkeypatch.setattr(module, "READ_AT_ONCE", 0)
-    stored = load(made.dataset.fingerprint).dataset
-    assert isinstance(stored, StoredDataset)
     users = np.arange(stored.n_users, dtype=np.int32)
     expected = model.fit(made.dataset).scores(users).copy()
     assert (model.fit(stored).scores(users) == expected).all()
