@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.evaluation import device_ranking, ranking
 from pipeline.evaluation.ranking import CACHE_BYTES, first_unseen, rank, top_k
 from tests.evaluation.slow_metrics import slow_list
+from tests.gpus import memory_left
 
 
 class Table:
@@ -342,6 +343,23 @@ def test_blocks_are_halved_where_a_gpu_has_no_memory(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(device_ranking, "top_k", cramped)
     np.testing.assert_array_equal(rank(TensorTable(table), users, seen, 5, 40), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mebibytes", [200, 400, 800])
+def test_lists_are_the_same_however_little_memory_a_gpu_has(mebibytes: int) -> None:
+    table = np.random.default_rng(0).random((2000, 20_000), np.float32)
+    there = torch.from_numpy(table).cuda()
+
+    class Lying:
+        def scores(self, users: npt.NDArray[np.int32]) -> Tensor:
+            return there[torch.from_numpy(users).long().cuda()]
+
+    seen = sparse.random(2000, 20_000, 0.01, format="csr", random_state=0)
+    users = np.arange(2000, dtype=np.int32)
+    with memory_left(mebibytes * 2**20):
+        lists = rank(Lying(), users, seen, 10, 20_000)
+    np.testing.assert_array_equal(lists, rank(Table(table), users, seen, 10, 20_000))
 
 
 def test_one_user_for_whom_a_gpu_has_no_memory_is_told() -> None:

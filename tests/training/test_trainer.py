@@ -428,21 +428,6 @@ def test_a_model_that_was_trained_on_a_gpu_is_loaded_anywhere(kind: Any, tmp_pat
     np.testing.assert_array_equal(kind.load(tmp_path).scores(users), model.scores(users))
 
 
-@pytest.mark.gpu
-def test_a_fit_on_a_gpu_goes_on_from_where_it_was_stopped(tmp_path: Path) -> None:
-    """With the same draws, but sums are added up in another order every time."""
-    board, path = checkerboard(), tmp_path / "journal.pt"
-    settings: dict[str, Any] = {"epochs": 4, "dropout": 0.2, "device": "cuda"}
-    _, all_told = fitted(board, **settings)
-    _, told = fitted(board, stop_after=2, **settings)
-    Journal(path).record("fit", told[-1].record(), told[-1].state())
-    rest: list[Epoch] = []
-    resumed = NCF(NCFSettings(**(QUICK | settings)), seed=0)
-    resumed.fit(board, noting(rest), Journal.load(path).state("fit"))
-    expected = [epoch.loss_sum for epoch in all_told[2:]]
-    assert [epoch.loss_sum for epoch in rest] == pytest.approx(expected, rel=1e-3)
-
-
 def test_a_state_of_the_last_epoch_is_the_model() -> None:
     board = checkerboard()
     model, told = fitted(board, epochs=2)
