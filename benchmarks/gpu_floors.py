@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks.device import Size, seconds
 from benchmarks.gpu_audit import step_of_ncf
 from pipeline.models.neumf import NCFMethod
-from pipeline.training.graphs import cuda_graph, on_stream
+from pipeline.training.graphs import cuda_graph, on_stream, stream_of
 from pipeline.training.method import Precision
 
 FLOAT = 4  # bytes
@@ -68,7 +68,7 @@ def rates(device: str, precisions: Sequence[Precision], megabytes: int, width: i
     launched = _best(lambda: _launch(small), device) / LAUNCHES
     node = None
     if device != "cpu":
-        with on_stream(torch.cuda.Stream(device)):
+        with on_stream(stream_of(torch.device(device))):
             _launch(small)
             replay = cuda_graph(lambda: _launch(small), torch.Generator(device))
             node = _best(replay, device) / LAUNCHES

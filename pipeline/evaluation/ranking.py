@@ -145,9 +145,7 @@ def _rank_block(
     if k < 1:
         raise ValueError(f"k is {k}: a list needs at least one place")
     if not isinstance(scores, np.ndarray):
-        if not scores.isfinite().all():
-            _check_finite(scores.cpu().numpy(), users)
-        return _on_device(scores, None if seen is None else seen[users], k)
+        return _on_device(scores, users, seen, k)
     lists = np.empty((len(users), k), np.int32)
     size = max(1, CACHE_BYTES // (SCORE_BYTES * max(1, scores.shape[1])))
     for start in range(0, len(users), size):
@@ -157,8 +155,10 @@ def _rank_block(
     return lists
 
 
-def _on_device(scores: Tensor, seen: sparse.csr_matrix | None, k: int) -> npt.NDArray[np.int32]:
-    """As ``top_k``: the mask is copied there, the lists are copied back.
+def _on_device(
+    scores: Tensor, users: npt.NDArray[np.int32], seen: sparse.csr_matrix | None, k: int
+) -> npt.NDArray[np.int32]:
+    """As ``_rank_block``: the mask is copied there, the lists are copied back.
 
     By halves where there is no memory for all at once.
     """
@@ -168,18 +168,20 @@ def _on_device(scores: Tensor, seen: sparse.csr_matrix | None, k: int) -> npt.ND
 
     masked = np.empty((2, 0), np.int64)
     if seen is not None:
-        rows = np.repeat(np.arange(len(scores)), np.diff(seen.indptr))
-        masked = np.stack([rows, seen.indices.astype(np.int64)])
+        of_users = seen[users]
+        rows = np.repeat(np.arange(len(users)), np.diff(of_users.indptr))
+        masked = np.stack([rows, of_users.indices.astype(np.int64)])
     try:
+        if not scores.isfinite().all():
+            _check_finite(scores.cpu().numpy(), users)
         rows, items = torch.from_numpy(masked).to(scores.device)
         lists: npt.NDArray[np.int32] = device_ranking.top_k(scores, rows, items, k).cpu().numpy()
         return lists
     except torch.OutOfMemoryError:
-        if len(scores) == 1:
+        if len(users) == 1:
             raise
-    halves = slice(None, len(scores) // 2), slice(len(scores) // 2, None)
-    parts = [_on_device(scores[half], None if seen is None else seen[half], k) for half in halves]
-    return np.concatenate(parts)
+    halves = slice(None, len(users) // 2), slice(len(users) // 2, None)
+    return np.concatenate([_on_device(scores[half], users[half], seen, k) for half in halves])
 
 
 def first_unseen(

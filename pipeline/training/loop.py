@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.graphs import Replayed, cuda_graph, on_stream
+from pipeline.training.graphs import Replayed, cuda_graph, on_stream, stream_of
 from pipeline.training.lazy_adam import make_optimizer
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
@@ -81,8 +81,7 @@ class TrainingLoop:
             popularity=popularity,
         )
         self.optimizer = make_optimizer(network, method)
-        # A graph cannot be recorded on the default stream: all of the work has one of its own.
-        self.stream = torch.cuda.Stream(generator.device) if on_cuda else None
+        self.stream = stream_of(generator.device) if on_cuda else None
         capturable = self.stream is not None and getattr(network, "capturable", False)
         record = partial(cuda_graph, generator=generator)
         self.replayed = Replayed(record) if capturable else None
