@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training.adam import Adam
-from pipeline.training.layers import keep
+from pipeline.training.layers import hidden, joined, keep, split
 from pipeline.training.method import Bounds, Method
 from pipeline.training.tables import Table
 
@@ -113,13 +113,15 @@ class NCFNetwork(nn.Module):
         if layers:
             kind = torch.bfloat16 if self.bf16 else logits.dtype
             left, right = mlp_user.to(kind), mlp_item.to(kind)
-            signal = torch.cat([left[:, None].expand_as(right), right]).flatten(1)
+            signal = joined([left[:, None].expand_as(right), right]).flatten(1)
+            if self.dropout:
+                signal = signal * keep(signal, self.dropout, self.generator)
             for layer in layers:
-                weight, bias = layer.weight, layer.bias[:, None].to(kind)
-                if self.dropout:
-                    signal = signal * keep(signal, self.dropout, self.generator)
-                    weight = weight * self.rescale
-                signal = torch.addmm(bias, weight.to(kind), signal).relu_()
+                weight = layer.weight * self.rescale if self.dropout else layer.weight
+                dropped = 0.0 if layer is layers[-1] else self.dropout
+                signal = hidden(
+                    weight.to(kind), layer.bias.to(kind), signal, dropped, self.generator
+                )
             logits = torch.addmm(logits, of_signal, signal.to(logits.dtype))
         logits = logits.view(items.shape)
         if self.bias:
@@ -130,7 +132,7 @@ class NCFNetwork(nn.Module):
 
     def parts(self, *embeddings: Tensor) -> list[Sequence[Tensor]]:
         """Views of embeddings, features first: GMF, MLP and bias, the latter two may be empty."""
-        return [part.split(self.widths) for part in embeddings]
+        return [split(part, self.widths) for part in embeddings]
 
     @torch.inference_mode()
     def score(self, users: Tensor) -> Tensor:

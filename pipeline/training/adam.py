@@ -59,7 +59,7 @@ class Adam:
         """Move every parameter, given the gradient of each."""
         adam(
             self.parameters,
-            list(gradients),
+            [_lying_as(*pair) for pair in zip(self.parameters, gradients, strict=True)],
             self.means,
             self.squares,
             [],
@@ -99,6 +99,13 @@ class Adam:
 
     def release(self) -> None:
         """Nothing of the network's is held here."""
+
+
+def _lying_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """A gradient whose numbers lie in the order of the parameter's: so the kernel takes them."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def load_moments(ours: dict[str, Any], state: dict[str, Any]) -> None:

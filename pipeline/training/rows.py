@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.training.adam import BETA_2, EPSILON
 from pipeline.training.processes import gathered, share
-from pipeline.training.tables import Table
+from pipeline.training.tables import Table, laid_out
 
 LOG_BETA_2 = math.log(BETA_2)
 
@@ -68,7 +68,7 @@ class Rows:
         with torch.no_grad():
             places = indices + first
             rows = self.rows.index_select(0, places)
-            columns = rows[:, : self.width].t().contiguous()
+            columns = laid_out(rows[:, : self.width].t())
         self.uses.append(Use(places, rows, columns.requires_grad_()))
         return columns
 
@@ -87,7 +87,7 @@ class Rows:
         """Move what was looked up since the last step along its gradients, [width, m] of each."""
         places = torch.cat([use.places for use in self.uses])
         rows = torch.cat([use.rows for use in self.uses])
-        gradient = self._summed(places, torch.cat(list(gradients), dim=1).t().contiguous())
+        gradient = self._summed(places, torch.cat([each.t().contiguous() for each in gradients]))
         self.uses.clear()
         waited = number - self.last_step.index_select(0, places)
         squares = rows[:, self.width :] * (waited * LOG_BETA_2).exp_()[:, None]
@@ -126,7 +126,7 @@ class Rows:
         """End what ``collect`` began."""
 
     def release(self) -> None:
-        """Give the tables back, features first."""
+        """Give the tables back."""
         for table in self.tables:
             table.look_up = None
-            table.weight.data = table.weight.detach().contiguous()
+            table.weight.data = laid_out(table.weight.detach())

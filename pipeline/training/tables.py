@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class Table(nn.Module):
     """Embeddings, a column each: in the place of nn.Embedding, whose embeddings are rows.
 
-    One feature of all that is looked up lies together, so that a step's operations run over long
-    rows. ``lazy_adam`` moves only the columns that a step has looked up here.
+    On a CPU one feature of all of them lies together, on a GPU all features of one: see
+    ``pipeline.training.layers``. ``lazy_adam`` moves only the columns that a step has looked up
+    here.
     """
 
     weight: nn.Parameter
@@ -34,8 +35,27 @@ class Table(nn.Module):
         if self.look_up is not None and torch.is_grad_enabled():
             columns = self.look_up(places)
         else:
-            columns = self.weight.index_select(1, places)
+            columns = columns_of(self.weight, places)
         return columns.view(-1, *indices.shape)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What ``to`` does: where it comes to lie says how."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.weight.data = laid_out(self.weight.detach())
+        return self
+
+
+def laid_out(columns: Tensor) -> Tensor:
+    """Embeddings [width, n] as they are to lie in memory where they are."""
+    on_cpu = columns.device.type == "cpu"
+    return columns.contiguous() if on_cpu else columns.t().contiguous().t()
+
+
+def columns_of(embeddings: Tensor, places: Tensor) -> Tensor:
+    """Some columns of [width, n], of ``places`` [m], each perhaps several times: [width, m]."""
+    if embeddings.device.type == "cpu":
+        return embeddings.index_select(1, places)
+    return embeddings.t().index_select(0, places).t()
 
 
 class Modules(Protocol):
