@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training.adam import Adam
-from pipeline.training.layers import hidden, joined, keep, split
+from pipeline.training.layers import hidden, joined, keep, split, spread
 from pipeline.training.method import Bounds, Method
 from pipeline.training.tables import Table
 
@@ -107,13 +107,13 @@ class NCFNetwork(nn.Module):
         user, item = self.users(users), self.items(items)
         (gmf_user, mlp_user, user_bias), (gmf_item, mlp_item, item_bias) = self.parts(user, item)
         of_product, of_signal = self.output.weight.split(self.ends, dim=1)
-        product = (gmf_user[:, None] * gmf_item).flatten(1)
+        product = (spread(gmf_user, len(items)) * gmf_item).flatten(1)
         logits = torch.addmm(self.output.bias[:, None], of_product, product)
         layers = cast("list[nn.Linear]", list(self.hidden))
         if layers:
             kind = torch.bfloat16 if self.bf16 else logits.dtype
             left, right = mlp_user.to(kind), mlp_item.to(kind)
-            signal = joined([left[:, None].expand_as(right), right]).flatten(1)
+            signal = joined([spread(left, len(items)), right]).flatten(1)
             if self.dropout:
                 signal = signal * keep(signal, self.dropout, self.generator)
             for layer in layers:

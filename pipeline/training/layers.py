@@ -30,6 +30,13 @@ def split(signal: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
     return torch.split(signal, list(widths))
 
 
+def spread(signal: Tensor, times: int) -> Tensor:
+    """[width, n] for each of so many candidates, a view [width, times, n]."""
+    if by_samples(signal):
+        return signal.t().expand(times, -1, -1).movedim(-1, 0)
+    return signal[:, None].expand(-1, times, -1)
+
+
 def joined(signals: Sequence[Tensor]) -> Tensor:
     """Signals [width, ...] of the same samples as one of all their features."""
     if all(by_samples(signal) for signal in signals):
