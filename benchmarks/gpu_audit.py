@@ -7,6 +7,8 @@ An ``Audit`` sees every operation on it with the line of this project that asked
     wait     the host waits for the device, or for a copy between the two: ``item``, ``cpu``,
              ``nonzero``, ``unique``, a boolean index. A CUDA graph can hold none of these.
     draw     random numbers from another generator than the run's
+    turned   signals that lie in memory in different orders meet, or one is answered that lies in
+             another: a kernel that does so takes several times as long. Matrix products may.
 
 and of each operation it notes the bytes that it moves and its flops. What depends on values is
 answered as if every value were one. ``numpy`` of a tensor raises, as on CUDA. A tensor that is made
@@ -46,6 +48,7 @@ NO_KERNEL = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_str
 NO_KERNEL |= {"_unsafe_view"}
 OVERWRITE = {"copy_", "fill_", "zero_", "bernoulli_", "random_", "uniform_", "normal_"}
 LIKE = {"new_zeros", "zeros_like", "ones_like", "full_like"}  # read a shape and no value
+IN_ANY_ORDER = {"mm", "addmm", "bmm", "_fused_adam_"}  # or of several parameters at once
 LOOKED_UP = {"index", "index_select", "gather"}
 ADDED_UP = {"index_add_", "index_put_", "scatter_add_", "index_add"}
 
@@ -64,7 +67,7 @@ class Fault:
     """What should not be there."""
 
     kind: str
-    """devices, wait or draw."""
+    """devices, wait, draw or turned."""
     operation: str
     where: str
     """File and line, the innermost of this project."""
@@ -129,6 +132,8 @@ class Audit(TorchDispatchMode):
         else:
             made = func(*args, **kwargs)
         if name not in NO_KERNEL and not _is_view(func):
+            if name not in IN_ANY_ORDER and len(_orders([*given, *_tensors(made)])) > 1:
+                self.faults.append(Fault("turned", name, where))
             done = _operation(func, name, where, args, kwargs, made)
             if done.bytes:  # nothing is launched for tensors without entries
                 self.operations.append(done)
@@ -142,6 +147,17 @@ def _where() -> str:
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename.removeprefix(ROOT)}:{frame.f_lineno}"
+
+
+def _orders(tensors: Sequence[Tensor]) -> set[bool]:
+    """Whether features of a sample lie together, of signals of which it can be told."""
+    ends = [
+        (each.stride(0) == 1, each.stride(-1) == 1)
+        for each in tensors
+        if each.is_floating_point() and each.dim() > 1 and min(each.shape[0], each.shape[-1]) > 1
+        if 0 not in each.stride()[:: each.dim() - 1]
+    ]
+    return {first for first, last in ends if first != last}
 
 
 def _seeds(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[int]:

@@ -24,6 +24,7 @@ from pipeline.models.training_costs import cost_of_training
 from pipeline.models.wide import Wide
 from pipeline.space import Choice, Range, Space
 from pipeline.training.memory import free_memory
+from pipeline.training.tables import columns_of
 from pipeline.training.threads import one_thread
 from pipeline.training.trainer import (
     Epoch,
@@ -197,7 +198,8 @@ class NCF(EpochRecommender):
         """``scores``, on the network's device."""
         table = self.network.users.weight
         with one_thread():
-            logits = self._logits(table[:, torch.from_numpy(users).long().to(table.device)])
+            asked = torch.from_numpy(users).long().to(table.device)
+            logits = self._logits(columns_of(table, asked))
             if self.wide is not None:
                 logits += torch.from_numpy(self.wide.logits(users)).to(table.device)
             if self.exposure is not None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pipeline.training.adam import Adam
 from pipeline.training.layers import hidden, joined, keep, split, spread
 from pipeline.training.method import Bounds, Method
-from pipeline.training.tables import Table
+from pipeline.training.tables import Table, columns_of
 
 # Of ML-1M's test users, folded in by what they had in training, these two gave a list of NDCG .368
 # (experiments/ncf.yaml; their own columns .377, popularity .326); 10 or 60 steps, or a rate a
@@ -137,7 +137,7 @@ class NCFNetwork(nn.Module):
     @torch.inference_mode()
     def score(self, users: Tensor) -> Tensor:
         """Logits of users [B] with the whole catalogue, [B, n_items]."""
-        return self.score_columns(self.users.weight[:, users])
+        return self.score_columns(columns_of(self.users.weight, users))
 
     def score_columns(self, users: Tensor, block_size: int | None = None) -> Tensor:
         """Logits of users as columns, [width, B], with the whole catalogue, [B, n_items].

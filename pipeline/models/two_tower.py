@@ -81,7 +81,8 @@ class TwoTowerNetwork(nn.Module):
             candidates = [columns_of(vectors, each) for each in items]
         else:
             features = self.features.index_select(0, items.flatten())
-            candidates = list(self._towered(features).chunk(len(items), dim=1))
+            of_each = self._towered(features).t().chunk(len(items))
+            candidates = [vectors.t() for vectors in of_each]
         own = _unit(user)
         # One candidate of all users at a time stays in a CPU's cache; all of them do not.
         logits = torch.stack([(own * item).sum(0) for item in candidates])

@@ -117,6 +117,8 @@ class Planted(NCFNetwork):
         (lambda logits: logits.copy_(torch.zeros(2, 2048)), "wait", "copy_"),
         (lambda logits: logits + torch.ones(2048), "devices", "add"),
         (lambda logits: logits[:, torch.arange(3)], "devices", "index"),
+        (lambda logits: logits + torch.ones(2048, 2, device=DEVICE).t(), "turned", "add"),
+        (lambda logits: logits.t().contiguous(), "turned", "clone"),
         (lambda logits: torch.rand_like(logits), "draw", "rand_like"),
         (lambda logits: logits.bernoulli_(0.5), "draw", "bernoulli_"),
         (lambda logits: logits.bernoulli_(0.5, generator=torch.Generator()), "draw", "bernoulli_"),

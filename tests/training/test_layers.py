@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
-from pipeline.training.layers import keep
+from pipeline.training.layers import by_samples, hidden, joined, keep, split, spread
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -55,3 +57,64 @@ def test_dropout_has_the_shape_and_type_of_the_signal(
     for device in ("cpu", "meta"):
         kept = keep(torch.empty(shape, dtype=dtype, device=device), 0.4, seeded())
         assert (kept.shape, kept.dtype, kept.device.type) == (shape, dtype, device)
+
+
+def turned(signal: Tensor) -> Tensor:
+    """The same with all features of a sample together, as on a GPU."""
+    return signal.movedim(0, -1).contiguous().movedim(-1, 0)
+
+
+def test_signals_lie_as_they_lie() -> None:
+    signal = torch.randn(3, 5, 7)
+    assert not by_samples(signal)
+    assert by_samples(turned(signal))
+    assert torch.equal(turned(signal), signal)
+
+
+WEIGHT, BIAS = torch.randn(4, 6, generator=seeded()), torch.randn(4, generator=seeded())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda signal: split(signal, (2, 0, 4))[2],
+        lambda signal: spread(signal, 3),
+        lambda signal: joined([signal, 2 * signal]),
+        lambda signal: joined([spread(signal, 3), spread(signal.square(), 3)]),
+        lambda signal: hidden(WEIGHT, BIAS, signal),
+    ],
+    ids=["split", "spread", "joined", "joined, spread", "hidden"],
+)
+def test_layers_do_the_same_however_signals_lie_and_leave_them_so(
+    function: Callable[[Tensor], Tensor],
+) -> None:
+    ours, results = torch.randn(6, 5), []
+    for signal in (ours, turned(ours)):
+        signal.requires_grad_()
+        made = function(signal)
+        slopes = torch.linspace(-1, 1, made.numel()).view(made.shape)
+        given = turned(slopes) if by_samples(made) else slopes
+        (gradient,) = torch.autograd.grad(made, signal, given)
+        results.append((made, gradient))
+    (one, slope), (other, other_slope) = results
+    torch.testing.assert_close(other, one)
+    torch.testing.assert_close(other_slope, slope)
+    assert not by_samples(one)
+    assert by_samples(other)
+    assert by_samples(other_slope)
+
+
+@pytest.mark.parametrize("lying", [lambda signal: signal, turned], ids=["features", "samples"])
+def test_what_dropout_takes_of_a_layer_is_taken_of_its_gradient(
+    lying: Callable[[Tensor], Tensor],
+) -> None:
+    signal = lying(torch.randn(6, 500)).requires_grad_()
+    made = hidden(WEIGHT, BIAS, signal, 0.4, seeded())
+    whole = hidden(WEIGHT, BIAS, signal)
+    kept = made != 0
+    assert torch.equal(made, whole * kept)
+    (slope,) = torch.autograd.grad(made.sum(), signal)
+    (expected,) = torch.autograd.grad((whole * kept).sum(), signal)
+    torch.testing.assert_close(slope, expected)
+    share = float(kept.sum() / (whole > 0).sum())
+    assert share == pytest.approx(0.6, abs=0.06)  # three standard deviations of some 900 draws
