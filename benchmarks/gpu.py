@@ -187,7 +187,7 @@ def notes(rounds: int) -> list[str]:
         "the host's call until the device is done. Interactions are generated. Samples are "
         "positives and negatives. The memory floor counts embeddings, their gradients and Adam, "
         "and no activations; the launch floor the operations of a step that are no views. "
-        "Estimates are of an H100, made without one (benchmarks.gpu_estimates)."
+        "Estimates are of an H100 (benchmarks.gpu_estimates)."
     ]
 
 

@@ -84,7 +84,7 @@ class Operation:
     flops: int
     """Of matrix products."""
     scattered: int
-    """Numbers that are read or added one by one, where an index says."""
+    """Numbers that are read or added one by one where an index says, and not a row at a time."""
 
 
 class Audit(TorchDispatchMode):
@@ -200,7 +200,8 @@ def _operation(
     scattered = 0
     if name in LOOKED_UP:
         moved = 2 * _bytes(written) + _bytes(given[1:])
-        scattered = sum(each.numel() for each in written)
+        by_rows = given[0].dim() > 1 and name == "index_select" and args[1] == 0
+        scattered = 0 if by_rows else sum(each.numel() for each in written)
     elif name in ADDED_UP:
         scattered = max(each.numel() for each in given[1:])
         indices = [each for each in given[1:] if not each.is_floating_point()]

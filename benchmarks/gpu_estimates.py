@@ -1,13 +1,12 @@
-"""What NCF should take on an H100, reckoned without one: estimates, and no measurements.
+"""What NCF should take on an H100, reckoned from what it does: estimates, and no measurements.
 
     python -m benchmarks.gpu_estimates [--json]
 
 Every operation of a step is seen on torch's meta device (``gpu_audit``) and takes a while to begin
 and then the longest of three: its bytes through memory, its flops through the tensor cores, and the
-numbers that it looks up or adds one by one through the L2 cache. Where kernels are launched one by
-one, none is quicker than its launch. Python's and autograd's own time, and what is done once an
-epoch, are left out. ``benchmarks.gpu`` shows the same beside what it measures, so that the first
-run on a GPU tells which of these assumptions was wrong.
+numbers that it adds one by one through the L2 cache. None is quicker than the smallest kernel, or,
+where kernels are launched one by one, than its launch. Python's and autograd's own time, and what
+is done once an epoch, are left out. ``benchmarks.gpu`` shows the same beside what it measures.
 """
 
 from __future__ import annotations
@@ -26,22 +25,24 @@ from benchmarks.report import Report, Row, Table, parser
 from pipeline.models.neumf import NCFMethod
 from pipeline.training.method import Precision
 
-# An H100 SXM reaches about 85 % of its 3.35 TB/s in copies; products as large as these about half
-# of the peak that its data sheet has for dense matrices, and float32 without tensor cores 75 %.
+# As an H100 SXM was seen to copy, to multiply large matrices and to do nothing, in November 2026.
 H100 = Rates(
-    bytes=0.85 * 3.35e12,
-    flops={"float32": 50e12, "tf32": 300e12, "bf16": 500e12},
-    launch=5e-6,
-    node=2e-6,
+    bytes=2.94e12,
+    flops={"float32": 51e12, "tf32": 440e12, "bf16": 880e12},
+    launch=7e-6,
+    node=1.2e-6,
 )
-SCATTERED = 150e9  # numbers a second that are gathered or added one by one, features first
+SMALLEST = 3e-6  # seconds of a kernel in a graph, however little it does: 145 µs were of 45 kernels
+SCATTERED = (
+    120e9  # numbers a second that are added one by one, rows together: 112 and 128 were seen
+)
 BESIDE = 5  # kernels that a step from a graph launches beside it
 
 
 def seconds(operations: Iterable[Operation], precision: Precision, replayed: bool) -> float:
     """What these operations take one after another, from a graph or launched one by one."""
     assert H100.node is not None
-    least, total = 0.0 if replayed else H100.launch, 0.0
+    least, total = SMALLEST if replayed else H100.launch, 0.0
     for each in operations:
         bound = max(
             each.bytes / H100.bytes, each.flops / H100.flops[precision], each.scattered / SCATTERED
@@ -52,8 +53,7 @@ def seconds(operations: Iterable[Operation], precision: Precision, replayed: boo
 
 def step_seconds(size: Size, plan: NCFMethod, replayed: bool) -> float:
     """A step on a full batch."""
-    assert H100.node is not None
-    beside = BESIDE * (H100.node if replayed else H100.launch)
+    beside = BESIDE * (SMALLEST if replayed else H100.launch)
     return beside + seconds(step_of_ncf(size, plan).operations, plan.precision, replayed)
 
 

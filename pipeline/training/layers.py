@@ -2,10 +2,10 @@
 
 Where their numbers lie in memory is another matter, and theirs alone. On a CPU a feature of all
 samples lies together, so that every operation runs over long rows. On a GPU all features of a
-sample do: a look-up fetches an embedding at once (it takes two thirds of the time, and its gradient
-half), and products run on tensor cores whatever the number of samples, which else has to be a
-multiple of eight (they take a third of the time, on an H100). Whatever does not care about that
-is written as ever; what would mix the two up is here.
+sample do, so that a look-up fetches an embedding at once (on an H100 a third to two thirds of the
+time, and so its gradient) and products find tensor cores whatever the number of samples (a third
+of the time where that is odd). What does not care is written as ever; what would turn a signal
+over is here.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from benchmarks import gpu_estimates
 from benchmarks.device import PLAN, Size, interactions
 from benchmarks.gpu import Measured, report
 from benchmarks.gpu_audit import Operation
-from benchmarks.gpu_estimates import BESIDE, H100, SCATTERED
+from benchmarks.gpu_estimates import BESIDE, H100, SCATTERED, SMALLEST
 from benchmarks.gpu_floors import (
     Rates,
     floors,
@@ -158,7 +158,7 @@ def test_an_operation_is_estimated_by_what_takes_it_longest(
     flops = worked * H100.flops["bf16"]
     large = Operation("", "", int(moved * H100.bytes), int(flops), int(looked_up * SCATTERED))
     small = Operation("", "", 1, 0, 0)
-    for replayed, least in ((True, H100.node), (False, H100.launch)):
+    for replayed, least in ((True, SMALLEST), (False, H100.launch)):
         found = gpu_estimates.seconds([large, small], "bf16", replayed)
         assert found == pytest.approx(3 + H100.node + least)
 
