@@ -26,7 +26,7 @@ from pipeline.models.costs import Cost, announce
 from pipeline.models.network import NetworkRecommender
 from pipeline.models.training_costs import cost_of_training
 from pipeline.space import Choice, Range, Space
-from pipeline.training.tables import Table, columns_of
+from pipeline.training.tables import Table, columns_of, laid_out
 from pipeline.training.trainer import OnEpoch, TrainingSettings
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class TwoTowerNetwork(nn.Module):
         """
         user = self.users(users)
         if len(self.features) <= items.numel():
-            vectors = self._towered(self.features)
+            vectors = laid_out(self._towered(self.features))
             candidates = [columns_of(vectors, each) for each in items]
         else:
             features = self.features.index_select(0, items.flatten())
