@@ -167,7 +167,7 @@ def _count(n: int, word: str) -> str:
 def _address(drawn: Drawn) -> str:
     """The figure itself, as an address that a page can show."""
     content = BytesIO()
-    drawn.figure.savefig(content, format="svg", metadata={"Date": None})
+    drawn.save(content, "svg")
     return f"data:image/svg+xml;base64,{b64encode(content.getvalue()).decode()}"
 
 

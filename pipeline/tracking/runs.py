@@ -176,7 +176,7 @@ class Run:
 
     def log_figure(self, drawn: Drawn, name: str) -> None:
         """Log a figure as an artifact, ``name``, and what it shows as a CSV file beside it."""
-        self._add_file(name, lambda path: drawn.figure.savefig(path))
+        self._add_file(name, lambda path: drawn.save(path, "png"))
         self.log_text(drawn.data.to_csv(index=False), str(Path(name).with_suffix(".csv")))
 
     def log_parquet(self, table: pd.DataFrame, name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,13 @@ def html() -> str:
     return Report(
         EVIL, f"About {EVIL}.", facts, said, said, [table], [drawing()], links, EVIL
     ).html()
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_what_is_drawn_alike_is_the_same_file(kind: Literal["png", "svg"], tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        drawing().save(tmp_path / name, kind)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_what_users_have_named_is_text(html: str) -> None:
