@@ -2,3 +2,5 @@
 
 The method as functions, for scripts and notebooks: ``pipeline.api``.
 """
+
+__version__ = "0.1.0"

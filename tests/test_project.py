@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import sysconfig
 import tomllib
 from importlib.metadata import version
 from itertools import chain
@@ -11,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+
+from pipeline import __version__
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +66,40 @@ def test_the_tests_run_on_the_tested_versions(
     for requirement in map(Requirement, project["dependencies"]):
         installed = version(requirement.name).partition("+")[0]
         assert installed == pins[requirement.name.lower()], requirement.name
+
+
+MADE_BY = """
+from importlib.metadata import PackageNotFoundError, version
+from types import SimpleNamespace
+
+from pipeline.steps.report import made_by
+
+try:
+    print(version("ncf-pipeline"), "is installed")
+except PackageNotFoundError:
+    print(made_by(SimpleNamespace(id="1f", tags={"step": "tune"})))
+"""
+
+
+def test_a_report_is_made_where_the_project_is_not_installed(tmp_path: Path) -> None:
+    """As in an environment that `mlflow run` makes of conda.yaml, which has its dependencies."""
+    for each in Path(sysconfig.get_path("purelib")).iterdir():
+        if "ncf_pipeline" not in each.name:
+            (tmp_path / each.name).symlink_to(each)
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", MADE_BY],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(f"Made by ncf-pipeline {__version__}, tune, on ")
+
+
+def test_what_is_installed_has_the_version_of_the_code() -> None:
+    assert version("ncf-pipeline") == __version__
 
 
 def test_mlproject_commands_are_nothing_but_python_m_pipeline() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from pipeline import __version__
 from pipeline.compare.report import REPORT, Report
 from pipeline.console import show_line
 from pipeline.disk import sync, unfinished
@@ -46,7 +46,4 @@ def made_by(run: Run) -> str:
     command = ui_command()
     where = f" Links to runs need the UI: {command}." if command else ""
     day = f"{datetime.now(UTC):%Y-%m-%d}"
-    return (
-        f"Made by ncf-pipeline {version('ncf-pipeline')}, {run.tags['step']}, on {day}, run "
-        f"{run.id}.{where}"
-    )
+    return f"Made by ncf-pipeline {__version__}, {run.tags['step']}, on {day}, run {run.id}.{where}"
