@@ -111,7 +111,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 def test_auto_takes_an_index_where_that_is_worth_it(
     dataset: Dataset, large: Callable[[int, int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "pipeline")
     model = fitted("als", dataset)
     assert index_of(model, dataset.seen, 10**9, 10) is None
     large(dataset.n_items, 50)
@@ -132,7 +132,7 @@ def test_auto_takes_an_index_where_that_is_worth_it(
 def test_an_index_that_misses_too_much_is_not_taken(
     dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "pipeline")
     assert index_of(fitted("als", dataset), dataset.seen, 10, 10, "hnsw", floor=1.01) is None
     assert caplog.messages[0].endswith(
         "1024 items in view; that is below 1.01, so items are ranked exactly"
@@ -145,7 +145,7 @@ def test_no_index_without_vectors_or_without_faiss(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "pipeline")
     with pytest.raises(UserError, match="scores of EASE are no products of a user's and an item's"):
         index_of(fitted("ease", dataset), dataset.seen, 10, 10, "hnsw")
     large(10, 10)
@@ -162,7 +162,7 @@ def test_no_index_without_vectors_or_without_faiss(
 def test_a_long_ranking_is_said(
     name: str, hint: bool, dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "pipeline")
     model = fitted(name, dataset)
     say_cost_of_ranking(model, 1, dataset.n_items)
     assert not caplog.messages
