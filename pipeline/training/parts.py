@@ -86,7 +86,7 @@ def packed_network(
     tables = tables_of(network) if settings.embeddings == "sharded" else []
     kept = [table.weight.data for table in tables]
     for table in tables:
-        table.weight.data = table.weight.new_empty(len(table.weight), 0)
+        table.empty()
     buffer = BytesIO()
     torch.save((network, generator), buffer)
     for table, columns in zip(tables, kept, strict=True):

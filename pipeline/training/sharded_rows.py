@@ -157,7 +157,7 @@ class ShardedRows(Rows):
         """Have this process's own rows alone, and look up the others' where they are."""
         self._moments = None
         for table in self.tables:
-            table.weight.data = self.rows.new_empty(self.width, 0)
+            table.empty()
         self._attach()
 
     def release(self) -> None:

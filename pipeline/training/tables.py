@@ -38,6 +38,10 @@ class Table(nn.Module):
             columns = columns_of(self.weight, places)
         return columns.view(-1, *indices.shape)
 
+    def empty(self) -> None:
+        """Hold no embeddings here: [width, 0], of as many as before."""
+        self.weight.data = self.weight.new_empty(len(self.weight), 0)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What ``to`` does: where it comes to lie says how."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
