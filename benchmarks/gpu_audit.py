@@ -33,6 +33,7 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.device import Size
 from pipeline.models.neumf import NCFMethod, NCFNetwork
+from pipeline.training.layers import by_samples
 from pipeline.training.loop import Network, TrainingLoop
 from pipeline.training.method import Method
 
@@ -150,14 +151,13 @@ def _where() -> str:
 
 
 def _orders(tensors: Sequence[Tensor]) -> set[bool]:
-    """Whether features of a sample lie together, of signals of which it can be told."""
-    ends = [
-        (each.stride(0) == 1, each.stride(-1) == 1)
+    """Whether signals lie by samples, of those of which it can be told."""
+    return {
+        by_samples(each)
         for each in tensors
         if each.is_floating_point() and each.dim() > 1 and min(each.shape[0], each.shape[-1]) > 1
-        if 0 not in each.stride()[:: each.dim() - 1]
-    ]
-    return {first for first, last in ends if first != last}
+        if 0 not in (ends := each.stride()[:: each.dim() - 1]) and ends.count(1) == 1
+    }
 
 
 def _seeds(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[int]:

@@ -33,9 +33,7 @@ H100 = Rates(
     node=1.2e-6,
 )
 SMALLEST = 3e-6  # seconds of a kernel in a graph, however little it does: 145 µs were of 45 kernels
-SCATTERED = (
-    120e9  # numbers a second that are added one by one, rows together: 112 and 128 were seen
-)
+SCATTERED = 120e9  # numbers a second that are added one by one, by rows: 112 and 128 were seen
 BESIDE = 5  # kernels that a step from a graph launches beside it
 
 

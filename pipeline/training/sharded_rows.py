@@ -29,7 +29,7 @@ from pipeline.training.processes import (
     send_tensor,
 )
 from pipeline.training.rows import Rows, Use
-from pipeline.training.tables import Table
+from pipeline.training.tables import Table, laid_out
 
 NOTHING = -1  # asked for in a round, by who has all that its part of a step looks up
 
@@ -135,7 +135,7 @@ class ShardedRows(Rows):
             send_tensor(self.embeddings, 0)
             return
         for table in self.tables:
-            table.weight.data = self.rows.new_empty(self.width, table.n)
+            table.weight.data = laid_out(self.rows.new_empty(self.width, table.n))
         for other in range(number()):
             columns = self._columns(other)
             lengths = [part.shape[1] for part in columns]
