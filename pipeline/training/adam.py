@@ -74,6 +74,9 @@ class Adam:
             maximize=False,
         )
 
+    def renew(self) -> None:
+        """Nothing has to be done between steps."""
+
     def gather(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """What ``step`` takes of processes that train together, of the gradients of each."""
         return summed(gradients)
@@ -112,13 +115,15 @@ def load_moments(ours: dict[str, Any], state: dict[str, Any]) -> None:
     """Copy ``state`` into the tensors of ``ours``, which is a state as well.
 
     Raises:
-        ValueError: it has other parameters.
+        ValueError: it has other parameters, or other moments of one.
         KeyError: it lacks something.
     """
     saved, kept = state["state"], ours["state"]
     if set(saved) != set(kept):
         raise ValueError(f"{len(saved)} parameters have moments, not {len(kept)}")
     for place, of_parameter in kept.items():
+        if set(saved[place]) != set(of_parameter):
+            raise ValueError(f"moments are {', '.join(saved[place])}")
         for name, tensor in of_parameter.items():
             value = saved[place][name]
             if value.shape != tensor.shape:

@@ -4,9 +4,10 @@ A step of Adam reads and writes every parameter with both of its moments. Where 
 against a batch, nearly all of that is for embeddings without a gradient: their second moments
 decay, and the first moments go on moving them for some twenty steps, most of them long before they
 are used again. Here a gradient has that whole effect at once: tables are moved by Adam with
-beta_1 = 0, by which an embedding without a gradient stays where it is, and its second moment decays
-by a power of beta_2 that is made up when it is used again. What comes of it is, but for rounding,
-torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam as it is.
+beta_1 = 0, by which an embedding without a gradient stays where it is; that its second moment
+decays is held by growing the others' (``pipeline.training.rows``). What comes of it is, but for
+rounding, torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam as
+it is.
 
 torch.optim.SparseAdam and FBGEMM's row-wise Adam leave the moments of unused embeddings as they
 are, so that one that is in the share p of the batches moves by about sqrt(p) of what it would.
@@ -26,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.training.adam import Adam, load_moments
 from pipeline.training.method import Method
 from pipeline.training.processes import number, share, summed
-from pipeline.training.rows import Rows
+from pipeline.training.rows import LOG_BETA_2, Rows
 from pipeline.training.sharded_rows import Exchange, ShardedRows
 from pipeline.training.tables import Table, tables_of
 
@@ -116,11 +117,13 @@ class LazyAdam:
         self.rows: list[Rows] = [make(of_width) for of_width in alike.values()]
         self.number = torch.zeros((), device=tables[0].weight.device)
         """Of the last step; on the device, so that a CUDA graph can hold it."""
+        self.renewed = torch.zeros_like(self.number)
+        """Of the step after which second moments were last what they are."""
 
     def share(self) -> None:
         """Take what the first of several processes has, or this one's part of it."""
         self.others.share()
-        share([self.number])
+        share([self.number, self.renewed])
         for rows in self.rows:
             rows.share()
 
@@ -167,9 +170,22 @@ class LazyAdam:
         remaining = iter(gradients)
         self.others.step([next(remaining) for _ in self.others.parameters])
         self.number += 1
+        unbias = torch.expm1(self.number * LOG_BETA_2).neg_().rsqrt_()
+        grown = self._growth().sqrt_()
         for rows in self.rows:
             given = [next(remaining) for _ in rows.uses]
-            rows.step(given, self.number, self.learning_rate)
+            rows.step(given, self.learning_rate, unbias, grown)
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Have second moments as they are, which steps let grow; not in a CUDA graph."""
+        growth = self._growth()
+        for rows in self.rows:
+            rows.renew(growth)
+        self.renewed.copy_(self.number)
+
+    def _growth(self) -> Tensor:
+        return torch.exp_((self.renewed - self.number).mul_(LOG_BETA_2))
 
     def release(self) -> None:
         """Give the tables back, features first; no step comes after it."""
@@ -177,13 +193,13 @@ class LazyAdam:
             rows.release()
 
     def state_dict(self) -> dict[str, Any]:
-        """As of Adam, the tables last; they have no first moments, but the step of last use.
+        """As of Adam, the tables last, which have no first moments; to be taken once renewed.
 
         Tables of one width count as one parameter.
         """
         state = self.others.state_dict()["state"]
         for rows in self.rows:
-            state[len(state)] = {"step": self.number, **rows.moments()}
+            state[len(state)] = {"step": self.number, "exp_avg_sq": rows.moments()}
         return {"state": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -194,3 +210,4 @@ class LazyAdam:
             KeyError: it lacks something.
         """
         load_moments(self.state_dict(), state)
+        self.renewed.copy_(self.number)

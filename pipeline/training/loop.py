@@ -5,10 +5,10 @@ Nothing but torch is needed here, so that it can be timed where the rest is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,12 @@ from pipeline.training.lazy_adam import make_optimizer
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.sampling import NegativeSampler
+
+# Steps after which the optimizer renews what steps let grow: by a factor of 22,000, and a float32
+# holds 10**38.
+RENEWED_EVERY = 10_000
+
+Step = TypeVar("Step")
 
 
 class Network(Protocol):
@@ -97,12 +103,20 @@ class TrainingLoop:
         order = torch.randperm(len(self.users), device=self.users.device, generator=self.generator)
         size = self.method.batch_size
         losses = []
-        for part in self._drawn(order, size):
+        for part in self._renewing(self._drawn(order, size)):
             given = self._given(*part)
             replayed = self.replayed if len(given[0]) == size else None
             step = self.step if replayed is None else partial(replayed, self.step)
             losses.append(step(*given))
         return torch.stack(losses)
+
+    def _renewing(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """The steps of an epoch, between which and after which the optimizer renews itself."""
+        for done, step in enumerate(steps, 1):
+            yield step
+            if done % RENEWED_EVERY == 0:
+                self.optimizer.renew()
+        self.optimizer.renew()
 
     def _drawn(self, order: Tensor, sizes: int | list[int]) -> Iterator[tuple[Tensor, ...]]:
         """Interactions in this ``order`` by steps of so many: rows, users, negatives drawn now."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from pipeline.training.adam import BETA_2, EPSILON
 from pipeline.training.processes import gathered, share
 from pipeline.training.tables import Table, laid_out
 
 LOG_BETA_2 = math.log(BETA_2)
+ROOT = math.sqrt(1 - BETA_2)  # what a gradient counts in the root of a second moment
 
 
 class Use(NamedTuple):
@@ -22,8 +24,6 @@ class Use(NamedTuple):
 
     places: Tensor
     """int64 [m]."""
-    rows: Tensor
-    """[m, 2 * width], as in ``Rows``."""
     columns: Tensor
     """[width, m]: what the pass computes with, and the gradient is of."""
 
@@ -32,7 +32,11 @@ class Rows:
     """Tables of one width as rows of an embedding and its second moments.
 
     A look-up finds both in one place, and what is looked up in several tables is moved at once: a
-    step is bound by the number of its operations.
+    step is bound by the number of its operations, and by waiting for memory.
+
+    A second moment decays by beta_2 in every step, looked up or not. For that all of them would
+    have to be touched: here squared gradients grow instead, by 1 / beta_2 a step, and now and then
+    all moments are divided by what they have grown by (``renew``).
     """
 
     def __init__(self, tables: Sequence[Table]) -> None:
@@ -46,8 +50,6 @@ class Rows:
 
     def _hold(self, tables: Sequence[Table], rows: Tensor) -> None:
         self.tables, self.rows, self.width = tables, rows, len(tables[0].weight)
-        self.last_step = rows.new_zeros(len(rows))
-        """Of all, the one in which each was last used."""
         self.place = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
         self.uses: list[Use] = []
 
@@ -63,13 +65,17 @@ class Rows:
         """All that are here, [., width]."""
         return self.rows[:, : self.width]
 
+    @property
+    def squares(self) -> Tensor:
+        """Second moments of all that are here, [., width], times what they have grown by."""
+        return self.rows[:, self.width :]
+
     def look_up(self, first: int, indices: Tensor) -> Tensor:
         """Columns [width, m] of the table that begins at row ``first``."""
         with torch.no_grad():
             places = indices + first
-            rows = self.rows.index_select(0, places)
-            columns = laid_out(rows[:, : self.width].t())
-        self.uses.append(Use(places, rows, columns.requires_grad_()))
+            columns = laid_out(fetched(self.rows, places)[:, : self.width].t())
+        self.uses.append(Use(places, columns.requires_grad_()))
         return columns
 
     def looked_up(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -78,28 +84,37 @@ class Rows:
         return places, torch.cat([self.rows.new_empty(self.width, 0), *gradients], dim=1)
 
     def gather(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Look up what all processes have since the last step; the gradients of that."""
+        """What all processes have looked up since the last step; the gradients of that."""
         places, gradient = gathered(*self.looked_up(gradients))
-        self.uses[:] = [Use(places, self.rows.index_select(0, places), gradient)]
+        self.uses[:] = [Use(places, gradient)]
         return gradient
 
-    def step(self, gradients: Sequence[Tensor], number: Tensor, learning_rate: float) -> None:
-        """Move what was looked up since the last step along its gradients, [width, m] of each."""
+    def step(
+        self, gradients: Sequence[Tensor], learning_rate: float, unbias: Tensor, grown: Tensor
+    ) -> None:
+        """Move what was looked up since the last step along its gradients, [width, m] of each.
+
+        Args:
+            unbias: 1 / sqrt(1 - beta_2^t) in step t, floating [].
+            grown: the root of what a squared gradient of this step counts, floating [].
+        """
         places = torch.cat([use.places for use in self.uses])
-        rows = torch.cat([use.rows for use in self.uses])
-        gradient = self._summed(places, torch.cat([each.t().contiguous() for each in gradients]))
         self.uses.clear()
-        waited = number - self.last_step.index_select(0, places)
-        squares = rows[:, self.width :] * (waited * LOG_BETA_2).exp_()[:, None]
-        squares.addcmul_(gradient, gradient, value=1 - BETA_2)
-        unbias = torch.expm1(number * LOG_BETA_2).neg_().sqrt_()
-        rows[:, : self.width].addcdiv_(
-            gradient * (unbias * -learning_rate), squares.sqrt().add_(unbias * EPSILON)
-        )
+        rows = fetched(self.rows, places)
+        gradient = self._summed(places, torch.cat([each.t() for each in gradients]))
+        gradient.mul_(grown * ROOT)
+        squares = torch.addcmul(rows[:, self.width :], gradient, gradient)
         rows[:, self.width :] = squares
-        # What stands in a batch twice is written twice, and the same.
-        self.rows.index_copy_(0, places, rows)
-        self.last_step.index_copy_(0, places, number.expand_as(places))
+        rows[:, : self.width].addcdiv_(
+            gradient,
+            squares.sqrt_().mul_(unbias).add_(grown * EPSILON),
+            value=-learning_rate / ROOT,
+        )
+        put(self.rows, places, rows)
+
+    def renew(self, growth: Tensor) -> None:
+        """Have second moments as they are, which have grown by so much, []."""
+        self.squares.div_(growth)
 
     def _summed(self, places: Tensor, gradients: Tensor) -> Tensor:
         """For each of [m, width] the sum over all of the same place.
@@ -111,13 +126,13 @@ class Rows:
         one = self.place.index_select(0, places)
         return torch.zeros_like(gradients).index_add_(0, one, gradients).index_select(0, one)
 
-    def moments(self) -> dict[str, Tensor]:
-        """Second moments [n, width] and steps of last use [n], live."""
-        return {"exp_avg_sq": self.rows[:, self.width :], "last_step": self.last_step}
+    def moments(self) -> Tensor:
+        """``squares``, of all tables; live."""
+        return self.squares
 
     def share(self) -> None:
         """Take what the first process has."""
-        share([self.rows, self.last_step])
+        share([self.rows])
 
     def collect(self) -> None:
         """Have all rows in the tables and moments of the first process: they are there."""
@@ -130,3 +145,29 @@ class Rows:
         for table in self.tables:
             table.look_up = None
             table.weight.data = laid_out(table.weight.detach())
+
+
+def fetched(rows: Tensor, places: Tensor) -> Tensor:
+    """Rows [m, width] of [n, width], of ``places`` [m], each perhaps several times.
+
+    On a CPU as the sums of bags of one: that kernel asks memory for the rows to come while it
+    copies, and takes half of the time.
+    """
+    if rows.device.type != "cpu":
+        return rows.index_select(0, places)
+    return embedding_bag(places, rows, offsets=_bags_of_one(len(places)), mode="sum")
+
+
+@lru_cache(maxsize=8)  # steps look up the same numbers of rows, but for the last of an epoch
+def _bags_of_one(count: int) -> Tensor:
+    return torch.arange(count, device="cpu")
+
+
+def put(rows: Tensor, places: Tensor, values: Tensor) -> None:
+    """Set rows of [n, 2 * width] to ``values`` [m, 2 * width]; a place twice has the same twice.
+
+    They are copied as elements of 16 bytes where that many divide a row, or of 8: torch copies
+    element by element.
+    """
+    element = torch.complex128 if rows.shape[1] % 4 == 0 else torch.float64
+    rows.view(element).index_copy_(0, places, values.view(element))

@@ -28,7 +28,7 @@ from pipeline.training.processes import (
     receive_tensor,
     send_tensor,
 )
-from pipeline.training.rows import Rows, Use
+from pipeline.training.rows import Rows, Use, fetched
 from pipeline.training.tables import Table, laid_out
 
 NOTHING = -1  # asked for in a round, by who has all that its part of a step looks up
@@ -44,19 +44,19 @@ class ShardedRows(Rows):
         self._hold(tables, tables[0].weight.new_zeros(own, 2 * width))
         self.exchange, self.which = exchange, len(exchange.all_rows)
         exchange.all_rows.append(self)
-        self._moments: dict[str, Tensor] | None = None
+        self._moments: Tensor | None = None
 
     def look_up(self, first: int, indices: Tensor) -> Tensor:
         """As of ``Rows``, and every process takes part."""
         with torch.no_grad():
             places = indices + first
             columns = self.exchange.ask(self.which, places).t().contiguous()
-        self.uses.append(Use(places, self.rows[:0], columns.requires_grad_()))
+        self.uses.append(Use(places, columns.requires_grad_()))
         return columns
 
     def answer(self, places: Tensor) -> Tensor:
         """Embeddings of this process's rows, [m, width]."""
-        return self.embeddings.index_select(0, places // number())
+        return fetched(self.rows, places // number())[:, : self.width].contiguous()
 
     def gather(self, gradients: Sequence[Tensor]) -> Tensor:
         """What all processes have looked up of this one's rows since the last step."""
@@ -66,67 +66,56 @@ class ShardedRows(Rows):
         taken = from_all(torch.tensor(given))[:, rank()].tolist()
         own = exchanged(places[order] // number(), given, taken)
         columns = exchanged(gradient.t()[order], given, taken).t()
-        self.uses[:] = [Use(own, self.rows.index_select(0, own), columns)]
+        self.uses[:] = [Use(own, columns)]
         return columns
 
-    def moments(self) -> dict[str, Tensor]:
+    def moments(self) -> Tensor:
         """Of the first process, and while it has all: of all rows, on a CPU."""
         if self._moments is None:
-            n = sum(table.n for table in self.tables)
-            self._moments = {
-                "exp_avg_sq": torch.zeros(n, self.width),
-                "last_step": torch.zeros(n),
-            }
+            self._moments = torch.zeros(sum(table.n for table in self.tables), self.width)
         return self._moments
 
     def share(self) -> None:
         """Take this process's rows of what the first one has, which then has no more either."""
         if not leads():
             receive_tensor(self.rows, 0)
-            receive_tensor(self.last_step, 0)
             self._attach()
             return
         for other in range(number()):
-            rows, last_step = self.rows, self.last_step
+            rows = self.rows
             if other:
                 n = sum(part.shape[1] for part in self._columns(other))
-                rows, last_step = rows.new_empty(n, 2 * self.width), last_step.new_empty(n)
-            self._fill(rows, last_step, other)
+                rows = rows.new_empty(n, 2 * self.width)
+            self._fill(rows, other)
             if other:
                 send_tensor(rows, other)
-                send_tensor(last_step, other)
         self.drop()
 
-    def _fill(self, rows: Tensor, last_step: Tensor, other: int) -> None:
-        """Set the rows of a process, and the steps of their last use, to what they are here."""
+    def _fill(self, rows: Tensor, other: int) -> None:
+        """Set the rows of a process to what they are here."""
         parts = self._columns(other)
         pieces = rows.split([part.shape[1] for part in parts])
         for piece, part in zip(pieces, parts, strict=True):
             piece[:, : self.width] = part.t()
-        every = slice(other, None, number())
-        for name, own in (("exp_avg_sq", rows[:, self.width :]), ("last_step", last_step)):
-            if self._moments is None:
-                own.zero_()
-            else:
-                own.copy_(self._moments[name][every])
+        squares = rows[:, self.width :]
+        if self._moments is None:
+            squares.zero_()
+        else:
+            squares.copy_(self._moments[other :: number()])
 
     def collect(self) -> None:
         """Have all rows in the tables and moments of the first process, until ``drop``."""
         self._collect_tables()
         if not leads():
-            send_tensor(self.rows[:, self.width :], 0)
-            send_tensor(self.last_step, 0)
+            send_tensor(self.squares, 0)
             return
         moments = self.moments()
         for other in range(number()):
-            every = slice(other, None, number())
-            squares, last_step = self.rows[:, self.width :], self.last_step
+            squares = self.squares
             if other:
-                n = len(range(other, len(moments["last_step"]), number()))
+                n = len(range(other, len(moments), number()))
                 squares = receive_tensor(squares.new_empty(n, self.width), other)
-                last_step = receive_tensor(last_step.new_empty(n), other)
-            moments["exp_avg_sq"][every] = squares.to(CPU)
-            moments["last_step"][every] = last_step.to(CPU)
+            moments[other :: number()] = squares.to(CPU)
 
     def _collect_tables(self) -> None:
         for table in self.tables:

@@ -130,7 +130,7 @@ class ShardedLoop(TrainingLoop):
             drawn.append(self._drawn(first + order, sizes))
             first += sum(sizes)
         losses = []
-        for step, parts in enumerate(zip(*drawn, strict=True)):
+        for step, parts in enumerate(self._renewing(zip(*drawn, strict=True))):
             self.optimizer.begin()
             loss = objective = torch.zeros((), device=self.users.device)
             for shard, part in zip(self.shards, parts, strict=True):

@@ -14,7 +14,9 @@ from pipeline.errors import UserError
 from pipeline.training.adam import Adam
 from pipeline.training.lazy_adam import LazyAdam, make_optimizer
 from pipeline.training.method import Method
+from pipeline.training.rows import fetched, put
 from pipeline.training.tables import Table
+from tests.training.test_loop import epochs, like
 
 LAZY = Method(learning_rate=0.03, optimizer="lazy_adam")
 
@@ -68,10 +70,51 @@ def test_steps_are_those_of_adam_without_a_first_moment() -> None:
     for number in range(60):
         step(lazy, ours, number)
         step(reference, theirs, number)
+        if number % 25 == 0:  # which is to make no difference
+            lazy.renew()
     lazy.release()
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
         assert torch.equal(mine, start[name]) == name.startswith("unused")
+
+
+def test_second_moments_are_those_of_adam_once_renewed() -> None:
+    ours, theirs = Network(), Network()
+    lazy, reference = make_optimizer(ours, LAZY), Reference(theirs)
+    for number in range(30):
+        step(lazy, ours, number)
+        step(reference, theirs, number)
+    lazy.renew()
+    state = lazy.state_dict()["state"]
+    of = reference.optimizer.state
+    tables = [of[table.weight]["exp_avg_sq"].t() for table in (theirs.users, theirs.items)]
+    of_tables = state[len(state) - 1]
+    assert set(of_tables) == {"step", "exp_avg_sq"}
+    torch.testing.assert_close(of_tables["exp_avg_sq"], torch.cat(tables), rtol=1e-4, atol=0)
+
+
+def test_epochs_of_any_length_renew_what_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewals = []
+    renew = LazyAdam.renew
+
+    def noted(self: LazyAdam) -> None:
+        renew(self)
+        renewals.append(int(self.renewed))
+
+    monkeypatch.setattr(LazyAdam, "renew", noted)
+
+    def learned() -> list[Tensor]:
+        made = epochs(like(optimizer="lazy_adam", batch_size=16, loss="bce"))
+        losses = [made.run() for _ in range(2)]
+        lazy = made.optimizer
+        assert isinstance(lazy, LazyAdam)
+        return [*losses, *made.network.parameters(), *(rows.squares for rows in lazy.rows)]
+
+    whole = learned()
+    monkeypatch.setattr("pipeline.training.loop.RENEWED_EVERY", 2)
+    for often, once in zip(learned(), whole, strict=True):
+        torch.testing.assert_close(often, once)
+    assert renewals == [5, 10, 2, 4, 5, 7, 9, 10]
 
 
 def test_embeddings_that_no_batch_used_are_not_touched() -> None:
@@ -89,6 +132,7 @@ def test_a_state_is_gone_on_from_bit_for_bit() -> None:
     lazy = make_optimizer(whole, LAZY)
     for number in range(8):
         step(lazy, whole, number)
+    lazy.renew()
     parts = copy.deepcopy((whole.state_dict(), lazy.state_dict()))
     again = Network()
     resumed = make_optimizer(again, LAZY)
@@ -99,6 +143,29 @@ def test_a_state_is_gone_on_from_bit_for_bit() -> None:
         step(resumed, again, number)
     for mine, other in zip(again.parameters(), whole.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_a_state_with_other_moments_is_refused() -> None:
+    """As of before, when it was noted when each row was last used."""
+    lazy = make_optimizer(Network(), LAZY)
+    state = copy.deepcopy(lazy.state_dict())
+    (of_tables,) = (each for each in state["state"].values() if "exp_avg" not in each)
+    of_tables["last_step"] = torch.zeros(80)
+    with pytest.raises(ValueError, match="last_step"):
+        lazy.load_state_dict(state)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 16])
+def test_rows_are_fetched_and_put_at_any_width(width: int) -> None:
+    rows = torch.randn(7, 2 * width)
+    places = torch.tensor([5, 0, 5, 6])
+    assert torch.equal(fetched(rows, places), rows[places])
+    assert fetched(rows, places[:0]).shape == (0, 2 * width)
+    values = torch.randn(7, 2 * width)[places]
+    expected = rows.clone()
+    expected[places] = values
+    put(rows, places, values)
+    assert torch.equal(rows, expected)
 
 
 def test_whoever_only_looks_at_the_network_leaves_nothing_to_learn_from() -> None:

@@ -99,6 +99,8 @@ class Steps:
 
     def begin(self) -> None: ...
 
+    def renew(self) -> None: ...
+
     def step(self, gradients: Sequence[Tensor]) -> None:
         self.given.append(gradients)
 
