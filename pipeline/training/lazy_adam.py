@@ -118,7 +118,7 @@ class LazyAdam:
         self.number = torch.zeros((), device=tables[0].weight.device)
         """Of the last step; on the device, so that a CUDA graph can hold it."""
         self.renewed = torch.zeros_like(self.number)
-        """Of the step after which second moments were last what they are."""
+        """Of the step after which second moments were last renewed."""
 
     def share(self) -> None:
         """Take what the first of several processes has, or this one's part of it."""
@@ -178,13 +178,14 @@ class LazyAdam:
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Have second moments as they are, which steps let grow; not in a CUDA graph."""
+        """Undo the growth of second moments (``pipeline.training.rows``); not in a CUDA graph."""
         growth = self._growth()
         for rows in self.rows:
             rows.renew(growth)
         self.renewed.copy_(self.number)
 
     def _growth(self) -> Tensor:
+        """beta_2^(r - t), of second moments since they were last renewed."""
         return torch.exp_((self.renewed - self.number).mul_(LOG_BETA_2))
 
     def release(self) -> None:

@@ -34,9 +34,10 @@ class Rows:
     A look-up finds both in one place, and what is looked up in several tables is moved at once: a
     step is bound by the number of its operations, and by waiting for memory.
 
-    A second moment decays by beta_2 in every step, looked up or not. For that all of them would
-    have to be touched: here squared gradients grow instead, by 1 / beta_2 a step, and now and then
-    all moments are divided by what they have grown by (``renew``).
+    A second moment v decays by beta_2 in every step, looked up or not, for which all of them would
+    have to be touched. Here u = v / beta_2^(t - r) is held in step t, which changes by gradients
+    alone: they grow, and now and then all of u is divided by what it has grown by since step r,
+    when that was last done (``renew``).
     """
 
     def __init__(self, tables: Sequence[Table]) -> None:
@@ -67,7 +68,7 @@ class Rows:
 
     @property
     def squares(self) -> Tensor:
-        """Second moments of all that are here, [., width], times what they have grown by."""
+        """u of all that are here, [., width]; once renewed their second moments."""
         return self.rows[:, self.width :]
 
     def look_up(self, first: int, indices: Tensor) -> Tensor:
@@ -95,8 +96,8 @@ class Rows:
         """Move what was looked up since the last step along its gradients, [width, m] of each.
 
         Args:
-            unbias: 1 / sqrt(1 - beta_2^t) in step t, floating [].
-            grown: the root of what a squared gradient of this step counts, floating [].
+            unbias: 1 / sqrt(1 - beta_2^t), floating [].
+            grown: 1 / sqrt(beta_2^(t - r)), floating [].
         """
         places = torch.cat([use.places for use in self.uses])
         self.uses.clear()
@@ -113,7 +114,7 @@ class Rows:
         put(self.rows, places, rows)
 
     def renew(self, growth: Tensor) -> None:
-        """Have second moments as they are, which have grown by so much, []."""
+        """Have u be v: it has grown by so much, []."""
         self.squares.div_(growth)
 
     def _summed(self, places: Tensor, gradients: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class Rows:
         return torch.zeros_like(gradients).index_add_(0, one, gradients).index_select(0, one)
 
     def moments(self) -> Tensor:
-        """``squares``, of all tables; live."""
+        """``squares`` of all tables, live."""
         return self.squares
 
     def share(self) -> None:
