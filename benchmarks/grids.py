@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.report import Report, Row, Table, parser, progress
 from pipeline.data.prepared import prepare
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.windows import possible_windows
 from pipeline.evaluation.validation import Window, rolling_windows

@@ -17,7 +17,7 @@ from benchmarks.fresh import MIB, measure
 from benchmarks.generated import ML_25M, Shape, write
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from pipeline.data.prepared import load, prepare
-from pipeline.data.sources import find
+from pipeline.data.raw.sources import find
 from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError
 

@@ -30,8 +30,8 @@ from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from benchmarks.training import DIMENSION, DROPOUT, LAYERS, settings
 from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
-from pipeline.data.ratings import read_ratings
-from pipeline.data.sources import find
+from pipeline.data.raw.ratings import read_ratings
+from pipeline.data.raw.sources import find
 from pipeline.data.split_settings import SplitSettings
 from pipeline.evaluation.evaluate import FullRanking, Ranked
 from pipeline.evaluation.ranking import MEMORY_BUDGET

@@ -24,7 +24,7 @@ from benchmarks.generated import ML_25M, Shape, write
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import home, load, store
-from pipeline.data.ratings import read_ratings
+from pipeline.data.raw.ratings import read_ratings
 from pipeline.data.split_settings import SplitSettings
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.models.factors import SVD, SVDSettings

@@ -31,7 +31,7 @@ CALLS, FOLDED, BATCHES, BATCH = 300, 50, 10, 1000
 def logged_model(dataset: str, epochs: int) -> tuple[str, list[str], list[str]]:
     """The URI of a model logged in the present store, and the ids of its users and items."""
     from pipeline.config import read_experiment
-    from pipeline.data.reading import AS_IT_IS
+    from pipeline.data.raw.reading import AS_IT_IS
     from pipeline.evaluation.prepared import prepare_and_tell
     from pipeline.steps.inputs import Inputs
     from pipeline.steps.train import train

@@ -65,7 +65,7 @@ def tracked(folder: Path, dataset: str, epochs: int, uri: str) -> dict[str, floa
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # where the report goes
     os.chdir(folder)
     collect_rarely()
-    from pipeline.data.reading import AS_IT_IS
+    from pipeline.data.raw.reading import AS_IT_IS
     from pipeline.evaluation.prepared import prepare_and_tell
     from pipeline.steps.evaluate import evaluate
     from pipeline.steps.inputs import Inputs

@@ -97,7 +97,7 @@ def load(dataset: str | Path, *, reading: Mapping[str, Any] | None = None, **spl
     Raises:
         UserError: the data cannot be had, are not what they should be, or are too few.
     """
-    from pipeline.data.reading import Reading
+    from pipeline.data.raw.reading import Reading
     from pipeline.data.split_settings import SplitSettings
     from pipeline.evaluation.prepared import prepare_and_tell
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.ratings import read_ratings
+from pipeline.data.raw.ratings import read_ratings
 from pipeline.data.split_settings import SplitSettings
 from pipeline.process import collect_rarely
 

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.cluster.connection import Placing
-    from pipeline.data.reading import Reading
+    from pipeline.data.raw.reading import Reading
 
 
 def prepare_fields(_: str | None) -> Groups:

@@ -53,7 +53,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     )
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        from pipeline.data.reading import Reading
+        from pipeline.data.raw.reading import Reading
 
         given = {name: kwargs.pop(name) for name in Reading.model_fields}
         command(*args, reading=Reading(**given), **kwargs)

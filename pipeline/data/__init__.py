@@ -1,1 +1,1 @@
-"""Raw ratings in, Dataset out: where bytes come from, validation, time split, storage."""
+"""Ratings in, Dataset out: split by a protocol, indexed, kept; raw ones are read in ``raw``."""

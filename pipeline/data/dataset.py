@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.data.fingerprint import fingerprint_of
-from pipeline.data.numbering import Numbered, Places, marked, titled
+from pipeline.data.raw.numbering import Numbered, Places, marked, titled
 from pipeline.data.sizes import larger_tests, statistics
 from pipeline.data.split import NO_TIMES, Split, notes_of, split_as_given, split_ratings
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, WARM, SplitSettings

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.data.numbering import Mask, Numbers
 from pipeline.data.protocols import pairs
+from pipeline.data.raw.numbering import Mask, Numbers
 from pipeline.data.sizes import Counts
 from pipeline.data.split_settings import SplitSettings
 

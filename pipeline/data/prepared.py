@@ -13,17 +13,17 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.files import Part
 from pipeline.data.large import memory
-from pipeline.data.parquet import count_rows
-from pipeline.data.ratings import read_chosen
-from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.sources import Source, find
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.parquet import count_rows
+from pipeline.data.raw.ratings import read_chosen
+from pipeline.data.raw.reading import AS_IT_IS, Reading
+from pipeline.data.raw.sources import Source, find
+from pipeline.data.raw.which_files import ChosenFiles, choose
 from pipeline.data.split_check import check_split
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.stored import SUPERSEDED, StoredDataset
 from pipeline.data.titles import add_titles, with_kept_titles
-from pipeline.data.which_files import ChosenFiles, choose
 from pipeline.disk import remove_left, sync, unfinished
 from pipeline.errors import UserError, brief
 from pipeline.extras import require

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.data.numbering import Mask, Numbers
+from pipeline.data.raw.numbering import Mask, Numbers
 
 SPANS = 1 << 16  # into which times are counted
 FAR = 0.25

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.data.numbering import Mask
 from pipeline.data.parts import Divided, can_count, divide
 from pipeline.data.protocols import (
     Draw,
@@ -31,6 +30,7 @@ from pipeline.data.protocols import (
     is_far,
     nearest,
 )
+from pipeline.data.raw.numbering import Mask
 from pipeline.data.sizes import RULES, Counts, larger_tests, looser
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY, REPEAT, UNUSED, WARM, SplitSettings
 from pipeline.errors import UserError

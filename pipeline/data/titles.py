@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.files import Part
-from pipeline.data.items import matching, read_items
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.items import matching, read_items
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError, brief
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.dataset import AS_GIVEN, Dataset
-from pipeline.data.numbering import Numbered
+from pipeline.data.raw.numbering import Numbered
 from pipeline.data.split import split_ratings
 from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError

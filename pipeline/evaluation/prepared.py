@@ -9,7 +9,7 @@ from pipeline.console import waiting
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared
 from pipeline.data.prepared import prepare as prepare_data
-from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.raw.reading import AS_IT_IS, Reading
 from pipeline.data.sizes import ENOUGH, Size
 from pipeline.data.split import CUT_NOTE
 from pipeline.data.split_settings import SplitSettings

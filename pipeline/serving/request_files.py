@@ -18,8 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.files import Part
-from pipeline.data.text import LAYOUTS, Layout, require_text, rows
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.text import LAYOUTS, Layout, require_text, rows
 from pipeline.errors import UserError
 from pipeline.serving.answers import REQUEST_COLUMNS, Request, read_requests
 

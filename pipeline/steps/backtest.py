@@ -26,7 +26,7 @@ from pipeline.compare.report import of_backtest
 from pipeline.config import Experiment
 from pipeline.console import console, show_line, timed, waiting
 from pipeline.data.prepared import load
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.data.split_settings import Quantile
 from pipeline.drawing import Drawn
 from pipeline.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.compare.entrants import Entrant
 from pipeline.config import Experiment
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.inputs import Inputs
 from pipeline.tracking.runs import Run

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pipeline.compare.comparison import compare_runs
 from pipeline.config import Experiment
 from pipeline.console import console, timed, waiting
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.errors import UserError
 from pipeline.steps.compare import compare
 from pipeline.steps.tune import train_and_evaluate, tune

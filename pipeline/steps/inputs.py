@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.config import Experiment
 from pipeline.data.prepared import Prepared, load
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.errors import UserError
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.tracking.runs import Run

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.cluster.connection import Placing, here
 from pipeline.config import read_suite
 from pipeline.console import timed
-from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.raw.reading import AS_IT_IS, Reading
 from pipeline.evaluation.prepared import prepare_and_tell
 from pipeline.steps.compare import compare
 from pipeline.steps.ending import end_of_main

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import META, TABLES, Prepared
 from pipeline.data.prepared import prepare as prepare_data
-from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.raw.reading import AS_IT_IS, Reading
 from pipeline.data.split_settings import Quantile, SplitSettings
 from pipeline.data.titles import digest
 from pipeline.evaluation.prepared import prepare_and_tell, window_sizes

@@ -19,7 +19,7 @@ from pipeline.cluster.shares import share
 from pipeline.config import Experiment
 from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.data.sizes import Size
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.windows import possible_windows

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import preparation
 from benchmarks.generated import Shape, generate, write
 from pipeline.data.dataset import Dataset
-from pipeline.data.ratings import read_ratings
+from pipeline.data.raw.ratings import read_ratings
 from pipeline.data.split_settings import COLD, LOW_ACTIVITY, WARM, SplitSettings
 from pipeline.errors import UserError
 

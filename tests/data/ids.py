@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from pipeline.data.numbering import Numbered
+from pipeline.data.raw.numbering import Numbered
 from pipeline.data.split import Split, split_ratings
 from pipeline.data.split_settings import SplitSettings
 

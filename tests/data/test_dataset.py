@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.numbering import sort
 from pipeline.data.protocols import Times, cut_moment
+from pipeline.data.raw.numbering import sort
 from pipeline.data.sizes import statistics
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.values import Values

@@ -16,7 +16,7 @@ import pytest
 from pipeline.data import prepared as module
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepared import Prepared, load, prepare
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.data.sizes import statistics
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.windows import window_of

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.data.prepared import Prepared, load, prepare
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.titles import TITLES, digest
 from pipeline.data.windows import window_of

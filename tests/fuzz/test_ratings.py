@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.files import Part
-from pipeline.data.items import read_items
-from pipeline.data.ratings import read_ratings
-from pipeline.data.reading import Reading
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.items import read_items
+from pipeline.data.raw.ratings import read_ratings
+from pipeline.data.raw.reading import Reading
 from pipeline.data.sizes import statistics
 from pipeline.data.split_settings import SplitSettings
 from pipeline.errors import UserError

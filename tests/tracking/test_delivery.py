@@ -22,7 +22,7 @@ from sqlalchemy.engine import Engine
 
 from pipeline.config import read_experiment
 from pipeline.data.dataset import Dataset
-from pipeline.data.reading import AS_IT_IS
+from pipeline.data.raw.reading import AS_IT_IS
 from pipeline.errors import UserError
 from pipeline.models.popularity import MostPopular
 from pipeline.outbox.journal import Entry, Outbox, OutboxError

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import Experiment, read_experiment
-from pipeline.data.reading import Reading
+from pipeline.data.raw.reading import Reading
 from pipeline.errors import UserError
 from pipeline.tuning.opened import Data
 from pipeline.tuning.plan import ROLLING_WINDOWS

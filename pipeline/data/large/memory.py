@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.data.files import TableFiles
-from pipeline.data.parquet import count_rows
-from pipeline.data.text import read_start
+from pipeline.data.raw.files import TableFiles
+from pipeline.data.raw.parquet import count_rows
+from pipeline.data.raw.text import read_start
 
 BYTES_PER_ROW = 130
 """At the peak of the preparation of 25 million ratings (docs/performance.md), and some to spare."""

@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.data.checks import CheckedTable
-from pipeline.data.formats import open_table
-from pipeline.data.items import matching, read_items
 from pipeline.data.large.database import RatingsDatabase, connected
-from pipeline.data.numbering import Mask, Places, titled
 from pipeline.data.parts import can_count, divide
-from pipeline.data.reading import Reading
+from pipeline.data.raw.checks import CheckedTable
+from pipeline.data.raw.formats import open_table
+from pipeline.data.raw.items import matching, read_items
+from pipeline.data.raw.numbering import Mask, Places, titled
+from pipeline.data.raw.reading import Reading
+from pipeline.data.raw.which_files import ChosenFiles
 from pipeline.data.sizes import Counts
 from pipeline.data.split import Counted, Cut, find_cut, notes_of, settle_rules, with_segments
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.stored import SUPERSEDED, StoredDataset, TableWriter
-from pipeline.data.which_files import ChosenFiles
 
 WORK = "work"
 """The folder of what is put aside, in that of the dataset."""

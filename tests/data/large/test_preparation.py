@@ -13,16 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from pipeline.data import formats
 from pipeline.data.dataset import Dataset
 from pipeline.data.large import database
 from pipeline.data.large.preparation import prepare_large
-from pipeline.data.ratings import read_ratings
-from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.raw import formats
+from pipeline.data.raw.ratings import read_ratings
+from pipeline.data.raw.reading import AS_IT_IS, Reading
+from pipeline.data.raw.which_files import choose
 from pipeline.data.sizes import Size, statistics
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.stored import StoredDataset
-from pipeline.data.which_files import choose
 from pipeline.errors import UserError
 
 DROP = Reading(on_bad_rows="drop")

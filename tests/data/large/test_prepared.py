@@ -18,10 +18,10 @@ from pandas.testing import assert_frame_equal
 
 from pipeline.data import prepared as module
 from pipeline.data.dataset import ALL
-from pipeline.data.files import Part, TableFiles
 from pipeline.data.large import memory
 from pipeline.data.prepared import Prepared, load, prepare
-from pipeline.data.reading import Reading
+from pipeline.data.raw.files import Part, TableFiles
+from pipeline.data.raw.reading import Reading
 from pipeline.data.split_settings import SplitSettings
 from pipeline.data.stored import StoredDataset
 from pipeline.data.windows import window_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.data.files import Part
-from pipeline.data.layouts import Sample, is_number, number, width
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.layouts import Sample, is_number, number, width
 from pipeline.errors import UserError, brief
 
 RATINGS = ("user", "item", "rating", "timestamp")

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from pipeline.data.ratings import read_ratings
-from pipeline.data.reading import AS_IT_IS, Reading
+from pipeline.data.raw.ratings import read_ratings
+from pipeline.data.raw.reading import AS_IT_IS, Reading
 from pipeline.errors import UserError
 
 DROP = Reading(on_bad_rows="drop")

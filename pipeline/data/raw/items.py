@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.columns import ALIASES as RATINGS
-from pipeline.data.columns import find_columns, plain
-from pipeline.data.files import Part
-from pipeline.data.layouts import Sample, find_layout, is_number, width
-from pipeline.data.parquet import read_columns, read_names
-from pipeline.data.text import Layout, require_text, rows
+from pipeline.data.raw.columns import ALIASES as RATINGS
+from pipeline.data.raw.columns import find_columns, plain
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.layouts import Sample, find_layout, is_number, width
+from pipeline.data.raw.parquet import read_columns, read_names
+from pipeline.data.raw.text import Layout, require_text, rows
 from pipeline.errors import UserError
 
 TITLE_COLUMNS = ("item", "title", "genres")

@@ -12,9 +12,9 @@ from threading import Thread
 
 import pytest
 
-from pipeline.data import sources
-from pipeline.data.ratings import read_ratings
-from pipeline.data.sources import find
+from pipeline.data.raw import sources
+from pipeline.data.raw.ratings import read_ratings
+from pipeline.data.raw.sources import find
 from pipeline.errors import UserError
 
 

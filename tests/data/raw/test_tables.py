@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.data.ratings import Ratings, read_ratings
-from pipeline.data.reading import Reading
+from pipeline.data.raw.ratings import Ratings, read_ratings
+from pipeline.data.raw.reading import Reading
 from pipeline.errors import UserError
-from tests.data.test_ratings import message, parquet, write, zipped
+from tests.data.raw.test_ratings import message, parquet, write, zipped
 
 ROWS = [(1, 10, 5, 978300760), (1, 20, 3.5, 978302109), (22, 10, 1, 978300761)]
 

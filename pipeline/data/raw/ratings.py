@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.checks import CheckedTable
-from pipeline.data.files import TableFiles
-from pipeline.data.formats import open_table
-from pipeline.data.items import matching, read_items
-from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.which_files import ChosenFiles, choose
+from pipeline.data.raw.checks import CheckedTable
+from pipeline.data.raw.files import TableFiles
+from pipeline.data.raw.formats import open_table
+from pipeline.data.raw.items import matching, read_items
+from pipeline.data.raw.reading import AS_IT_IS, Reading
+from pipeline.data.raw.which_files import ChosenFiles, choose
 from pipeline.errors import UserError
 
 

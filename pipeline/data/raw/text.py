@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from pipeline.data.files import Part
+from pipeline.data.raw.files import Part
 from pipeline.errors import UserError, brief
 
 UNIT = "\x1f"  # one character in the place of "::", which the parsers cannot take

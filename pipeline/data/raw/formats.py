@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pipeline.data.columns import ALIASES, RATINGS, find_columns, name_columns, read_choice
-from pipeline.data.files import Part, TableFiles
-from pipeline.data.layouts import find_layout
-from pipeline.data.parquet import read_columns, read_kinds, read_names
-from pipeline.data.reading import Reading
-from pipeline.data.text import Layout, open_text, require_text, rows
+from pipeline.data.raw.columns import ALIASES, RATINGS, find_columns, name_columns, read_choice
+from pipeline.data.raw.files import Part, TableFiles
+from pipeline.data.raw.layouts import find_layout
+from pipeline.data.raw.parquet import read_columns, read_kinds, read_names
+from pipeline.data.raw.reading import Reading
+from pipeline.data.raw.text import Layout, open_text, require_text, rows
 from pipeline.errors import UserError, brief
 
 BLOCK_BYTES, STREAMED_BYTES = 1 << 22, 1 << 24  # of text, cut at a time

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.ratings import read_ratings
-from pipeline.data.reading import Reading
+from pipeline.data.raw.ratings import read_ratings
+from pipeline.data.raw.reading import Reading
 from pipeline.errors import UserError
-from tests.data.test_ratings import (
+from tests.data.raw.test_ratings import (
     CLEAN,
     DROP,
     HEADER,

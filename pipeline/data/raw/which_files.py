@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.columns import ALIASES, plain
-from pipeline.data.files import Part, TableFiles, open_zip
-from pipeline.data.formats import find_ratings, read_header
-from pipeline.data.items import find_titles
-from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.text import LAYOUTS
+from pipeline.data.raw.columns import ALIASES, plain
+from pipeline.data.raw.files import Part, TableFiles, open_zip
+from pipeline.data.raw.formats import find_ratings, read_header
+from pipeline.data.raw.items import find_titles
+from pipeline.data.raw.reading import AS_IT_IS, Reading
+from pipeline.data.raw.text import LAYOUTS
 from pipeline.errors import UserError, brief
 
 KNOWN = (*LAYOUTS, ".parquet")

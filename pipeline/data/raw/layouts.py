@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from pipeline.data.files import Part
-from pipeline.data.text import LAYOUTS, UNIT, Layout, cut_start, read_start
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.text import LAYOUTS, UNIT, Layout, cut_start, read_start
 from pipeline.errors import UserError
 
 Sample = Sequence[Sequence[str]]

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from pipeline.data.ratings import read_ratings
-from pipeline.data.reading import Reading
+from pipeline.data.raw.ratings import read_ratings
+from pipeline.data.raw.reading import Reading
 from pipeline.errors import UserError
 
 DROP = Reading(on_bad_rows="drop")

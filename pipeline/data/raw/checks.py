@@ -16,11 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.columns import ALIASES, plain
-from pipeline.data.files import Part
-from pipeline.data.formats import BadRow, Chunk, RawTable, bad_rows
-from pipeline.data.numbering import Mask
-from pipeline.data.times import TimeCells, expected, find_clock
+from pipeline.data.raw.columns import ALIASES, plain
+from pipeline.data.raw.files import Part
+from pipeline.data.raw.formats import BadRow, Chunk, RawTable, bad_rows
+from pipeline.data.raw.numbering import Mask
+from pipeline.data.raw.times import TimeCells, expected, find_clock
 from pipeline.errors import UserError, brief
 
 _SHOWN = 5

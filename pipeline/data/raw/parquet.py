@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.files import Part
+from pipeline.data.raw.files import Part
 from pipeline.errors import UserError, brief
 
 _BOMB_ROWS = 10_000_000

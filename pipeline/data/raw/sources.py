@@ -23,9 +23,9 @@ from pathlib import Path
 import pooch
 import requests
 
-from pipeline.data.files import Part, open_zip
-from pipeline.data.reading import AS_IT_IS, Reading
-from pipeline.data.which_files import choose
+from pipeline.data.raw.files import Part, open_zip
+from pipeline.data.raw.reading import AS_IT_IS, Reading
+from pipeline.data.raw.which_files import choose
 from pipeline.disk import sync, unfinished
 from pipeline.errors import UserError, brief
 from pipeline.settings import AUTO

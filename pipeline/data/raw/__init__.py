@@ -1,0 +1,1 @@
+"""Ratings as other people left them, to rows that have been checked."""
