@@ -4,10 +4,10 @@ A step of Adam reads and writes every parameter with both of its moments. Where 
 against a batch, nearly all of that is for embeddings without a gradient: their second moments
 decay, and the first moments go on moving them for some twenty steps, most of them long before they
 are used again. Here a gradient has that whole effect at once: tables are moved by Adam with
-beta_1 = 0, by which an embedding without a gradient stays where it is; that its second moment
-decays is held by growing the others' (``pipeline.training.rows``). What comes of it is, but for
-rounding, torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam as
-it is.
+beta_1 = 0, by which an embedding without a gradient stays where it is. Instead of letting all
+second moments decay, new ones count the more (``pipeline.training.rows``). What comes of it is, but
+for rounding, torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam
+as it is.
 
 torch.optim.SparseAdam and FBGEMM's row-wise Adam leave the moments of unused embeddings as they
 are, so that one that is in the share p of the batches moves by about sqrt(p) of what it would.
