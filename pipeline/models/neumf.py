@@ -7,7 +7,7 @@ parts share one table per side, because a step is bound by the number of look-up
 width. Tables and signals are features first, [width, n]: one feature of all samples lies together,
 so that a part of the features is contiguous and every operation runs over long rows.
 
-Nothing but torch is needed here, so that it can be timed where the rest is not installed.
+Nothing but torch and NumPy is needed here, so that it can be timed where the rest is not installed.
 """
 
 from __future__ import annotations

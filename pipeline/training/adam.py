@@ -1,7 +1,8 @@
 """Adam (Kingma and Ba 2015) without torch's Optimizer.
 
 torch.optim.Adam imports torch's compiler when it is made: 1.4 s of every process that trains,
-for nothing that is used here. The arithmetic is torch's own fused kernel.
+for nothing that is used here. The arithmetic is torch's own fused kernel, called as it stands: what
+torch does around it in every step takes longer than the kernel where parameters are few and small.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from pipeline.training.processes import share, summed
 
@@ -34,12 +34,13 @@ class Adam:
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.means = [torch.zeros_like(each) for each in self.parameters]
         self.squares = [torch.zeros_like(each) for each in self.parameters]
-        # A count for each, on its device: so the kernel wants it, and a CUDA graph can hold it.
-        self.counts = [torch.zeros((), device=each.device) for each in self.parameters]
+        device = self.parameters[0].device if self.parameters else None
+        self.number = torch.zeros((), device=device)
+        """Of the last step; on the device, so that a CUDA graph can hold it."""
 
     def share(self) -> None:
         """Take the parameters and moments that the first of several processes has."""
-        share([*self.parameters, *self.means, *self.squares, *self.counts])
+        share([*self.parameters, *self.means, *self.squares, self.number])
 
     @property
     def held(self) -> list[Tensor]:
@@ -57,20 +58,20 @@ class Adam:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Move every parameter, given the gradient of each."""
-        adam(
+        self.number += 1
+        torch._fused_adam_(
             self.parameters,
             [_lying_as(*pair) for pair in zip(self.parameters, gradients, strict=True)],
             self.means,
             self.squares,
             [],
-            self.counts,
-            fused=True,
-            amsgrad=False,
+            [self.number] * len(self.parameters),
+            lr=self.learning_rate,
             beta1=BETA_1,
             beta2=BETA_2,
-            lr=self.learning_rate,
             weight_decay=self.weight_decay,
             eps=EPSILON,
+            amsgrad=False,
             maximize=False,
         )
 
@@ -82,12 +83,11 @@ class Adam:
         return summed(gradients)
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and counts by a parameter's place, as torch.optim.Adam calls them."""
-        parts = zip(self.counts, self.means, self.squares, strict=True)
+        """Moments and steps by a parameter's place, as torch.optim.Adam calls them."""
         return {
             "state": {
-                place: {"step": count, "exp_avg": mean, "exp_avg_sq": square}
-                for place, (count, mean, square) in enumerate(parts)
+                place: {"step": self.number, "exp_avg": mean, "exp_avg_sq": square}
+                for place, (mean, square) in enumerate(zip(self.means, self.squares, strict=True))
             }
         }
 

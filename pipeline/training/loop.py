@@ -1,6 +1,6 @@
 """The training loop: Adam over shuffled interactions, negatives drawn anew every epoch.
 
-Nothing but torch is needed here, so that it can be timed where the rest is not installed.
+Nothing but torch and NumPy is needed here, so that it can be timed where the rest is not installed.
 """
 
 from __future__ import annotations

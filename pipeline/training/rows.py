@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
@@ -167,8 +168,12 @@ def _bags_of_one(count: int) -> Tensor:
 def put(rows: Tensor, places: Tensor, values: Tensor) -> None:
     """Set rows of [n, 2 * width] to ``values`` [m, 2 * width]; a place twice has the same twice.
 
-    They are copied as elements of 16 bytes where that many divide a row, or of 8: torch copies
-    element by element.
+    torch copies element by element, on a GPU of 16 bytes where that many divide a row, or of 8. On
+    a CPU NumPy has a row for an element.
     """
+    if rows.device.type == "cpu":
+        row = np.dtype((np.void, rows.shape[1] * rows.element_size()))
+        np.put(rows.numpy().view(row), places.numpy(), values.numpy().view(row), mode="clip")
+        return
     element = torch.complex128 if rows.shape[1] % 4 == 0 else torch.float64
     rows.view(element).index_copy_(0, places, values.view(element))

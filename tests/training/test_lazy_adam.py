@@ -165,6 +165,8 @@ def test_rows_are_fetched_and_put_at_any_width(width: int) -> None:
     expected = rows.clone()
     expected[places] = values
     put(rows, places, values)
+    put(rows, places[:0], values[:0])
+    put(rows[:0], places[:0], values[:0])  # as of a process that has none of a table
     assert torch.equal(rows, expected)
 
 

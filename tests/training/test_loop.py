@@ -21,7 +21,7 @@ from pipeline.training.method import Optimizer, Precision
 ALONE = """
 import sys
 
-for absent in ("mlflow", "numpy", "pandas", "pydantic", "scipy", "sklearn", "yaml"):
+for absent in ("mlflow", "pandas", "pydantic", "scipy", "sklearn", "yaml"):
     sys.modules[absent] = None
 
 from tests.training.test_loop import MADE, epochs
@@ -65,7 +65,7 @@ def test_a_penalty_is_not_in_the_loss_that_is_told() -> None:
     assert torch.equal(plain, held)
 
 
-def test_torch_alone_will_do() -> None:
+def test_torch_and_numpy_will_do() -> None:
     """On a bare GPU machine there is nothing else; what is blocked here cannot be imported."""
     found = subprocess.run(
         [sys.executable, "-c", ALONE],
