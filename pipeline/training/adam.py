@@ -58,6 +58,8 @@ class Adam:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Move every parameter, given the gradient of each."""
+        if not self.parameters:  # a network of tables alone, which lazy_adam moves
+            return
         self.number += 1
         torch._fused_adam_(
             self.parameters,
