@@ -20,7 +20,7 @@ from typing import Annotated, cast
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.adam import Adam
+from pipeline.training.optimizers.adam import Adam
 from pipeline.training.layers import hidden, joined, keep, split, spread
 from pipeline.training.method import Bounds, Method
 from pipeline.training.tables import Table, columns_of

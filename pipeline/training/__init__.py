@@ -1,1 +1,1 @@
-"""How a network learns: losses, negative sampling, the training loop, checkpoints."""
+"""How a network learns: losses, negative sampling, the training loop, on one process or several."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream, stream_of
-from pipeline.training.lazy_adam import make_optimizer
+from pipeline.training.optimizers.lazy_adam import make_optimizer
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
 from pipeline.training.sampling import NegativeSampler

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.memory import available_memory
-from pipeline.training.lazy_adam import takes_lazy_adam
+from pipeline.training.optimizers.lazy_adam import takes_lazy_adam
 from pipeline.training.memory import free_memory
 from pipeline.training.processes import give, number, on_this_machine, receive
 from pipeline.training.shards import Interactions, Portion

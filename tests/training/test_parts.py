@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 from pipeline.models.ncf import NCFSettings
 from pipeline.models.neumf import NCFNetwork
 from pipeline.training import parts
-from pipeline.training.lazy_adam import make_optimizer
+from pipeline.training.optimizers.lazy_adam import make_optimizer
 from pipeline.training.parts import packed_network, unpacked, with_embeddings_placed
 from pipeline.training.tables import tables_of
 from pipeline.training.trainer import CPU, TrainingSettings

@@ -18,7 +18,7 @@ from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.network import NetworkRecommender
 from pipeline.models.two_tower import TwoTower, TwoTowerSettings
 from pipeline.training.follow import follow
-from pipeline.training.lazy_adam import LazyAdam
+from pipeline.training.optimizers.lazy_adam import LazyAdam
 from pipeline.training.processes import gathered, joined, receive, summed
 from pipeline.training.tables import Table, tables_of
 from pipeline.training.trainer import DivergedError, Epoch, OnEpoch, Trainer, TrainingSettings

@@ -47,7 +47,7 @@ def test_a_network_learns_the_same_however_its_tables_lie(
 
     monkeypatch.setattr(tables, "columns_of", of_turned)
     monkeypatch.setattr(tables, "laid_out", turned)
-    monkeypatch.setattr("pipeline.training.rows.laid_out", turned)
+    monkeypatch.setattr("pipeline.training.optimizers.rows.laid_out", turned)
     as_on_a_gpu = epochs(made)
     lying = by_samples(as_on_a_gpu.network.state_dict()["users.weight"])
     assert lying or optimizer == "lazy_adam"

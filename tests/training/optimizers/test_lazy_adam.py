@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.training.adam import Adam
-from pipeline.training.lazy_adam import LazyAdam, make_optimizer
+from pipeline.training.optimizers.adam import Adam
+from pipeline.training.optimizers.lazy_adam import LazyAdam, make_optimizer
 from pipeline.training.method import Method
-from pipeline.training.rows import fetched, put
+from pipeline.training.optimizers.rows import fetched, put
 from pipeline.training.tables import Table
 from tests.training.test_loop import epochs, like
 

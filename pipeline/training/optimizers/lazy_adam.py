@@ -5,7 +5,7 @@ against a batch, nearly all of that is for embeddings without a gradient: their 
 decay, and the first moments go on moving them for some twenty steps, most of them long before they
 are used again. Here a gradient has that whole effect at once: tables are moved by Adam with
 beta_1 = 0, by which an embedding without a gradient stays where it is. Instead of letting all
-second moments decay, new ones count the more (``pipeline.training.rows``). What comes of it is, but
+second moments decay, new ones count the more (``pipeline.training.optimizers.rows``). What comes of it is, but
 for rounding, torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam
 as it is.
 
@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.training.adam import Adam, load_moments
+from pipeline.training.optimizers.adam import Adam, load_moments
 from pipeline.training.method import Method
 from pipeline.training.processes import number, share, summed
-from pipeline.training.rows import LOG_BETA_2, Rows
-from pipeline.training.sharded_rows import Exchange, ShardedRows
+from pipeline.training.optimizers.rows import LOG_BETA_2, Rows
+from pipeline.training.optimizers.sharded_rows import Exchange, ShardedRows
 from pipeline.training.tables import Table, tables_of
 
 # From how many numbers in tables on this is quicker on a CPU: some, since a step has more
@@ -178,7 +178,7 @@ class LazyAdam:
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Undo the growth of second moments (``pipeline.training.rows``); not in a CUDA graph."""
+        """Undo the growth of second moments (``pipeline.training.optimizers.rows``); not in a CUDA graph."""
         growth = self._growth()
         for rows in self.rows:
             rows.renew(growth)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from pipeline.training.adam import BETA_2, EPSILON
+from pipeline.training.optimizers.adam import BETA_2, EPSILON
 from pipeline.training.processes import gathered, share
 from pipeline.training.tables import Table, laid_out
 

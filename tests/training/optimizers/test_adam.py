@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.adam import Adam
+from pipeline.training.optimizers.adam import Adam
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHAPES = [(17, 5), (5,), (1, 33), ()]
 TRAINS = """
 import sys
