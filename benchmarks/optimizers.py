@@ -16,8 +16,8 @@ from benchmarks.device import PLAN, Size, epochs, seconds
 from benchmarks.generated import ML_25M
 from benchmarks.report import Bar, Report, Row, Table, parser, progress
 from benchmarks.scale import LINEAR, exponent, shapes
-from pipeline.training.optimizers.lazy_adam import LazyAdam
 from pipeline.training.method import Optimizer
+from pipeline.training.optimizers.lazy_adam import LazyAdam
 from pipeline.training.threads import one_thread
 
 OPTIMIZERS: tuple[Optimizer, Optimizer] = ("adam", "lazy_adam")

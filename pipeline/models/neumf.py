@@ -20,9 +20,9 @@ from typing import Annotated, cast
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.optimizers.adam import Adam
 from pipeline.training.layers import hidden, joined, keep, split, spread
 from pipeline.training.method import Bounds, Method
+from pipeline.training.optimizers.adam import Adam
 from pipeline.training.tables import Table, columns_of
 
 # Of ML-1M's test users, folded in by what they had in training, these two gave a list of NDCG .368

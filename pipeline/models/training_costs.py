@@ -9,8 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 from pipeline.models.costs import FLOPS, Cost
-from pipeline.training.optimizers.lazy_adam import is_lazy
 from pipeline.training.memory import free_memory
+from pipeline.training.optimizers.lazy_adam import is_lazy
 from pipeline.training.parts import REPLICATED_BYTES
 from pipeline.training.processes import number
 from pipeline.training.trainer import TrainingSettings, choose_device

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training.graphs import Replayed, cuda_graph, on_stream, stream_of
-from pipeline.training.optimizers.lazy_adam import make_optimizer
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
+from pipeline.training.optimizers.lazy_adam import make_optimizer
 from pipeline.training.sampling import NegativeSampler
 
 # Steps after which the optimizer renews what steps let grow: by a factor of 22,000, and a float32

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.memory import available_memory
-from pipeline.training.optimizers.lazy_adam import takes_lazy_adam
 from pipeline.training.memory import free_memory
+from pipeline.training.optimizers.lazy_adam import takes_lazy_adam
 from pipeline.training.processes import give, number, on_this_machine, receive
 from pipeline.training.shards import Interactions, Portion
 from pipeline.training.tables import tables_of

@@ -18,10 +18,10 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.values import Values
 from pipeline.errors import UserError, brief
 from pipeline.settings import Settings, refusing_values
-from pipeline.training.optimizers.lazy_adam import LazyAdam
 from pipeline.training.loop import Network
 from pipeline.training.losses import find_loss
 from pipeline.training.method import Method
+from pipeline.training.optimizers.lazy_adam import LazyAdam
 from pipeline.training.parts import (
     give_parts,
     interactions_of,

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.training.optimizers.adam import Adam, load_moments
 from pipeline.training.method import Method
-from pipeline.training.processes import number, share, summed
+from pipeline.training.optimizers.adam import Adam, load_moments
 from pipeline.training.optimizers.rows import LOG_BETA_2, Rows
 from pipeline.training.optimizers.sharded_rows import Exchange, ShardedRows
+from pipeline.training.processes import number, share, summed
 from pipeline.training.tables import Table, tables_of
 
 # From how many numbers in tables on this is quicker on a CPU: some, since a step has more

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from pipeline.training.optimizers.rows import Rows, Use, fetched
 from pipeline.training.processes import (
     CPU,
     exchanged,
@@ -28,7 +29,6 @@ from pipeline.training.processes import (
     receive_tensor,
     send_tensor,
 )
-from pipeline.training.optimizers.rows import Rows, Use, fetched
 from pipeline.training.tables import Table, laid_out
 
 NOTHING = -1  # asked for in a round, by who has all that its part of a step looks up

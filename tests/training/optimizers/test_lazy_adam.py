@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.training.method import Method
 from pipeline.training.optimizers.adam import Adam
 from pipeline.training.optimizers.lazy_adam import LazyAdam, make_optimizer
-from pipeline.training.method import Method
 from pipeline.training.optimizers.rows import fetched, put
 from pipeline.training.tables import Table
 from tests.training.test_loop import epochs, like
