@@ -5,9 +5,8 @@ against a batch, nearly all of that is for embeddings without a gradient: their 
 decay, and the first moments go on moving them for some twenty steps, most of them long before they
 are used again. Here a gradient has that whole effect at once: tables are moved by Adam with
 beta_1 = 0, by which an embedding without a gradient stays where it is. Instead of letting all
-second moments decay, new ones count the more (``pipeline.training.optimizers.rows``). What comes of it is, but
-for rounding, torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam
-as it is.
+second moments decay, new ones count the more (``Rows``). What comes of it is, but for rounding,
+torch.optim.Adam(betas=(0, 0.999)) on all embeddings. Everything else is moved by Adam as it is.
 
 torch.optim.SparseAdam and FBGEMM's row-wise Adam leave the moments of unused embeddings as they
 are, so that one that is in the share p of the batches moves by about sqrt(p) of what it would.
@@ -178,7 +177,7 @@ class LazyAdam:
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Undo the growth of second moments (``pipeline.training.optimizers.rows``); not in a CUDA graph."""
+        """Undo the growth of second moments that ``Rows`` tells of; not in a CUDA graph."""
         growth = self._growth()
         for rows in self.rows:
             rows.renew(growth)
