@@ -16,7 +16,7 @@ from pipeline.commands.records import compare, import_ledger, migrate, sync
 from pipeline.commands.server import backup, restore, server, ui
 from pipeline.commands.serving import recommend
 from pipeline.commands.studies import tune
-from pipeline.errors import UserError
+from pipeline.errors import LostError, UserError
 
 SHORT = "ncf"  # the same command, by its entry point in pyproject.toml
 WIDEST = 140  # characters of a line of help: longer ones are lost on the way back
@@ -119,7 +119,6 @@ def _take_part(rank: int) -> None:
     from pipeline.mishaps import explain
     from pipeline.process import leave_signals_to_first
     from pipeline.training.follow import follow
-    from pipeline.training.processes import LostError
 
     leave_signals_to_first()
     set_up_logging()

@@ -86,9 +86,14 @@ def _root(module: str) -> str:
 @cache
 def _file(module: str) -> Path | None:
     """Where a module is; None for a name inside one, and for what is no file of Python's."""
+    parent = module.rpartition(".")[0]
+    if parent:  # ``find_spec`` would import it, to see whether it is a package
+        within = _file(parent)
+        if within is None or within.name != "__init__.py":
+            return None
     try:
         spec = find_spec(module)
-    except (ModuleNotFoundError, ValueError):  # what it would be in is no package
+    except (ModuleNotFoundError, ValueError):
         return None
     return Path(spec.origin) if spec is not None and spec.origin else None
 

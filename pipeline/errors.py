@@ -1,10 +1,14 @@
-"""The one exception that users see as a message instead of a traceback, and what it may quote."""
+"""What users see as a message instead of a traceback, and what it may quote."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
     """Something that its user can mend: says what, where, what was expected and what to do."""
+
+
+class LostError(UserError):
+    """Another of the processes that train together has ended."""
 
 
 def brief(text: object, length: int = 200) -> str:

@@ -21,12 +21,15 @@ from pipeline.models import FAMILIES, family
 from tests.steps.workplace import ROOT, Workplace, environment, make_workplace
 
 IMPORT_RUN = "from pipeline.cli import run"
-# What is said at the end of a command, and steps that fit nothing.
+# What is said at the end of a command, and what every step does, whatever it fits.
 LIGHT = """
 import sys
 from pipeline.steps import ending
 assert "matplotlib" not in sys.modules
-from pipeline.steps import compare, import_ledger, migrate, prepare, recommend, sync
+from pipeline.code import code_of
+from pipeline.steps import backtest, compare, evaluate, import_ledger, main, migrate, prepare
+from pipeline.steps import recommend, sync, train, tune
+assert "pipeline.training.memory" in code_of(["pipeline.evaluation.evaluate"])
 assert "torch" not in sys.modules
 """
 # What a command has imported when it ends.

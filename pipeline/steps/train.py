@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config import Experiment
 from pipeline.console import show_next
 from pipeline.data.prepared import Prepared
-from pipeline.errors import UserError
+from pipeline.errors import LostError, UserError
 from pipeline.evaluation.fitting import warned
 from pipeline.evaluation.validation import Validation, window_name
 from pipeline.evaluation.warnings import WARNING, WARNING_NOTE
@@ -39,7 +39,6 @@ from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.search import STEP_KEY, find_finished
 from pipeline.tracking.store import delivering
 from pipeline.tracking.track import track
-from pipeline.training.processes import LostError
 
 TRAIN = "train"
 VALIDATION = "validation.json"

@@ -20,14 +20,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pipeline.errors import UserError, brief
+from pipeline.errors import LostError, UserError, brief
 
 CPU = torch.device("cpu")
 PATIENCE = timedelta(days=365)  # others wait while the first one validates; who dies is noticed
-
-
-class LostError(UserError):
-    """Another process has ended."""
 
 
 @contextmanager
