@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.protocols import Times, cut_moment
 from pipeline.data.raw.numbering import sort
 from pipeline.data.sizes import statistics
 from pipeline.data.split_settings import SplitSettings
@@ -20,52 +17,7 @@ from pipeline.data.values import Values
 from pipeline.data.windows import window_of
 from pipeline.errors import UserError
 from tests.conftest import make_items, make_ratings
-
-RULES = SplitSettings(test_cut=0.5, min_training=2, min_warm_training=3, min_held_out=2)
-
-# Users 7, 5 and 9 begin before the cut (1017, the ninth of 17 moments); 9 has too little
-# training and takes item 40 out of the catalogue with it; 3 and 4 are first seen after the cut.
-ROWS = [
-    (7, 30, 4, 1009),
-    (7, 10, 5, 1010),
-    (7, 20, 3, 1011),
-    (5, 30, 2, 1012),
-    (5, 20, 1, 1013),
-    (9, 40, 5, 1014),
-    (7, 50, 5, 1015),
-    (5, 10, 4, 1016),
-    (7, 60, 3, 1017),
-    (5, 60, 5, 1020),
-    (7, 70, 3, 1021),
-    (5, 40, 5, 1022),
-    (5, 50, 2, 1023),
-    (4, 10, 5, 1024),
-    (3, 20, 5, 1025),
-    (3, 10, 5, 1026),
-    (9, 10, 1, 1027),
-]
-METADATA = pd.DataFrame(
-    {
-        "item": [20, 10, 99, 20],
-        "title": ["Twenty", "Ten", "Elsewhere", "Twenty again"],
-        "genres": ["Drama", "Comedy|War", "", "Comedy"],
-    }
-)
-
-
-def frame(rows: list[tuple[int, int, int, int]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
-    return table.astype({"rating": np.float32})
-
-
-def tiny(min_training: int = 2, min_warm_training: int = 3, min_held_out: int = 2) -> Dataset:
-    rules = SplitSettings(
-        test_cut=0.5,
-        min_training=min_training,
-        min_warm_training=min_warm_training,
-        min_held_out=min_held_out,
-    )
-    return Dataset.from_ratings("tiny", frame(ROWS), METADATA, rules)
+from tests.data.tiny import METADATA, frame, tiny
 
 
 def test_users_and_items_are_numbered_in_the_order_of_their_ids() -> None:
@@ -213,97 +165,6 @@ def test_ids_may_be_text(ratings: pd.DataFrame, dataset: Dataset) -> None:
     assert found.users["user"].iloc[0] == f"u{dataset.users['user'].iloc[0]:05d}"
 
 
-def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    order: npt.NDArray[np.int64] = np.random.default_rng(seed).permutation(len(table))
-    return table.iloc[order]
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-def test_the_order_of_the_file_changes_nothing(one: int, other: int) -> None:
-    ratings = make_ratings(np.random.default_rng(0))
-    items = make_items(ratings["item"])
-    first = Dataset.from_ratings("a", ratings, items, SplitSettings())
-    second = Dataset.from_ratings(
-        "b", shuffled(ratings, one), shuffled(items, other), SplitSettings()
-    )
-    assert second.fingerprint == first.fingerprint
-    assert_frame_equal(second.train, first.train)
-    assert_frame_equal(second.later, first.later)
-
-
-def test_the_fingerprint_is_sixteen_hex_digits(dataset: Dataset) -> None:
-    assert len(dataset.fingerprint) == 16
-    int(dataset.fingerprint, 16)
-
-
-def test_fingerprints_stay_what_they_were() -> None:
-    """They name prepared datasets and tag runs: a new one would orphan what is on record."""
-    assert tiny().fingerprint == "df78be70f1742c09"
-    text = frame(ROWS).astype({"user": "str", "item": "str"})
-    text["item"] = 'é"' + text["item"]
-    items = METADATA.assign(item='é"' + METADATA["item"].astype("str"))
-    found = Dataset.from_ratings("text", text.assign(user="u" + text["user"]), items, RULES)
-    assert found.fingerprint == "bd1a0fb8c9caf04a"
-
-
-@pytest.mark.parametrize("row", [0, -1], ids=["training", "later"])
-@pytest.mark.parametrize(
-    ("column", "change"), [("rating", 0.5), ("timestamp", 1), ("item", 700), ("user", 3000)]
-)
-def test_any_changed_row_changes_the_fingerprint(
-    column: str, change: float, row: int, ratings: pd.DataFrame, dataset: Dataset
-) -> None:
-    changed = ratings.copy()
-    place = changed.columns.get_loc(column)
-    changed.iloc[row, place] = changed.iloc[row, place] + change
-    found = Dataset.from_ratings("small", changed, make_items(ratings["item"]), SplitSettings())
-    assert found.fingerprint != dataset.fingerprint
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"test_cut": 0.7999}, {"min_training": 4}, {"min_warm_training": 14}, {"min_held_out": 9}],
-)
-def test_any_changed_setting_changes_the_fingerprint(
-    change: dict[str, Any], ratings: pd.DataFrame, dataset: Dataset
-) -> None:
-    found = Dataset.from_ratings(
-        "small", ratings, make_items(ratings["item"]), SplitSettings(**change)
-    )
-    assert found.fingerprint != dataset.fingerprint
-
-
-def test_changed_metadata_change_the_fingerprint(ratings: pd.DataFrame, dataset: Dataset) -> None:
-    items = make_items(ratings["item"])
-    items.loc[0, "title"] = "Another"
-    found = Dataset.from_ratings("small", ratings, items, SplitSettings())
-    assert found.fingerprint != dataset.fingerprint
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_what_comes_after_the_cut_changes_nothing_before_it(data: st.DataObject) -> None:
-    ratings = make_ratings(np.random.default_rng(0))
-    items = make_items(ratings["item"])
-    first = Dataset.from_ratings("a", ratings, items, SplitSettings())
-    late = ratings["timestamp"] > cut_moment(Times(ratings["timestamp"].to_numpy()), 0.8)
-    n_late = int(late.sum())
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    changed = ratings.copy()
-    changed.loc[late, "rating"] = rng.integers(1, 6, n_late).astype(np.float32)
-    # Half of the late rows get another item; the warm users stay, so that the split exists.
-    swapped = late & (rng.random(len(ratings)) < 0.5)
-    changed.loc[swapped, "item"] = rng.permutation(changed.loc[swapped, "item"].to_numpy())
-    changed.loc[late, "timestamp"] += data.draw(st.integers(1, 10**6))
-    second = Dataset.from_ratings("b", changed, items, SplitSettings())
-    assert second.fingerprint != first.fingerprint
-    assert_frame_equal(second.train, first.train)
-    assert_frame_equal(second.items, first.items)
-    for quantile in (0.55, 0.85):
-        assert window_of(second, quantile).fingerprint == window_of(first, quantile).fingerprint
-
-
 def test_a_window_by_hand() -> None:
     """Now 9 trains, and the fifth of the nine training moments is 1013."""
     data = tiny(min_training=1, min_warm_training=2, min_held_out=1)
@@ -354,21 +215,6 @@ def test_where_nobody_has_what_is_asked_for_by_default_fewer_are_enough() -> Non
     asked = SplitSettings(min_held_out=9)  # who asks for something gets that, or an error
     with pytest.raises(UserError, match="--min_held_out"):
         Dataset.from_ratings("sparse", rows, items, asked)
-
-
-def test_the_same_rows_split_by_time_and_as_given_are_not_the_same_dataset(
-    ratings: pd.DataFrame, dataset: Dataset
-) -> None:
-    late = ratings["timestamp"] > dataset.train["timestamp"].max()
-    metadata = make_items(ratings["item"])
-    given_split = Dataset.from_existing_split(
-        "small", ratings[~late], ratings[late], metadata, SplitSettings()
-    )
-    assert given_split.fingerprint != dataset.fingerprint
-
-
-def test_the_name_is_not_in_the_fingerprint(dataset: Dataset) -> None:
-    assert replace(dataset, name="another").fingerprint == dataset.fingerprint
 
 
 @pytest.mark.parity

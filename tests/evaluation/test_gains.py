@@ -23,7 +23,7 @@ from pipeline.models.base import Arrays, Recommender
 from pipeline.models.factors import SVD
 from pipeline.settings import Settings
 from pipeline.training.checkpoint import Journal
-from tests.evaluation.test_validation import EARLY, LATE, NDCG, SUMS, run
+from tests.evaluation.scripted import EARLY, LATE, NDCG, SUMS, run
 
 
 class Noisy(Recommender):

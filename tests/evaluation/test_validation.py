@@ -2,121 +2,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.windows import window_of
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.validation import (
-    OVER_POPULAR,
-    OVER_STRANGERS,
     Validation,
     Window,
     rolling_windows,
     validate,
     window_name,
 )
-from pipeline.models.base import Arrays, EpochRecommender, Recommender
+from pipeline.models.base import Recommender
 from pipeline.models.factors import SVD
-from pipeline.models.fitting import EpochDone
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.popularity import MostPopular, MostPopularUnmasked
-from pipeline.settings import Settings
 from pipeline.training.checkpoint import EpochMetrics, Journal
-from pipeline.training.trainer import Epoch
+from tests.evaluation.scripted import EARLY, LATE, NDCG, SUMS, epochs, network, numbers, run
 
-NDCG = "ndcg_at_10"
-EARLY, LATE = 0.55, 0.7
 TRAINING = {"loss", "loss_sum", "epoch_seconds", "examples_per_second"}
-PARTS = ("users", "one", "other", "squares")
-SUMS = {f"{over}/{part}" for over in (OVER_POPULAR, OVER_STRANGERS) for part in PARTS}
-Script = dict[float, list[float]]
-
-
-class Scripted(EpochRecommender):
-    """Gets the lists of a given share of users right, another share after each epoch.
-
-    The lists of the others have no hit, so the share is the NDCG. Epochs are noted in ``done``.
-    """
-
-    def __init__(self, script: Script, done: list[tuple[str, int]]) -> None:
-        super().__init__(Settings(), seed=0)
-        self.script = {window_name(quantile): shares for quantile, shares in script.items()}
-        self.done = done
-
-    def fit(self, dataset: Dataset, on_epoch: Any = None, state: Any = None) -> Self:
-        self.dataset, name = dataset, dataset.name.rpartition("/")[2].replace("-", "_")
-        begun = 0 if state is None else state["epochs_done"]
-        for number in range(begun + 1, len(self.script[name]) + 1):
-            self.done.append((name, number))
-            self.share = self.script[name][number - 1]
-            state = {"epochs_done": number}
-            epoch = Epoch(number, 1 / number, 2 / number, 1.0, 1.0, partial(dict, state))
-            if on_epoch(epoch):
-                break
-        return self
-
-    def scores(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        places = np.searchsorted(self.dataset.test_users, users)
-        right = places < round(self.share * len(self.dataset.test_users))
-        held_out = self.dataset.held_out[places].toarray()
-        return np.where(right[:, None], held_out, -held_out)
-
-    def arrays(self) -> Arrays:
-        return {}
-
-    def load_arrays(self, arrays: Arrays) -> None:
-        pass
-
-
-class Killed(BaseException):
-    """What ends a run from outside."""
-
-
-def run(
-    script: Script,
-    dataset: Dataset,
-    *,
-    patience: int | None = None,
-    journal: Journal | None = None,
-    on_epoch: EpochDone | None = None,
-) -> tuple[Validation, list[tuple[str, int]]]:
-    """What validation finds and the epochs it did."""
-    done: list[tuple[str, int]] = []
-    found = validate(
-        lambda: Scripted(script, done),
-        rolling_windows(dataset, list(script), [5, 10]),
-        metric=NDCG,
-        journal=journal or Journal(),
-        patience=patience,
-        on_epoch=on_epoch,
-    )
-    return found, done
-
-
-def epochs(quantile: float, *numbers: int) -> list[tuple[str, int]]:
-    return [(window_name(quantile), number) for number in numbers]
 
 
 def share(dataset: Dataset, quantile: float, wanted: float) -> float:
     """The share nearest to ``wanted`` that the users of a window can have."""
     count = len(window_of(dataset, quantile).test_users)
     return round(wanted * count) / count
-
-
-def kill_at(name: str, number: int) -> EpochDone:
-    def kill(told_name: str, told_number: int, record: EpochMetrics) -> None:
-        if (told_name, told_number) == (name, number):
-            raise Killed
-
-    return kill
 
 
 def test_without_patience_it_is_the_last_epoch(dataset: Dataset) -> None:
@@ -245,125 +160,6 @@ def test_no_windows(dataset: Dataset) -> None:
     assert found == Validation(None, {})
     assert found.mean == {}
     assert not done
-
-
-SCRIPT = {EARLY: [0.2, 0.9, 0.3, 0.2], LATE: [0.1, 0.6, 0.7, 0.2, 0.1]}
-WHOLE = epochs(EARLY, 1, 2, 3, 4) + epochs(LATE, 1, 2, 3, 4, 5)
-
-
-@pytest.mark.parametrize("place", range(len(WHOLE)), ids=[f"{n}-{e}" for n, e in WHOLE])
-def test_a_killed_validation_goes_on(place: int, dataset: Dataset, tmp_path: Path) -> None:
-    """Wherever it was killed: finished windows stay, epochs in the journal are not done again."""
-    whole, done = run(SCRIPT, dataset, patience=2)
-    assert done == WHOLE
-    path = tmp_path / "journal.pt"
-    with pytest.raises(Killed):
-        run(SCRIPT, dataset, patience=2, journal=Journal(path), on_epoch=kill_at(*WHOLE[place]))
-    journal = Journal.load(path) if path.exists() else Journal(path)
-    resumed, rest = run(SCRIPT, dataset, patience=2, journal=journal)
-    assert resumed == whole
-    assert rest == WHOLE[place:]
-    again, nothing = run(SCRIPT, dataset, patience=2, journal=Journal.load(path))
-    assert again == whole
-    assert not nothing
-
-
-class KilledAtTheEnd(Journal):
-    def finish(self, fit: str) -> None:
-        raise Killed
-
-
-def test_a_window_that_patience_ended_is_not_gone_on_with(dataset: Dataset, tmp_path: Path) -> None:
-    path = tmp_path / "journal.pt"
-    with pytest.raises(Killed):
-        run({EARLY: [*SCRIPT[EARLY], 1.0]}, dataset, patience=2, journal=KilledAtTheEnd(path))
-    found, rest = run(
-        {EARLY: [*SCRIPT[EARLY], 1.0]}, dataset, patience=2, journal=Journal.load(path)
-    )
-    assert not rest
-    assert found.epochs == 2
-
-
-def test_a_model_without_epochs_killed_at_the_end(dataset: Dataset, tmp_path: Path) -> None:
-    path = tmp_path / "journal.pt"
-
-    def go(journal: Journal) -> Validation:
-        return validate(
-            lambda: MostPopular(MostPopular.settings_class(), seed=0),
-            rolling_windows(dataset, [EARLY], [10]),
-            metric=NDCG,
-            journal=journal,
-        )
-
-    with pytest.raises(Killed):
-        go(KilledAtTheEnd(path))
-    assert go(Journal.load(path)) == go(Journal())
-
-
-def network(dataset: Dataset, quantiles: Sequence[float], **changes: Any) -> Validation:
-    settings = NCFSettings(
-        epochs=3, batch_size=256, learning_rate=0.01, dropout=0.2, patience=3, device="cpu"
-    )
-    options: dict[str, Any] = {"metric": NDCG, "journal": Journal(), "patience": 3}
-    windows = rolling_windows(dataset, quantiles, [10])
-    return validate(lambda: NCF(settings, 0), windows, **(options | changes))
-
-
-class HopelessError(Exception):
-    """What ends a trial that is not worth going on with."""
-
-
-@pytest.mark.parametrize("model", ["network", "without epochs"])
-def test_what_is_raised_when_told_ends_the_validation(dataset: Dataset, model: str) -> None:
-    told: list[tuple[str, int]] = []
-
-    def give_up(name: str, number: int, record: EpochMetrics) -> None:
-        told.append((name, number))
-        if name == window_name(LATE):
-            raise HopelessError
-
-    def go() -> Validation:
-        if model == "network":
-            return network(dataset, [EARLY, LATE], on_epoch=give_up)
-        windows = rolling_windows(dataset, [EARLY, LATE], [10])
-        popular = MostPopular(MostPopular.settings_class(), seed=0)
-        return validate(lambda: popular, windows, metric=NDCG, journal=Journal(), on_epoch=give_up)
-
-    threads = torch.get_num_threads()
-    with pytest.raises(HopelessError):
-        go()
-    assert told == (
-        epochs(EARLY, 0) + epochs(LATE, 0)
-        if model == "without epochs"
-        else epochs(EARLY, 1, 2, 3) + epochs(LATE, 1)
-    )
-    assert torch.get_num_threads() == threads
-
-
-def numbers(found: Validation) -> dict[float, EpochMetrics]:
-    """What is the same in every run: all but times."""
-    times = ("epoch_seconds", "examples_per_second")
-    return {
-        quantile: {name: value for name, value in record.items() if name not in times}
-        for quantile, record in found.windows.items()
-    }
-
-
-def test_a_killed_validation_of_a_network_goes_on_bit_for_bit(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    whole = network(dataset, [EARLY, LATE])
-    path = tmp_path / "journal.pt"
-    with pytest.raises(Killed):
-        network(
-            dataset,
-            [EARLY, LATE],
-            journal=Journal(path),
-            on_epoch=kill_at(window_name(LATE), 3),
-        )
-    resumed = network(dataset, [EARLY, LATE], journal=Journal.load(path))
-    assert numbers(resumed) == numbers(whole)
-    assert resumed.epochs == whole.epochs
 
 
 def test_the_test_is_not_looked_at(dataset: Dataset) -> None:

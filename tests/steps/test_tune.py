@@ -137,7 +137,7 @@ def test_the_dashboard_shows_links_to_the_runs(project: Workplace, told: str) ->
     attrs = study._storage.get_study_system_attrs(study._study_id)
     assert attrs["dashboard:note_ver"] == 1
     assert f"/runs/{tuned(project).info.run_id}?" in attrs["dashboard:note_str:0"]
-    for trial in study.trials:
+    for trial in counting(study.trials):
         (run,) = project.runs(step="trial", trial=str(trial.number))
         note = attrs[f"dashboard:{trial._trial_id}:note_str:0"]
         assert note.startswith(f"[{run.info.run_name}](http://127.0.0.1:5000/#/experiments/0/")
@@ -146,7 +146,7 @@ def test_the_dashboard_shows_links_to_the_runs(project: Workplace, told: str) ->
 
 def test_trials_told_what_is_on_the_scale_of_the_objective(project: Workplace, told: str) -> None:
     study = study_of(project)
-    for trial in study.trials:
+    for trial in counting(study.trials):
         values = list(trial.intermediate_values.values())
         assert max(values) < 1
         if trial.state == TrialState.COMPLETE:

@@ -15,7 +15,7 @@ from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.training.losses import LOSSES, find_loss
 from pipeline.training.shards import Interactions, ShardedLoop, make_loop
 from pipeline.training.trainer import Trainer, TrainingSettings
-from tests.training.test_trainer import Recorder
+from tests.training.fits import Recorder
 
 MADE = NCFMethod(batch_size=32, learning_rate=0.01, dropout=0.4)
 USERS = torch.tensor([0, 0, 0, 0, 1, 2, 2, 3, 4, 4, 5], dtype=torch.int32)

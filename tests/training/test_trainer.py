@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import copy
-import gc
 import math
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,55 +15,9 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.models.ncf import NCF, NCFSettings
 from pipeline.models.neumf import NCFNetwork
-from pipeline.models.two_tower import TwoTower
-from pipeline.training.checkpoint import Journal
-from pipeline.training.trainer import (
-    DivergedError,
-    Epoch,
-    OnEpoch,
-    Trainer,
-    TrainingSettings,
-    choose_device,
-)
+from pipeline.training.trainer import DivergedError, Epoch, Trainer, TrainingSettings, choose_device
 from tests.conftest import checkerboard, make_dataset
-
-QUICK: dict[str, Any] = {"batch_size": 32, "learning_rate": 0.02, "device": "cpu"}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noting(told: list[Epoch], stop_after: int | None = None) -> OnEpoch:
-    """Note every epoch, and stop after one of them."""
-
-    def note(epoch: Epoch) -> bool:
-        told.append(epoch)
-        return epoch.number == stop_after
-
-    return note
-
-
-def fitted(
-    dataset: Dataset, stop_after: int | None = None, **settings: Any
-) -> tuple[NCF, list[Epoch]]:
-    """NCF and the epochs it told of."""
-    told: list[Epoch] = []
-    model = NCF(NCFSettings(**(QUICK | settings)), seed=0)
-    return model.fit(dataset, noting(told, stop_after)), told
-
-
-class Recorder(nn.Module):
-    """A network of one number, which notes what it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logit = nn.Parameter(torch.zeros(()))
-        self.asked: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        self.asked.append((users, items))
-        return self.logit.expand(items.shape), ()
+from tests.training.fits import QUICK, Recorder, fitted, noting, seeded
 
 
 def recorded(dataset: Dataset, **settings: Any) -> tuple[Recorder, list[Epoch]]:
@@ -241,46 +192,6 @@ def test_embeddings_that_are_not_features_first_are_refused() -> None:
         Trainer(RowsFirst(board), board, settings, seeded()).run()
 
 
-@pytest.mark.parametrize("stop_after", [None, 1])
-def test_a_network_goes_when_its_fit_is_over(stop_after: int | None) -> None:
-    """With all that training held: at once, not at some garbage collection."""
-    board = checkerboard()
-    gc.collect()
-    gc.disable()
-    try:
-        model, told = fitted(board, stop_after, epochs=2, wide="ease", l2=0.1)
-        network = weakref.ref(model.network)
-        del model, told
-        assert network() is None
-    finally:
-        gc.enable()
-
-
-def held() -> int:
-    """Bytes of all tensors that Python knows of."""
-    found = [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
-    return sum(each.nbytes for each in found)
-
-
-@pytest.mark.parametrize(("kind", "own"), [(NCF, {}), (TwoTower, {"title_components": 0})])
-def test_forty_fits_hold_no_more_than_two(
-    kind: type[NCF] | type[TwoTower], own: dict[str, Any]
-) -> None:
-    """As a study does them, one after another, without a garbage collection."""
-    board, settings, after = checkerboard(), QUICK | {"epochs": 1} | own, dict[int, int]()
-    gc.collect()
-    gc.disable()
-    try:
-        for number in range(1, 41):
-            model = kind(kind.settings_class(**settings), seed=number).fit(board)
-            if number in (2, 40):
-                after[number] = held()
-        del model
-    finally:
-        gc.enable()
-    assert 0 < after[40] <= after[2]
-
-
 class Spare:
     """A network with one user and one item more than the dataset has."""
 
@@ -330,23 +241,6 @@ def test_a_diverging_fit_ends_with_a_message() -> None:
     assert "Lower learning_rate (now 1e+30) or raise l2" in message
 
 
-@pytest.mark.parametrize(
-    ("given", "advice"),
-    [
-        ({"batch_size": 32}, r"batches of 32 in epoch 1 \(CUDA out of memory.*Try batch_size=16"),
-        ({"steps_per_epoch": 4}, "Try steps_per_epoch=8, which halves it"),
-    ],
-)
-def test_a_batch_for_which_a_gpu_has_no_memory(given: dict[str, int], advice: str) -> None:
-    class Large(Recorder):
-        def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-
-    settings = TrainingSettings(**given)
-    with pytest.raises(UserError, match=advice):
-        Trainer(Large(), checkerboard(), settings, seeded()).run()
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_cuda_where_there_is_none() -> None:
     with pytest.raises(UserError) as caught:
@@ -366,119 +260,6 @@ def test_a_precision_that_a_cpu_has_not(precision: str) -> None:
 
 def test_the_cpu_is_always_there() -> None:
     assert choose_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"loss": "bpr", "dropout": 0.4, "weight_decay": 1e-4},
-        {"loss": "softmax", "negatives": 3, "verified_negatives": True, "negative_power": 0.75},
-        {"l2": 0.01, "rating_confidence": 1.0, "bias": True, "start": "svd"},
-        {"l2": 0.01, "optimizer": "lazy_adam"},
-    ],
-    ids=["plain", "bpr", "softmax", "factors", "lazy"],
-)
-def test_a_fit_goes_on_bit_for_bit_from_where_it_was_stopped(
-    settings: dict[str, Any], tmp_path: Path
-) -> None:
-    board, path = checkerboard(), tmp_path / "journal.pt"
-    whole, all_told = fitted(board, epochs=4, **settings)
-
-    _, told = fitted(board, stop_after=2, epochs=4, **settings)
-    Journal(path).record("fit", told[-1].record(), told[-1].state())
-    rest: list[Epoch] = []
-    resumed = NCF(NCFSettings(**(QUICK | {"epochs": 4} | settings)), seed=0)
-    state = Journal.load(path).state("fit")
-    resumed.fit(board, noting(rest), state)
-    assert [epoch.number for epoch in rest] == [3, 4]
-    assert [epoch.loss_sum for epoch in rest] == [epoch.loss_sum for epoch in all_told[2:]]
-    for name, array in whole.arrays().items():
-        np.testing.assert_array_equal(resumed.arrays()[name], array)
-
-
-def test_a_fit_that_was_begun_on_a_gpu_goes_on_here(caplog: pytest.LogCaptureFixture) -> None:
-    """Weights and moments are those of the state; its random numbers are of no use here."""
-    board = checkerboard()
-    _, told = fitted(board, stop_after=2, epochs=4)
-    here = copy.deepcopy(told[-1].state())
-    there = here | {"device": "cuda", "generator": torch.zeros(16, dtype=torch.uint8)}
-
-    def losses(state: dict[str, Any]) -> list[float]:
-        rest = list[Epoch]()
-        NCF(NCFSettings(**QUICK, epochs=4), seed=0).fit(board, noting(rest), copy.deepcopy(state))
-        assert [epoch.number for epoch in rest] == [3, 4]
-        return [epoch.loss_sum for epoch in rest]
-
-    assert caplog.text == ""
-    first, again, same_kind = losses(there), losses(there), losses(here)
-    assert first == again
-    assert first != same_kind
-    assert first == pytest.approx(same_kind, rel=0.1)
-    assert caplog.text.count("begun on another kind of device (cuda) and goes on on cpu") == 2
-
-
-@pytest.mark.parametrize("kind", [NCF, TwoTower])
-def test_a_model_that_was_trained_on_a_gpu_is_loaded_anywhere(kind: Any, tmp_path: Path) -> None:
-    board = checkerboard()
-    model = kind(kind.settings_class(**QUICK, epochs=1), seed=0).fit(board)
-    model.settings = model.settings.model_copy(update={"device": "cuda"})
-    model.save(tmp_path)
-    users = np.arange(3, dtype=np.int32)
-    np.testing.assert_array_equal(kind.load(tmp_path).scores(users), model.scores(users))
-
-
-def test_a_state_of_the_last_epoch_is_the_model() -> None:
-    board = checkerboard()
-    model, told = fitted(board, epochs=2)
-    state = copy.deepcopy(told[-1].state())
-    again = NCF(model.settings, seed=0).fit(board, lambda epoch: pytest.fail("trained"), state)
-    for name, array in model.arrays().items():
-        np.testing.assert_array_equal(again.arrays()[name], array)
-
-
-def test_a_state_can_be_gone_on_from_twice() -> None:
-    board = checkerboard()
-    model, told = fitted(board, epochs=4, stop_after=2)
-    state = copy.deepcopy(told[-1].state())
-    first, second = (NCF(model.settings, seed=0).fit(board, None, state) for _ in range(2))
-    for name, array in first.arrays().items():
-        np.testing.assert_array_equal(second.arrays()[name], array)
-
-
-def test_a_state_from_before_tables_were_modules() -> None:
-    board = checkerboard()
-    model, told = fitted(board, epochs=4, stop_after=2)
-    state = copy.deepcopy(told[-1].state())
-    before = copy.deepcopy(state)
-    for name in ("users", "items"):
-        before["network"][name] = before["network"].pop(f"{name}.weight")
-    first, second = (NCF(model.settings, seed=0).fit(board, None, each) for each in (state, before))
-    for name, array in first.arrays().items():
-        np.testing.assert_array_equal(second.arrays()[name], array)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda state: state.pop("network"),
-        lambda state: state.update(epochs_done="two"),
-        lambda state: state.update(generator=torch.ones(3)),
-        lambda state: state["network"].popitem(),
-        lambda state: state["optimizer"].update(state=[]),
-        # torch would write beyond the end of these, into whatever lies there.
-        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(3)),
-        lambda state: state["optimizer"]["state"][0].update(exp_avg=None),
-        lambda state: state["optimizer"]["state"][0].update(step=torch.ones(3)),
-    ],
-)
-def test_a_state_of_something_else(change: Callable[[dict[str, Any]], object]) -> None:
-    board = checkerboard()
-    model, told = fitted(board, epochs=3, stop_after=1)
-    state = copy.deepcopy(told[-1].state())
-    change(state)
-    with pytest.raises(UserError, match="The state to go on from does not fit this model"):
-        NCF(model.settings, seed=0).fit(board, None, state)
 
 
 def test_whoever_watches_may_stop() -> None:

@@ -17,7 +17,7 @@ from pipeline.training.checkpoint import Journal
 from pipeline.training.trainer import Epoch
 from tests.conftest import checkerboard
 from tests.gpus import memory_left
-from tests.training.test_trainer import QUICK, fitted, noting
+from tests.training.fits import QUICK, fitted, noting
 
 pytestmark = pytest.mark.gpu
 MIB = 2**20
