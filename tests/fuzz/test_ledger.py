@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.ledger.names import read_name
 from pipeline.ledger.reading import read_ledger
 from tests.fuzz.damage import LONGEST, damaged, fuzzed, read_or_refused
-from tests.ledger.test_reading import GOOD, HEADER
+from tests.ledger.ledgers import GOOD, HEADER
 
 CSV = f"{HEADER},n_items,n_users\n{GOOD},3000,500\n"
 JSON = (

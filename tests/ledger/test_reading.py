@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,28 +16,18 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.ledger.names import read_name
-from pipeline.ledger.reading import LEDGER, LedgerRow, read_ledger
-
-METRICS = ("hit_rate", "precision", "recall", "ndcg", "map", "coverage")
-HEADER = ",".join(["model_name", *(f"{m}@10" for m in METRICS), "timestamp", "evaluation_date"])
-VALUES = "0.75,0.3,0.05,0.35,0.25,0.125"
-GOOD = f"ease_lambda=5,{VALUES},20240102_030405,2024-01-02T03:04:05.678901"
-MOMENT = datetime(2024, 1, 2, 3, 4, 5, 678901, UTC)
-SECOND = MOMENT.replace(microsecond=0)
-LAST = f"slim_alpha_0.4,{VALUES},20240203_040506,2024-02-03T04:05:06"
-
-
-def write(folder: Path, *lines: str, header: str = HEADER, end: str = "\n") -> Path:
-    path = folder / "made.csv"
-    path.write_bytes(end.join([header, *lines, ""]).encode())
-    return path
-
-
-def read_one(path: Path) -> LedgerRow:
-    ledger = read_ledger([path])
-    assert ledger.left_out == []
-    (row,) = ledger.rows
-    return row
+from pipeline.ledger.reading import LEDGER, read_ledger
+from tests.ledger.ledgers import (
+    GOOD,
+    HEADER,
+    LAST,
+    METRICS,
+    MOMENT,
+    SECOND,
+    VALUES,
+    read_one,
+    write,
+)
 
 
 def left_out(path: Path) -> str:
@@ -182,101 +170,6 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
             read_ledger([path])
 
 
-def write_json(folder: Path, name: str = "ease_20240102_030405.json", **fields: object) -> Path:
-    path = folder / name
-    path.write_text(json.dumps(fields))
-    return path
-
-
-def test_json_files_have_the_same_fields(tmp_path: Path) -> None:
-    path = write_json(
-        tmp_path,
-        model_name="ease_lambda=5",
-        evaluation_date="2024-01-02T03:04:05.678901",
-        timestamp="20240102_030405",
-        config={"lambda": 5},
-        n_users=836,
-        **{"ndcg@10": 0.12345678901234567, "coverage@10": 1e-3},
-    )
-    row = read_one(path)
-    assert row.key == "ease_lambda=5 20240102_030405"
-    assert (row.time, row.repairs, row.where) == (MOMENT, [], str(path))
-    assert row.metrics["ndcg_at_10"] == Decimal(repr(0.12345678901234567))
-    assert row.metrics["coverage_at_10"] == Decimal("0.001")
-    assert row.counts == {"n_users": 836}
-    assert (row.raw_name, row.raw) == ("row.json", path.read_bytes())
-
-
-def test_a_json_file_tells_name_and_time_in_its_own_name(tmp_path: Path) -> None:
-    row = read_one(write_json(tmp_path, "NCF_BPR_20240102_030405.json", **{"ndcg@10": 0.5}))
-    assert (row.name, row.time) == ("NCF_BPR", SECOND)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("{\n,", ", line 2: this is no JSON"),
-        ("[1]", ": expected one JSON object"),
-        ("{}", ": there is no metric such as ndcg@10"),
-        ('{"ndcg@10": true}', ": ndcg@10 is True, expected a number"),
-        ('{"ndcg@10": NaN}', ": ndcg@10 is 'NaN', expected a number"),
-        ('{"ndcg@10": 0.5, "model_name": 3.5e1}', None),
-    ],
-)
-def test_json_files_that_cannot_be_read(tmp_path: Path, text: str, problem: str | None) -> None:
-    path = write_json(tmp_path)
-    path.write_text(text)
-    expected = [] if problem is None else [f"{path}{problem}"]
-    told = read_ledger([path]).left_out
-    assert [line[: len(start)] for line, start in zip(told, expected, strict=True)] == expected
-
-
-def test_a_folder_holds_the_ledger_and_json_files(tmp_path: Path) -> None:
-    write(tmp_path, LAST).rename(tmp_path / LEDGER)
-    write_json(tmp_path, **{"ndcg@10": 0.5})
-    write_json(tmp_path, "settings.json", lr=0.1)
-    assert [row.name for row in read_ledger([tmp_path]).rows] == ["slim_alpha_0.4", "ease"]
-
-
-@pytest.mark.parametrize(
-    ("name", "model", "experiment", "params"),
-    [
-        ("Most_Popular", "most_popular_unmasked", "most_popular_unmasked", {}),
-        ("itemKNN_tfidf_k=312", "item_knn", "item_knn", {"weighting": "tfidf", "k": "312"}),
-        ("userKNN_bmp25_k=991", "user_knn", "user_knn", {"weighting": "bmp25", "k": "991"}),
-        ("truncated_svd_n_comp=5_n_iter=42", "svd", "svd", {"n_comp": "5", "n_iter": "42"}),
-        ("truncated_svd_n_comp=6_n_iter=42", "svd", None, {"n_comp": "6", "n_iter": "42"}),
-        (
-            "als_factors=5_iter=21_alpha=0.6_reg=0.02",
-            "als",
-            "als",
-            {"factors": "5", "iter": "21", "alpha": "0.6", "reg": "0.02"},
-        ),
-        ("ease_lambda=108727", "ease", "ease", {"lambda": "108727"}),
-        ("EASE_lambda=1e5", "ease", None, {"lambda": "1e5"}),
-        (
-            "slim_alpha_0.47_l1_ratio_0.14",
-            "slim",
-            "slim",
-            {"alpha": "0.47", "l1_ratio": "0.14"},
-        ),
-        ("slim_alpha_1_l1_ratio_0", "slim", None, {"alpha": "1", "l1_ratio": "0"}),
-        ("NCF_BPR", "ncf", "ncf_bpr", {"loss": "bpr"}),
-        ("NCF_BCE", "ncf", "ncf_bce", {"loss": "bce"}),
-        ("NCF_BCE_100", "ncf", "ncf_bce_100", {"loss": "bce"}),
-        ("TwoTowerHybrid", "two_tower", "two_tower", {}),
-        ("easel_n=3", "unknown", None, {"n": "3"}),
-        ("lightgcn_layers=3_loss=bpr", "unknown", None, {"layers": "3", "loss": "bpr"}),
-    ],
-)
-def test_names_tell_model_experiment_and_params(
-    name: str, model: str, experiment: str | None, params: Mapping[str, str]
-) -> None:
-    told = read_name(name)
-    assert (told.model, told.experiment, told.params) == (model, experiment, params)
-    assert told.masked == (name != "Most_Popular")
-
-
 SHARE = st.decimals(0, 1, places=6)
 WORD = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Z"]), min_size=1)
 ANY_TIME = st.datetimes(datetime(1980, 1, 1), datetime(2100, 1, 1))
@@ -332,35 +225,6 @@ def test_the_notebooks_ledger() -> None:
         "evaluation_date is empty: 2025-12-14T17:11:41+00:00 taken from timestamp"
     ]
     assert all(read_name(row.name).experiment for row in ledger.rows)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"[" * 100_000,
-        b'{"model_name": ' + b"[" * 900 + b"]" * 900 + b', "ndcg@10": 0.5}',
-        b'{"model_name": "\\ud800", "ndcg@10": 0.5}',
-        b'{"model_name": "a\\u0000b", "ndcg@10": 0.5}',
-        b'{"model_name": "' + b"n" * 300 + b'", "ndcg@10": 0.5}',
-        b'{"model_name": "slim", "ndcg@10": [' + b"0.5, " * 9000 + b"1]}",
-        b'{"model_name": "slim", "ndcg@10": 0.5, "timestamp": "' + b"x" * 9000 + b'"}',
-        b"\xff",
-    ],
-)
-def test_a_json_file_of_anything_is_left_out_in_few_words(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "slim.json").write_bytes(content)
-    (told,) = read_ledger([tmp_path / "slim.json"]).left_out
-    assert told.startswith(f"{tmp_path / 'slim.json'}")
-    assert told.isprintable()
-    assert len(told) < 800
-
-
-def test_a_count_that_no_catalogue_has(tmp_path: Path) -> None:
-    write_json(tmp_path, "slim_20240102_030405.json", **{"ndcg@10": 0.5, "model_name": "slim"})
-    file = tmp_path / "slim_20240102_030405.json"
-    file.write_text(file.read_text().replace("{", '{"n_items": ' + "9" * 5000 + ",", 1))
-    (row,) = read_ledger([file]).rows
-    assert row.counts == {}
 
 
 def test_a_name_that_no_file_has(tmp_path: Path) -> None:
