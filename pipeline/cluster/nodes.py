@@ -102,7 +102,7 @@ class Placed:
         self.runner, self.said, self.log = runner, said, log
         self.returncode: int | None = None
         self.place = ""
-        self.is_dismissed = False
+        self.is_dismissed = self.is_killed = self.is_lost = False
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
 
@@ -125,8 +125,8 @@ class Placed:
         """Send it a signal; one that has not begun is taken back, whatever the signal."""
         import ray
 
-        self.is_dismissed = self.waiting
-        if self.waiting or number == signal.SIGKILL:
+        self.is_dismissed, self.is_killed = self.waiting, number == signal.SIGKILL
+        if self.is_dismissed or self.is_killed:
             ray.kill(self.runner)
         else:
             self.runner.signal.remote(number)
@@ -149,6 +149,7 @@ class Placed:
                     else:
                         status = said
             except RayError as error:
+                self.is_lost = not (self.is_dismissed or self.is_killed)
                 why = "Not needed any more." if self.is_dismissed else f"Lost: {error}"
                 file.write(f"{why}\n".encode())
         ray.kill(self.runner)  # another may have its place; or it may not be lost for good

@@ -32,6 +32,10 @@ class Process(Protocol):
     def waiting(self) -> bool:
         """Whether it has found no place to run yet."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the place that it had is gone, and it with that."""
+
     def poll(self) -> int | None: ...
     def wait(self) -> int: ...
     def send_signal(self, sig: int, /) -> None: ...
@@ -40,7 +44,7 @@ class Process(Protocol):
 class _Here(subprocess.Popen[bytes]):
     """A process on this machine, where there is always a place."""
 
-    waiting = False
+    waiting = is_lost = False
 
 
 Start = Callable[[Sequence[str], Mapping[str, str], Path], Process]
@@ -152,7 +156,9 @@ class Workers:
 
 
 def _how(process: Process) -> str:
-    """How a process ended."""
+    """What ended a process."""
+    if process.is_lost:
+        return "the loss of its place on the cluster"
     status = process.returncode or 0
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
 

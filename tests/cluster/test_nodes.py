@@ -103,6 +103,7 @@ def test_signals_reach_a_command_and_one_that_waits_is_taken_back(
     assert placed[0].wait() == 4
     placed[1].send_signal(signal.SIGKILL)
     assert placed[1].wait() == -signal.SIGKILL
+    assert not any(each.is_lost for each in placed)  # they ended as they were told to
 
 
 DRIVER = """

@@ -147,7 +147,7 @@ def test_a_study_on_ray_loses_a_node_and_no_trial(place: Workplace, nodes: Any) 
     assert (
         "3 workers on Ray, each with 1 CPU; 1 of them wait for a node with room." in launcher_said
     )
-    assert "ended by signal SIGKILL; another takes its place" in launcher_said
+    assert "ended by the loss of its place on the cluster; another takes its place" in launcher_said
     assert sum("Lost: The actor" in log.read_text() for log in logs) == 1
 
     counted = counting(trials(place, "ray"))
