@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.flags import launcher
+from pipeline.commands.flags import launcher, offline
 
 if TYPE_CHECKING:
     from pipeline.cluster.connection import Placing
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     help="Share of the exact lists that an index has to find on a sample of users.",
 )
 @launcher
+@offline
 def recommend(
     run_id: str | None,
     model: str | None,

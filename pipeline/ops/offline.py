@@ -21,7 +21,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pipeline.errors import UserError
 from pipeline.ops.migration.migrate import Migration, migrate
 from pipeline.ops.migration.stores import in_use
-from pipeline.tracking.links import OFFLINE
+from pipeline.tracking.hints import OFFLINE
 from pipeline.tracking.schema import make_ready
 from pipeline.tracking.store import deliver_left
 

@@ -13,11 +13,10 @@ from pipeline.evaluation.warnings import WARNING_NOTE
 from pipeline.outbox.delivery import shown_uri
 from pipeline.steps.notes import POPULAR, popularity_of
 from pipeline.steps.report import show_report
+from pipeline.tracking.hints import command
 from pipeline.tracking.links import how_to_see, leaderboard_address, run_address, studies_address
 from pipeline.tracking.runs import Run
 from pipeline.tracking.views import current_experiment, show_experiment
-
-COMMAND = "python -m pipeline"
 
 
 def end_of_train(run: Run, k: int) -> None:
@@ -26,7 +25,7 @@ def end_of_train(run: Run, k: int) -> None:
     _show_metrics(run, run.tags["experiment"], "val", k)
     _warn(run)
     _place(run)
-    show_next([f"{COMMAND} evaluate --run_id {run.id}"])
+    show_next([command(f"evaluate --run_id {run.id}")])
 
 
 def end_of_evaluate(run: Run, k: int) -> None:
@@ -38,9 +37,9 @@ def end_of_evaluate(run: Run, k: int) -> None:
     _place_leaderboard(run, k)
     show_next(
         [
-            f"{COMMAND} compare",
-            f"{COMMAND} recommend --run_id {run.id} --output lists.parquet",
-            f"{COMMAND} evaluate --run_id {run.id} --register {run.tags['experiment']}",
+            command("compare"),
+            command(f"recommend --run_id {run.id} --output lists.parquet"),
+            command(f"evaluate --run_id {run.id} --register {run.tags['experiment']}"),
         ]
     )
 
@@ -69,8 +68,8 @@ def end_of_tune(
     ids = ",".join(run.id for run in refitted)
     show_next(
         [
-            f"{COMMAND} compare --run_ids {ids}",
-            f"{COMMAND} recommend --run_id {refitted[0].id} --output lists.parquet",
+            command(f"compare --run_ids {ids}"),
+            command(f"recommend --run_id {refitted[0].id} --output lists.parquet"),
         ]
     )
 
@@ -85,9 +84,9 @@ def end_of_main(run: Run, models: int, dataset: str, k: int) -> None:
     _place_leaderboard(run, k)
     show_next(
         [
-            f"{COMMAND} ui",
-            f"{COMMAND} train --model ncf --embedding_dim 16{data}",
-            f"{COMMAND} tune --model ease --n_trials 10{data}",
+            command("ui"),
+            command(f"train --model ncf --embedding_dim 16{data}"),
+            command(f"tune --model ease --n_trials 10{data}"),
         ]
     )
 

@@ -25,6 +25,7 @@ from pipeline.steps.identity import step_key
 from pipeline.steps.inputs import Inputs
 from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.train import Trained
+from pipeline.tracking.hints import command
 from pipeline.tracking.models import fetch_model, run_of_model
 from pipeline.tracking.runs import Run
 from pipeline.tracking.search import find_evaluated
@@ -72,7 +73,7 @@ def _require_beginning(run: Run, inputs: Inputs) -> None:
     if lacking := run.contents(must).lacks(must):
         raise UserError(
             f"Run {run.id} lacks {listed(lacking)}, as one that was killed at its beginning. Go on "
-            f"with it first: python -m pipeline train --resume {run.id}"
+            f"with it first: {command(f'train --resume {run.id}')}"
         )
 
 

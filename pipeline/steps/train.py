@@ -34,6 +34,7 @@ from pipeline.steps.inputs import ARTIFACT, Inputs
 from pipeline.steps.notes import describe, remember_popularity
 from pipeline.steps.prepare import title_key
 from pipeline.tracking.datasets import dataset_tags, log_dataset, settled
+from pipeline.tracking.hints import command
 from pipeline.tracking.models import NAME, log_model
 from pipeline.tracking.runs import NOTE, Run
 from pipeline.tracking.search import STEP_KEY, find_finished
@@ -105,7 +106,7 @@ def train(
         try:
             model, validation = fit(experiment, dataset, run, journal)
         except (KeyboardInterrupt, LostError):
-            show_next([f"python -m pipeline train --resume {run.id}"])
+            show_next([command(f"train --resume {run.id}")])
             raise
         finally:
             if journal.path is not None and journal.path.exists():

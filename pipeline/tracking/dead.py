@@ -13,6 +13,7 @@ from mlflow.entities import Run as MlflowRun
 
 from pipeline.outbox.shown import require_shown
 from pipeline.outbox.writes import ENDED
+from pipeline.tracking.hints import command
 
 PROCESS = "process"  # the tag with the name of the outbox of the process that runs it
 TRIAL_STATE = "trial_state"
@@ -53,5 +54,5 @@ def _way_on(client: mlflow.MlflowClient, run: MlflowRun) -> str:
     """A run of a model can be gone on with once it has its first artifact, its inputs."""
     run_id = str(run.info.run_id)
     if run.data.tags.get("step") in TRAINED and client.list_artifacts(run_id):
-        return f"to go on with it: python -m pipeline train --resume {run_id}"
+        return f"to go on with it: {command(f'train --resume {run_id}')}"
     return "the same command does it again"

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import mlflow
 
+from pipeline.tracking.hints import command
 from pipeline.tracking.runs import Run
 
 LOCAL = "http://127.0.0.1:{port}"
 PORT = 5000
 TRAINING = "workflowType=machine_learning"  # the page of models; without it, that of GenAI
 LEADERBOARD, STUDIES = "leaderboard", "studies"  # saved views that links open
-OFFLINE = Path("data") / "offline" / "mlflow.db"  # the store of --offline
 
 
 def ui_command() -> str | None:
     """What opens the UI on the store in use; None for a server, which has one."""
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith("http"):
-        return None
-    return f"python -m pipeline ui{' --offline' if uri.endswith(str(OFFLINE)) else ''}"
+    return None if mlflow.get_tracking_uri().startswith("http") else command("ui")
 
 
 def run_address(run: Run) -> str:
@@ -51,5 +46,5 @@ def address(port: int = PORT) -> str:
 
 def how_to_see(page: str) -> str:
     """What to do to see a page, in words."""
-    command = ui_command()
-    return page if command is None else f"{command}, then {page}"
+    opened_by = ui_command()
+    return page if opened_by is None else f"{opened_by}, then {page}"

@@ -13,6 +13,7 @@ from pipeline.compare.evaluated import FROM_LEDGER, EvaluatedRun
 from pipeline.errors import UserError
 from pipeline.outbox.contents import EMPTY, Contents, listed
 from pipeline.outbox.delivery import shown_uri
+from pipeline.tracking.hints import command
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import ask, delivering
 
@@ -89,7 +90,7 @@ def get_evaluated(run_ids: Sequence[str]) -> list[EvaluatedRun]:
         if run is None:
             raise UserError(
                 f"Run {run_id} has no test metrics: expected a run of train that is evaluated, as "
-                f"by: python -m pipeline evaluate --run_id {run_id}"
+                f"by: {command(f'evaluate --run_id {run_id}')}"
             )
         runs.append(run)
     return _latest_first(runs)

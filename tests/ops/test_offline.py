@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, ratings: pd.DataFrame) -> 
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert "Deliver it by: python -m pipeline sync" in told
+    assert re.search(r"^  python -m pipeline evaluate --run_id \w+ --offline$", told, re.MULTILINE)
     return place
 
 
@@ -66,8 +68,13 @@ def test_steps_go_on_offline_and_are_delivered_as_they_were(place: Workplace, te
     delivered = place.cli("sync", uri=team)
     assert delivered.status == 0, delivered.told
     assert held(team) == held(offline(place))
-    for words in (("evaluate", "--run_id", run.info.run_id), ("compare",)):
-        outcome = place.cli(*words, "--offline", uri=DEAD)
+    evaluated = place.cli("evaluate", "--run_id", run.info.run_id, "--offline", uri=DEAD)
+    assert evaluated.status == 0, evaluated.told
+    to_type = re.findall(r"^  python -m pipeline (.*)$", evaluated.told, re.MULTILINE)
+    assert [words.split()[0] for words in to_type] == ["compare", "recommend", "evaluate"]
+    assert to_type[2].endswith(" --register small --offline")
+    for words in to_type[:2]:
+        outcome = place.cli(*words.split(), uri=DEAD)
         assert outcome.status == 0, outcome.told
     again = place.cli("sync", uri=team)
     assert again.status == 0, again.told
