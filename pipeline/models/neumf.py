@@ -196,7 +196,9 @@ class NCFNetwork(nn.Module):
         """
         known = self.users.weight.detach()
         columns = known.mean(1, keepdim=True).repeat(1, len(liked)).requires_grad_()
-        optimizer = Adam([columns], FOLD_RATE * float(known.std(1).mean()))
+        # One user deviates from none.
+        deviations = known.std(1, correction=min(1, known.shape[1] - 1))
+        optimizer = Adam([columns], FOLD_RATE * float(deviations.mean()))
         shares = liked / liked.sum(1, keepdim=True)
         for _ in range(FOLD_STEPS):
             # A sum over people: nobody's column depends on who else is in the block.

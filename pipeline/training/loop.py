@@ -87,6 +87,7 @@ class TrainingLoop:
             popularity=popularity,
         )
         self.optimizer = make_optimizer(network, method)
+        self.is_begun = False
         self.stream = stream_of(generator.device) if on_cuda else None
         capturable = self.stream is not None and getattr(network, "capturable", False)
         record = partial(cuda_graph, generator=generator)
@@ -157,6 +158,9 @@ class TrainingLoop:
         self.optimizer.step(self._gradients(objective))
 
     def _gradients(self, objective: Tensor) -> Sequence[Tensor]:
+        if not self.is_begun:
+            self.optimizer.require_looked_up(objective)
+            self.is_begun = True
         return torch.autograd.grad(objective, self.optimizer.parameters, materialize_grads=True)
 
 

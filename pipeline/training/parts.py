@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.errors import UserError
 from pipeline.memory import available_memory
 from pipeline.training.memory import free_memory
 from pipeline.training.optimizers.lazy_adam import takes_lazy_adam
@@ -44,6 +45,9 @@ def interactions_of(
     """What there is to train on, and the settings with the batch size that this comes to.
 
     Rows are read by portions: of data that lie on disk no process holds more than its own.
+
+    Raises:
+        UserError: confidence is nothing, or infinite.
     """
     if settings.steps_per_epoch is not None:
         size = math.ceil(dataset.n_interactions / settings.steps_per_epoch)
@@ -52,7 +56,7 @@ def interactions_of(
     if settings.rating_confidence:
         values = dataset.train_values(settings.values)
         confidence = torch.from_numpy(values).clamp_min(0) ** settings.rating_confidence
-        weights = confidence / confidence.mean()
+        weights = confidence / _finite_mean(confidence, settings)
 
     def read(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         users, items = (torch.tensor(dataset.column(name, rows)) for name in ("user", "item"))
@@ -60,6 +64,17 @@ def interactions_of(
 
     activity, popularity = map(torch.from_numpy, (dataset.activity, dataset.popularity))
     return settings, Interactions.in_shards(read, activity, popularity, settings.shards)
+
+
+def _finite_mean(confidence: Tensor, settings: TrainingSettings) -> Tensor:
+    mean = confidence.mean()
+    if not 0 < mean < math.inf:
+        raise UserError(
+            f"rating_confidence={settings.rating_confidence:g}: confidence is what an interaction "
+            f"is worth (values={settings.values}) to this power, and its mean here is {mean:g}. "
+            f"Give a smaller power, other values, or 0, which makes all alike."
+        )
+    return mean
 
 
 def with_embeddings_placed(

@@ -34,6 +34,12 @@ class Adam:
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.means = [torch.zeros_like(each) for each in self.parameters]
         self.squares = [torch.zeros_like(each) for each in self.parameters]
+        places = range(len(self.parameters))
+        self.alike = [
+            [place for place in places if self.parameters[place].dtype == dtype]
+            for dtype in dict.fromkeys(each.dtype for each in self.parameters)
+        ]
+        """Places of parameters of one type: the kernel takes no others at once on a GPU."""
         device = self.parameters[0].device if self.parameters else None
         self.number = torch.zeros((), device=device)
         """Of the last step; on the device, so that a CUDA graph can hold it."""
@@ -55,27 +61,30 @@ class Adam:
     def begin(self) -> None:
         """Begin a step; there is nothing to do."""
 
+    def require_looked_up(self, objective: Tensor) -> None:
+        """Nothing is asked of a network: what it uses has a gradient."""
+
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Move every parameter, given the gradient of each."""
-        if not self.parameters:  # a network of tables alone, which lazy_adam moves
-            return
         self.number += 1
-        torch._fused_adam_(
-            self.parameters,
-            [_lying_as(*pair) for pair in zip(self.parameters, gradients, strict=True)],
-            self.means,
-            self.squares,
-            [],
-            [self.number] * len(self.parameters),
-            lr=self.learning_rate,
-            beta1=BETA_1,
-            beta2=BETA_2,
-            weight_decay=self.weight_decay,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
+        given = [_lying_as(*pair) for pair in zip(self.parameters, gradients, strict=True)]
+        for places in self.alike:
+            torch._fused_adam_(
+                [self.parameters[place] for place in places],
+                [given[place] for place in places],
+                [self.means[place] for place in places],
+                [self.squares[place] for place in places],
+                [],
+                [self.number] * len(places),
+                lr=self.learning_rate,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                weight_decay=self.weight_decay,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
 
     def renew(self) -> None:
         """Nothing has to be done between steps."""
@@ -108,6 +117,8 @@ class Adam:
 
 def _lying_as(parameter: Tensor, gradient: Tensor) -> Tensor:
     """A gradient whose numbers lie in the order of the parameter's: so the kernel takes them."""
+    if gradient.is_sparse:  # as of nn.Embedding(sparse=True)
+        gradient = gradient.to_dense()
     if gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)

@@ -52,24 +52,30 @@ def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
     Raises:
         UserError: lazy_adam is wanted and there is weight decay, or no table.
     """
-    tables = tables_of(network)
     if not takes_lazy_adam(network, method):
         if method.embeddings == "sharded":
             raise UserError(
                 f"embeddings=sharded are moved by lazy_adam, and this is adam (optimizer="
                 f"{method.optimizer}): give optimizer=lazy_adam, without weight_decay."
             )
-        return Adam(network.parameters(), method.learning_rate, method.weight_decay)
+        parameters = [each for each in network.parameters() if each.requires_grad]
+        return Adam(parameters, method.learning_rate, method.weight_decay)
     if method.weight_decay:
         raise UserError(
             f"optimizer=lazy_adam moves the embeddings of a batch, and weight_decay (now "
             f"{method.weight_decay:g}) all of them: use l2, which is on those of a batch, or "
             f"optimizer=adam."
         )
+    tables = learned_tables(network)
     if not tables:
         raise UserError(
             "optimizer=lazy_adam: this network has no pipeline.training.tables.Table, and nothing "
             "else is moved lazily; use optimizer=adam."
+        )
+    if are_tied(tables):
+        raise UserError(
+            "optimizer=lazy_adam: two tables of this network have the same weight. Look up one "
+            "Table twice, or use optimizer=adam."
         )
     sharded = method.embeddings == "sharded" and number() > 1
     return LazyAdam(network, tables, method.learning_rate, sharded=sharded)
@@ -77,10 +83,22 @@ def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
 
 def takes_lazy_adam(network: Parts, method: Method) -> bool:
     """Whether ``make_optimizer`` takes lazy_adam, or is asked to."""
-    tables = tables_of(network)
+    tables = learned_tables(network)
+    if method.optimizer == "auto" and are_tied(tables):
+        return False
     width = max((len(table.weight) for table in tables), default=0)
     numbers = sum(len(table.weight) * table.n for table in tables)
     return is_lazy(numbers, width, method.batch_size, method)
+
+
+def learned_tables(network: Parts) -> list[Table]:
+    """Tables that are not frozen."""
+    return [table for table in tables_of(network) if table.weight.requires_grad]
+
+
+def are_tied(tables: Sequence[Table]) -> bool:
+    """Whether some are one parameter under several names."""
+    return len({id(table.weight) for table in tables}) < len(tables)
 
 
 def is_lazy(numbers: int, width: int, batch_size: int, method: Method) -> bool:
@@ -101,12 +119,13 @@ class LazyAdam:
         *,
         sharded: bool = False,
     ) -> None:
-        """``tables`` are those of the network; until ``release`` they are looked up here.
+        """``tables`` are those that it learns; until ``release`` they are looked up here.
 
         Where they are ``sharded``, the first process has all until ``share``.
         """
         of_tables = {id(table.weight) for table in tables}
-        others = [part for part in network.parameters() if id(part) not in of_tables]
+        learned = [part for part in network.parameters() if part.requires_grad]
+        others = [part for part in learned if id(part) not in of_tables]
         self.learning_rate = learning_rate
         self.others = Adam(others, learning_rate)
         alike: dict[int, list[Table]] = {}
@@ -147,6 +166,24 @@ class LazyAdam:
         """Begin a step: what one that failed has looked up, as in a CUDA graph, is none of it."""
         for rows in self.rows:
             rows.uses.clear()
+
+    def require_looked_up(self, objective: Tensor) -> None:
+        """Refuse a network that comes by embeddings otherwise: it would not learn them.
+
+        Raises:
+            UserError: ``objective`` depends on a table's weight.
+        """
+        weights = [
+            table.weight for rows in self.rows for table in rows.tables if table.weight.numel()
+        ]
+        if not weights:
+            return
+        found = torch.autograd.grad(objective, weights, retain_graph=True, allow_unused=True)
+        if any(gradient is not None for gradient in found):
+            raise UserError(
+                "lazy_adam moves embeddings that are looked up, and this network uses the weight "
+                "of a Table as it is: call the table with indices, or use optimizer=adam."
+            )
 
     @property
     def parameters(self) -> list[Tensor]:

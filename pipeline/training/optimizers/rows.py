@@ -100,6 +100,8 @@ class Rows:
             unbias: 1 / sqrt(1 - beta_2^t), floating [].
             grown: 1 / sqrt(beta_2^(t - r)), floating [].
         """
+        if not self.uses:
+            return
         places = torch.cat([use.places for use in self.uses])
         self.uses.clear()
         rows = fetched(self.rows, places)
