@@ -32,14 +32,15 @@ class Experiment(Settings):
     name: str
     """The file's name without ending."""
     model: str
-    """Which model, one of pipeline/models."""
+    """Which model, one of those that the help lists, or one's own, as my_file.py:Graph."""
     seed: int = Field(42, ge=0, lt=2**32)
     """Of everything random in training."""
     k: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), min_length=1)
     """Lengths of the recommended lists; the first is the one that selection looks at."""
     windows: tuple[Quantile, ...] = (0.85,)
     """Quantiles of the training part at which validation windows are cut; empty for none. Where
-    the split is not in time, each is one more draw, and only their number matters."""
+    the split is not in time, each is one more draw, and only their number matters. A study has
+    0.4, 0.55, 0.7 and 0.85 unless they are given, or those of them that the data have."""
     eval_users: int | None = Field(None, ge=2)
     """Rank for at most so many users of the test and of each window, drawn by split_seed, and log
     standard errors: for data of which all users take too long. None: for all."""

@@ -13,6 +13,7 @@ import click
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from pipeline.cli import SHORT, cli
 from pipeline.commands.flags import experiment_fields
@@ -102,6 +103,13 @@ def test_help_of_train_lists_the_models() -> None:
     assert "--embedding_dim " not in told.partition("Experiment fields")[2]
     for missing in ("--params", "--split ", "--name"):
         assert missing not in told
+
+
+def test_help_of_tune_has_the_fields_of_studies_and_of_suites() -> None:
+    told = " ".join(CliRunner().invoke(cli, ["tune", "--help"]).output.split())
+    assert "--n_trials Trials of the whole study" in told
+    assert "--minutes_each Of trials, for each study" in told
+    assert "A study has 0.4, 0.55, 0.7 and 0.85 unless they are given" in told
 
 
 def test_help_of_a_model_lists_its_fields_alone() -> None:

@@ -127,7 +127,12 @@ def evaluate(run_id: str | None, model: str | None, register: str | None, reuse:
 
 
 @click.command(cls=FieldsCommand, fields=experiment_fields)
-@click.option("--suite", default="ledger", help="A list of experiments in experiments/suites.")
+@click.option(
+    "--suite",
+    default="ledger",
+    show_default=True,
+    help="A list of experiments in experiments/suites.",
+)
 @click.option("--role", type=click.Choice(["launcher", "worker"]), hidden=True)
 @click.option("--run_id", hidden=True)
 @click.option("--number", type=int, hidden=True)
@@ -164,7 +169,7 @@ def main(
 @DATASET
 @offline
 def demo(dataset: str) -> None:
-    """All of it on MovieLens, 2 to 4 minutes: `main` with the models that come with the project."""
+    """All of it on MovieLens, 2 to 4 minutes: `main` with the notebook's models and ncf."""
     from pipeline.steps.main import main as step
 
     step(dataset, "ledger", {})
@@ -202,6 +207,8 @@ def backtest(
 
     fields = {name: value for name, value in read_fields(ctx.args).items() if value != ""}
     own = {name: fields.pop(name) for name in BacktestSettings.given() if name in fields}
+    if "test_cut" in fields:
+        raise UserError("backtest cuts at --cuts, and each is a test_cut: give no --test_cut.")
     ids = _words(run_ids)
     if ids and fields:
         raise UserError(f"--run_ids brings the runs' own settings: give no {', '.join(fields)}.")

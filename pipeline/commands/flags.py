@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 Groups = dict[str, "type[Settings]"]
 EXPERIMENT, SPLIT = "Experiment", "Split"  # groups of fields
 REUSE = click.option(
-    "--reuse", type=bool, default=True, help="Take finished steps again; false does them anew."
+    "--reuse",
+    type=bool,
+    default=True,
+    show_default=True,
+    help="Take finished steps again; false does them anew.",
 )
+KEEP_OFFLINE = "Use no tracking server: keep runs in data/offline, for sync to deliver."
 DATASET = click.option(
     "--dataset",
     default="auto",
@@ -41,7 +46,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         "--on_bad_rows",
         type=click.Choice(["error", "drop"]),
         default="error",
-        help="Drop counts them.",
+        help="error names them and stops; drop leaves them out and counts them.",
     )
     @click.option(
         "--accept_split",
@@ -86,7 +91,7 @@ def launcher(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def offline(command: Callable[..., None]) -> Callable[..., None]:
+def offline(command: Callable[..., None], text: str = KEEP_OFFLINE) -> Callable[..., None]:
     """Give a command the flag ``--offline``, with which all of it happens in the embedded store."""
 
     @functools.wraps(command)
@@ -99,7 +104,6 @@ def offline(command: Callable[..., None]) -> Callable[..., None]:
         with use_offline_store():
             command(*args, **kwargs)
 
-    text = "Use no tracking server: keep runs in data/offline, for sync to deliver."
     return click.option("--offline", is_flag=True, help=text)(run)
 
 

@@ -15,7 +15,12 @@ from pipeline.commands.flags import offline
 @click.option("--run_ids", help="Only these runs, separated by commas.")
 @click.option("--fingerprint", help="All runs on this dataset, in any experiment or that one.")
 @click.option("--baseline", help="A run's id or an experiment, as ncf_bpr; without it the best.")
-@click.option("--metric", default="ndcg_at_10", help="What to rank by: ndcg_at_10, map_at_20, ...")
+@click.option(
+    "--metric",
+    default="ndcg_at_10",
+    show_default=True,
+    help="What to rank by: ndcg_at_10, map_at_20, ...",
+)
 @click.option(
     "--report",
     type=bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ ARTIFACTS = click.option(
 
 @click.command()
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
-@offline
+@partial(offline, text="Show what was done offline, in data/offline.")
 def ui(port: int) -> None:
     """Open MLflow's UI on the store in use, for this machine alone."""
     from pipeline.ops.ui import ui as step
@@ -89,7 +90,13 @@ def server(folder: Path, artifacts: str | None, host: str, port: int, allowed_ho
 @click.command()
 @FOLDER
 @ARTIFACTS
-@click.option("--to", default="backups", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    default="backups",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The folder in which the backup is a new one.",
+)
 def backup(folder: Path, artifacts: str | None, to: Path) -> None:
     """Copy a server's database and artifacts into a new folder, while it runs.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     help="all that trained, or a file: CSV, TSV or Parquet with columns user, items, exclude and "
     "allowed (lists in CSV as 1|2|3), or text with an id on each line.",
 )
-@click.option("--k", default=10, help="The length of the lists.")
+@click.option("--k", default=10, show_default=True, help="The length of the lists.")
 @click.option(
     "--output", required=True, help="Where the lists go: a file that ends in .parquet or .csv."
 )
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     "--index",
     type=click.Choice(["auto", "exact", "hnsw"]),
     default="auto",
+    show_default=True,
     help="exact ranks the whole catalogue; hnsw has an approximate index propose items, for models "
     "whose scores are products of vectors; auto takes it where that is quicker.",
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     "--recall",
     type=click.FloatRange(0, 1),
     default=0.99,
+    show_default=True,
     help="Share of the exact lists that an index has to find on a sample of users.",
 )
 @launcher

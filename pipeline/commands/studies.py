@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 def study_fields(model: str | None) -> Groups:
     from pipeline.tuning.plan import StudySettings
+    from pipeline.tuning.suite import SuiteSettings
 
-    return {"Study": StudySettings, **experiment_fields(model)}
+    return {"Study": StudySettings, "Suite": SuiteSettings, **experiment_fields(model)}
 
 
 @click.command(cls=FieldsCommand, fields=study_fields)

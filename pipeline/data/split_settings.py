@@ -33,7 +33,7 @@ class SplitSettings(Settings):
     repeats: Literal["drop", "keep"] = "drop"
     """keep: what a user has and takes again is part of the test, and no list is masked."""
     split_seed: int = Field(0, ge=0, lt=2**32)
-    """Of what random and leave_one_out draw."""
+    """Of what random and leave_one_out draw, and of the sample of eval_users."""
 
     def settled(self, is_timed: bool) -> SplitSettings:
         """The same with the protocol that auto is for rows that have times, or have none."""

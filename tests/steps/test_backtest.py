@@ -153,6 +153,12 @@ def test_what_cannot_be_done_is_told_before_the_first_fit(
     assert len(place.runs(step="backtest")) == before
 
 
+def test_another_cut_beside_the_cuts_is_refused(place: Workplace) -> None:
+    outcome = place.cli("backtest", *FILES, *DATA, "--test_cut", ".5")
+    assert outcome.status == 1
+    assert "give no --test_cut" in outcome.told
+
+
 def test_a_split_without_a_cut_in_time_is_refused(place: Workplace, ratings: pd.DataFrame) -> None:
     folder = place.folder / "given"
     folder.mkdir()
