@@ -13,10 +13,9 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.memory import available_memory
 from pipeline.training.memory import free_memory
-from pipeline.training.optimizers.lazy_adam import takes_lazy_adam
+from pipeline.training.optimizers.lazy_adam import learned_tables, takes_lazy_adam
 from pipeline.training.processes import give, number, on_this_machine, receive
 from pipeline.training.shards import Interactions, Portion
-from pipeline.training.tables import tables_of
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
@@ -85,7 +84,7 @@ def with_embeddings_placed(
         return settings
     large = takes_lazy_adam(network, settings) and number() > 1
     if large:
-        numbers = sum(table.weight.numel() for table in tables_of(network))
+        numbers = sum(table.weight.numel() for table in learned_tables(network))
         free = available_memory() / on_this_machine()
         if device.type == "cuda":
             free = free_memory(device)
@@ -98,7 +97,7 @@ def packed_network(
 ) -> bytes:
     """The network and the generator of a fit as ``unpacked`` reads them: without embeddings that
     are sharded."""
-    tables = tables_of(network) if settings.embeddings == "sharded" else []
+    tables = learned_tables(network) if settings.embeddings == "sharded" else []
     kept = [table.weight.data for table in tables]
     for table in tables:
         table.empty()

@@ -93,6 +93,16 @@ class WidthsRecommender(NetworkRecommender):
         return Widths(n_users, n_items)
 
 
+class FrozenRecommender(WidthsRecommender):
+    """A table is no part of what is learned, nor of what is sharded."""
+
+    def make(self, n_users: int, n_items: int) -> nn.Module:
+        network = Widths(n_users, n_items)
+        nn.init.normal_(network.biases.weight)
+        network.biases.requires_grad_(False)
+        return network
+
+
 def lazily(embeddings: str, **settings: Any) -> EpochRecommender:
     lazy = {"optimizer": "lazy_adam", "dropout": 0.2, "l2": 0.01, "embeddings": embeddings}
     return NCF(NCFSettings(**COMMON | lazy | settings), seed=3)
@@ -107,6 +117,9 @@ MODELS: dict[str, EpochRecommender] = {
     "small lazy batches": lazily("auto", batch_size=2),
     "small sharded batches": lazily("sharded", batch_size=2),
     "sharded widths": WidthsRecommender(
+        TrainingSettings(**COMMON, optimizer="lazy_adam", embeddings="sharded"), seed=3
+    ),
+    "sharded beside frozen": FrozenRecommender(
         TrainingSettings(**COMMON, optimizer="lazy_adam", embeddings="sharded"), seed=3
     ),
     "two_tower": TwoTower(TwoTowerSettings(**COMMON), seed=3),

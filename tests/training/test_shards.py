@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset
 from pipeline.models.neumf import NCFMethod, NCFNetwork
 from pipeline.training.losses import LOSSES, find_loss
+from pipeline.training.optimizers.adam import Adam
 from pipeline.training.shards import Interactions, ShardedLoop, make_loop
 from pipeline.training.trainer import Trainer, TrainingSettings
 from tests.training.fits import Recorder
@@ -90,16 +91,12 @@ def test_batches_take_from_every_shard_by_its_size(shards: int, batch_size: int)
         ]
 
 
-class Steps:
+class Steps(Adam):
     """An optimizer that moves nothing, and keeps the gradients that it is given."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self.parameters = list(parameters)
+        super().__init__(parameters, 0.0)
         self.given: list[Sequence[Tensor]] = []
-
-    def begin(self) -> None: ...
-
-    def renew(self) -> None: ...
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         self.given.append(gradients)

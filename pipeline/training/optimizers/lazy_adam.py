@@ -50,7 +50,7 @@ def make_optimizer(network: Parts, method: Method) -> Adam | LazyAdam:
     Weight decay moves every embedding in every step: ``auto`` is then adam.
 
     Raises:
-        UserError: lazy_adam is wanted and there is weight decay, or no table.
+        UserError: lazy_adam is wanted and there is weight decay, no table, or one twice.
     """
     if not takes_lazy_adam(network, method):
         if method.embeddings == "sharded":
