@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -294,7 +295,11 @@ def _finish(dataset: Dataset, partial: Path, folder: Path, meta: dict[str, Any])
     (partial / META).write_text(json.dumps(content, indent=2) + "\n")
     for file in partial.iterdir():
         sync(file)
-    if folder.exists():  # the same fingerprint from other inputs: only the record is new
-        (partial / META).replace(folder / META)
-    else:
+    try:
         partial.replace(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # The same fingerprint, from other inputs or by another process just now: only the record
+        # is new.
+        (partial / META).replace(folder / META)

@@ -362,3 +362,13 @@ def test_a_prepare_that_another_process_is_writing_does_not_disturb(here: Path) 
     half = made.folder.rename(made.folder.with_name(".partial-other"))
     (half / "meta.json").write_text("")
     assert prepare("ratings.csv", SPLIT).folder == made.folder
+
+
+def test_a_prepare_that_another_process_has_just_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = prepare("ratings.csv", SPLIT)
+    record = json.loads((made.folder / "meta.json").read_text())
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # as it was when this one looked
+    module.store(made.dataset, made.folder, record | {"note": "later"})
+    assert same(load(made.dataset.fingerprint).dataset, made.dataset)
+    assert json.loads((made.folder / "meta.json").read_text())["note"] == "later"
+    assert folders() == [made.dataset.fingerprint]
